@@ -1,0 +1,27 @@
+"""Provenance: who said it, where, when. Every edge of the graph carries one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The five reference properties of the Internet Yellow Pages, and whether the data is synthetic.
+
+    Attributes:
+        reference_name: name of the data set, such as `atlas.ping`.
+        reference_org: who publishes it, such as `RIPE NCC`.
+        reference_url_data: where it was read; None for local files, whose paths are nobody's business.
+        reference_time_fetch: when it was read; None when not recorded.
+        reference_time_modification: when its publisher last changed it; None when unknown.
+        synthetic: True when it comes from the testbed.
+    """
+
+    reference_name: str
+    reference_org: str
+    reference_url_data: str | None
+    reference_time_fetch: datetime | None
+    reference_time_modification: datetime | None
+    synthetic: bool

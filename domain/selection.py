@@ -1,0 +1,44 @@
+"""Selections: which paths, and when, a question is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """A disc on the globe: centre in WGS84 degrees, radius in km."""
+
+    latitude: float
+    longitude: float
+    radius_km: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Filters on paths. Within a field any value matches; across fields all must. Empty means no filter.
+
+    Attributes:
+        probe_ids: probes that measure.
+        targets: measured addresses, compressed form.
+        asns, target_asns: AS of the probe, of the target.
+        countries: country of the probe, ISO 3166-1 alpha-2, upper case.
+        area: where the probe is.
+        af: address family, 4 or 6.
+        start, end: windows that begin in `[start, end)`; None is open.
+        at: windows that hold this moment.
+        window_s: windows of this length only.
+    """
+
+    probe_ids: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    asns: tuple[int, ...] = ()
+    target_asns: tuple[int, ...] = ()
+    countries: tuple[str, ...] = ()
+    area: Area | None = None
+    af: int | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    at: datetime | None = None
+    window_s: int | None = None

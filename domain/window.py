@@ -1,0 +1,90 @@
+"""Windows: half-open spans of UTC time, aligned to the epoch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from domain.errors import InputError
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Window:
+    """The half-open span `[start, end)`, aware UTC.
+
+    Raises:
+        InputError: when a bound is naive or the span is empty.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise InputError(
+                "a window without a time zone",
+                found=f"[{self.start}, {self.end})",
+                expected="aware UTC times",
+            )
+        if self.end <= self.start:
+            raise InputError(
+                "an empty window",
+                found=f"[{self.start}, {self.end})",
+                expected="an end after the start",
+            )
+
+    @property
+    def length(self) -> timedelta:
+        """How long the window lasts."""
+        return self.end - self.start
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+    @classmethod
+    def holding(cls, moment: datetime, length: timedelta) -> Window:
+        """The window of that length, aligned to the epoch, that holds the moment."""
+        length_s = int(length.total_seconds())
+        start_s = int(moment.timestamp() // length_s) * length_s
+        start = datetime.fromtimestamp(start_s, tz=UTC)
+        return cls(start=start, end=start + timedelta(seconds=length_s))
+
+
+def parse_length(text: str) -> timedelta:
+    """Read a window length such as `3h`, `30m`, `1d`.
+
+    Raises:
+        InputError: when it is not a whole positive number with a unit s, m, h or d.
+
+    >>> parse_length("3h")
+    datetime.timedelta(seconds=10800)
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text.strip())
+    if match is None:
+        raise InputError(
+            "not a window length",
+            found=repr(text),
+            expected="a whole number and a unit s, m, h or d, such as 3h",
+        )
+    return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+
+
+def parse_time(text: str) -> datetime:
+    """Read an ISO 8601 time; one without an offset is UTC.
+
+    Raises:
+        InputError: when it is not a time.
+
+    >>> parse_time("2019-05-12T09:28:14Z").isoformat()
+    '2019-05-12T09:28:14+00:00'
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(
+            "not a time", found=repr(text), expected="ISO 8601, such as 2019-05-12T09:00Z"
+        ) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
