@@ -1,0 +1,21 @@
+"""What all tests share: where the recorded measurements are, and what happens when they are not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+RECORDED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """The folder of recorded measurements, which are not part of the project."""
+    if not RECORDED.is_dir():
+        message = "the recorded measurements are not part of the project; everything else is tested without them"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return RECORDED
