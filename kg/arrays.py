@@ -6,10 +6,19 @@ One row a window, one column a pair. This is all that `gnn` ever sees: no raw re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from datetime import datetime
+from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from domain.errors import DataError, EmptyError
+from domain.selection import Selection
+from kg.centrality import CENTRALITIES, centralities
+from kg.schema import ASSIGNED, NEXT_HOP
+from kg.store import GraphStore
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -88,4 +97,128 @@ class PathArrays:
     def loss_ratio(self) -> Floats:
         """(W, P) lost packets over sent packets; NaN where none was sent."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(self.sent > 0, 1.0 - self.received / self.sent, np.nan)
+            return np.where(self.sent > 0, (self.sent - self.received) / self.sent, np.nan)
+
+
+def path_arrays(
+    store: GraphStore, selection: Selection, *, topology_before: datetime | None = None
+) -> PathArrays:
+    """Read the selected pairs and windows from the graph, as arrays.
+
+    Args:
+        store: the graph.
+        selection: which pairs and windows; `window_s` may be left out where the graph has one length only.
+        topology_before: use only hops that were seen before this time. A forecast must not know which routers
+            will be met later.
+
+    Raises:
+        EmptyError: when no state is selected.
+        DataError: when the graph has windows of several lengths and none was chosen.
+    """
+    states = store.states(selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic"))
+    if states.num_rows == 0:
+        raise EmptyError(
+            "the graph has no path state there",
+            next_step="run: qoetwin graph build --window 3h, or choose other paths or times",
+        )
+    start_s = _seconds(states["window_start"])
+    length_s = np.unique(_seconds(states["window_end"]) - start_s)
+    if length_s.shape[0] != 1:
+        raise DataError(
+            "the graph has windows of several lengths",
+            found=", ".join(f"{length} s" for length in length_s),
+            expected="one length",
+            next_step="choose one with --window",
+        )
+    window_s = int(length_s[0])
+    window = (start_s - start_s.min()) // window_s
+    windows = int(window.max()) + 1
+    pairs, column = _columns_of(states, store.pairs(selection))
+
+    def grid(name: str, empty: float, kind: type) -> NDArray[Any]:
+        cells = np.full((windows, pairs.num_rows), empty, dtype=kind)
+        cells[window, column] = states[name].to_numpy(zero_copy_only=False)
+        return cells
+
+    links = store.edges(NEXT_HOP)
+    if topology_before is not None:
+        links = links.filter(
+            pc.less(links["first_seen"], pa.scalar(topology_before, links["first_seen"].type))
+        )
+    assigned = store.edges(ASSIGNED)
+    return PathArrays(
+        window_start_s=start_s.min() + window_s * np.arange(windows, dtype=np.int64),
+        window_s=window_s,
+        probe_id=pairs["probe_id"].to_numpy(),
+        target=_strings(pairs["target"]),
+        af=pairs["af"].to_numpy(),
+        **_ends_of(pairs, assigned, centralities(links)),
+        centrality_names=CENTRALITIES,
+        rtt_ms=grid("rtt_median_ms", np.nan, np.float64),
+        jitter_ms=grid("jitter_ms", np.nan, np.float64),
+        sent=grid("sent", 0, np.int64),
+        received=grid("received", 0, np.int64),
+        synthetic=bool(pc.any(states["synthetic"]).as_py()),
+    )
+
+
+def _ends_of(pairs: pa.Table, assigned: pa.Table, central: dict[str, NDArray[np.float64]]) -> dict[str, Ends]:
+    """Both ends of the pairs, under the names that `PathArrays` has for them."""
+    probe, target = pairs["probe_id"].to_pylist(), pairs["target"].to_pylist()
+    af = pairs["af"].to_pylist()
+    address_of = {
+        (host, 6 if ":" in address else 4): address
+        for address, host in zip(assigned["source"].to_pylist(), assigned["target"].to_pylist(), strict=True)
+    }
+    # An address that is assigned to no probe is a machine of its own, and gets a number that no probe has.
+    strangers = {address: -1 - index for index, address in enumerate(sorted(set(target)))}
+    host = [
+        strangers[address] if known is None else known
+        for address, known in zip(target, pairs["target_probe_id"].to_pylist(), strict=True)
+    ]
+    unknown = np.full(len(CENTRALITIES), np.nan)
+    return {
+        "probe_end": _end(
+            pairs,
+            "probe",
+            host=probe,
+            centrality=[central.get(address_of.get(key, ""), unknown) for key in zip(probe, af, strict=True)],
+        ),
+        "target_end": _end(
+            pairs, "target", host=host, centrality=[central.get(address, unknown) for address in target]
+        ),
+    }
+
+
+def _end(pairs: pa.Table, name: str, *, host: list[int], centrality: list[NDArray[np.float64]]) -> Ends:
+    return Ends(
+        host=np.array(host, dtype=np.int64),
+        latitude=_floats(pairs[f"{name}_latitude"]),
+        longitude=_floats(pairs[f"{name}_longitude"]),
+        asn=pc.fill_null(pairs[f"{name}_asn"], UNKNOWN_ASN).to_numpy(),
+        country=_strings(pc.fill_null(pairs[f"{name}_country"], UNKNOWN_COUNTRY)),
+        centrality=np.array(centrality, dtype=np.float64).reshape(-1, len(CENTRALITIES)),
+    )
+
+
+def _columns_of(states: pa.Table, pairs: pa.Table) -> tuple[pa.Table, Ints]:
+    """The pairs that have a state, and for each state the number of its pair among them."""
+    key = ["probe_id", "target", "af"]
+    numbered = pairs.append_column("number", pa.array(np.arange(pairs.num_rows), pa.int64()))
+    row = pa.array(np.arange(states.num_rows), pa.int64())
+    joined = states.select(key).append_column("row", row).join(numbered.select([*key, "number"]), key)
+    number = joined.sort_by("row")["number"].to_numpy()
+    used, column = np.unique(number, return_inverse=True)
+    return pairs.take(pa.array(used)), column.astype(np.int64)
+
+
+def _seconds(column: pa.ChunkedArray) -> Ints:
+    return np.asarray(column.cast(pa.int64()).to_numpy() // 1_000_000, dtype=np.int64)
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _strings(column: pa.ChunkedArray) -> Strings:
+    return np.array(column.to_pylist(), dtype=np.object_)

@@ -1,0 +1,33 @@
+"""Which probes lie in an area."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from domain.place import distance_km
+from domain.selection import Area
+
+
+def within_area(located: pa.Table, points: pa.Table, area: Area) -> list[int]:
+    """Ids of the probes whose place lies in the area.
+
+    Args:
+        located: edges probe -> point (`source`, `target`).
+        points: nodes `position`, `latitude`, `longitude`.
+        area: the disc.
+    """
+    inside = {
+        position
+        for position, latitude, longitude in zip(
+            points["position"].to_pylist(),
+            points["latitude"].to_pylist(),
+            points["longitude"].to_pylist(),
+            strict=True,
+        )
+        if distance_km(area.latitude, area.longitude, latitude, longitude) <= area.radius_km
+    }
+    return [
+        probe
+        for probe, position in zip(located["source"].to_pylist(), located["target"].to_pylist(), strict=True)
+        if position in inside
+    ]
