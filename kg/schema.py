@@ -178,5 +178,8 @@ STATE_VALUES: tuple[str, ...] = tuple(f.name for f in fields(PathState) if f.nam
 SCORE_KEY: tuple[str, ...] = (*STATE_KEY, "application", "origin")
 """What identifies a score; `origin` is `measured`, or the model that predicted the state it was made from."""
 
-SCORE_VALUES: tuple[str, ...] = ("score", "limiting_metric", "reason", "profile")
+SCORE_COSTS: tuple[str, ...] = ("rtt_cost_points", "loss_cost_points", "jitter_cost_points")
+"""What each metric takes away from the 100 points."""
+
+SCORE_VALUES: tuple[str, ...] = ("score", *SCORE_COSTS, "limiting_metric", "reason", "profile")
 """What a score says; `score` is null when it is unknown, and then `reason` says why."""

@@ -280,7 +280,7 @@ class SQLiteStore:
         where += " AND " if where else "WHERE "
         return self._table(
             "SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000,"  # noqa: S608
-            " application, origin, score, limiting_metric, reason, profile, synthetic"
+            f" application, origin, {_names(SCORE_VALUES)}, synthetic"
             " FROM path_score JOIN path_state USING (window_s, window_start_s, pair)"
             f" JOIN pair ON pair.id = pair {where} application IN ({_marks(applications)})"
             " ORDER BY window_s, window_start_s, probe_id, target, af, application, origin",

@@ -7,7 +7,7 @@ from typing import get_type_hints
 import pyarrow as pa
 
 from domain.path_state import PathState
-from kg.schema import SCORE_KEY, SCORE_VALUES, STATE_KEY, Datatype
+from kg.schema import SCORE_COSTS, SCORE_KEY, SCORE_VALUES, STATE_KEY, Datatype
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -52,6 +52,6 @@ STATE_TYPES: dict[str, pa.DataType] = {
 SCORE_TYPES: dict[str, pa.DataType] = {
     **{name: STATE_TYPES[name] for name in STATE_KEY},
     **{name: pa.string() for name in (*SCORE_KEY[len(STATE_KEY) :], *SCORE_VALUES)},
-    "score": pa.float64(),
+    **{name: pa.float64() for name in ("score", *SCORE_COSTS)},
 }
 """Column -> type of a table of scores."""

@@ -28,7 +28,7 @@ from kg.schema import (
     TARGET_HOST_NAME,
 )
 from kg.store import STORES, GraphStore, open_store
-from kg.tables import STATE_TYPES, TIME
+from kg.tables import SCORE_TYPES, STATE_TYPES, TIME
 
 T0 = datetime(2019, 5, 12, 9, tzinfo=UTC)
 H3 = timedelta(hours=3)
@@ -79,9 +79,14 @@ def score(**changes: Any) -> dict[str, Any]:
     return (
         row
         | {"application": "voip", "origin": "measured", "score": 80.0}
+        | {"rtt_cost_points": 1.0, "loss_cost_points": 19.0, "jitter_cost_points": 0.0}
         | {"limiting_metric": "loss", "reason": None, "profile": "p"}
         | changes
     )
+
+
+def scores(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), pa.schema(list(SCORE_TYPES.items())))
 
 
 def probes(*rows: dict[str, Any]) -> pa.Table:
@@ -134,7 +139,7 @@ def everything(store: GraphStore) -> list[pa.Table]:
 def fill(store: GraphStore) -> None:
     add_probes(store, probes(BEIRUT, ANCHOR), said("probes"))
     store.put_states(states(state(), state(target="2001:db8::1", af=6)), said("ping"))
-    store.put_scores(pa.Table.from_pylist([score()]))
+    store.put_scores(scores(score()))
     store.upsert_edges(NEXT_HOP, hop("192.0.2.9", "192.0.2.1", 3, T0, T0 + H3), said("traceroute"))
 
 

@@ -1,0 +1,252 @@
+"""How good is an application: from where, to where, when. Answers come from the graph and from nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from domain.application import Application
+from domain.errors import UnknownNameError
+from domain.selection import Selection
+from kg.schema import COUNTRY, SCORE_COSTS
+from kg.store import GraphStore
+from qoe.sensitivity import METRICS
+from twin.scoring import MEASURED
+
+
+class GroupBy(StrEnum):
+    """What a row of an answer stands for."""
+
+    COUNTRY = "country"
+    ASN = "asn"
+    PROBE = "probe"
+    TARGET = "target"
+    TARGET_ASN = "target-asn"
+
+
+_COLUMN = {
+    GroupBy.COUNTRY: "probe_country",
+    GroupBy.ASN: "probe_asn",
+    GroupBy.PROBE: "probe_id",
+    GroupBy.TARGET: "target",
+    GroupBy.TARGET_ASN: "target_asn",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Quality of one application on a group of paths.
+
+    Each path counts once: its score is the mean over its windows, the group's score the mean over its paths.
+
+    Attributes:
+        application: the application.
+        group_by, group: what the row stands for; group is None for paths of which that is not known.
+        score: 0..100; None when it is not known of any path, and then `reason` says why.
+        score_low, score_high: interval of the score; None until intervals are measured.
+        mos: opinion score; None, as the sensitivity profile defines none.
+        paths: paths in the group; `measured` and `predicted` of them have a score of that origin.
+        limiting_metric: the metric that takes most points on average; None when nothing takes any.
+        window_start, window_end: the span that the scored windows cover.
+        model: what predicted; None for measurements.
+        profile: the profile, with its version.
+        synthetic: True when any of it comes from the testbed.
+        reason: why there is no score, or why paths are left out of it.
+    """
+
+    application: Application
+    group_by: GroupBy | None
+    group: str | int | None
+    score: float | None
+    score_low: float | None
+    score_high: float | None
+    mos: float | None
+    paths: int
+    measured: int
+    predicted: int
+    limiting_metric: str | None
+    window_start: datetime | None
+    window_end: datetime | None
+    model: str | None
+    profile: str | None
+    synthetic: bool
+    reason: str | None
+
+
+def qoe(
+    store: GraphStore,
+    applications: Sequence[Application],
+    selection: Selection,
+    *,
+    group_by: GroupBy | None = None,
+) -> list[Answer]:
+    """Ask for the quality of applications on the selected paths.
+
+    Args:
+        store: the graph.
+        applications: which.
+        selection: which paths and windows.
+        group_by: a row for each of these; None is one row for all.
+
+    Returns:
+        Rows by application, then by group. Where nothing was ever measured a row says so.
+
+    Raises:
+        UnknownNameError: when a country is in nobody's records here.
+    """
+    _check_countries(store, selection)
+    pairs = store.pairs(selection)
+    rows = store.scores(selection, applications)
+    rows = rows.filter(pc.equal(rows["origin"], MEASURED))
+    answers: list[Answer] = []
+    for application in applications:
+        own = rows.filter(pc.equal(rows["application"], str(application)))
+        answers += _answers(application, group_by, own, pairs)
+    return answers
+
+
+def _check_countries(store: GraphStore, selection: Selection) -> None:
+    known = store.nodes(COUNTRY)["country_code"].to_pylist()
+    for country in selection.countries:
+        if country not in known:
+            raise UnknownNameError(
+                "no probe in the graph is in that country",
+                found=repr(country),
+                expected=f"one of {', '.join(known)}" if known else "probes with a country",
+                next_step="load probe metadata with: qoetwin probes load FILE" if not known else None,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Paths:
+    """What is known of P paths in the selected windows, each window counting once.
+
+    Attributes:
+        score: (P,) mean over the windows that have one, NaN where none has.
+        cost: (P, 3) points each metric takes, over the same windows.
+        start_us, end_us: (P,) span of the windows, microseconds since the epoch.
+        seen: (P,) whether there is any window.
+        synthetic: (P,) whether any of it comes from the testbed.
+        reason: (P,) why there is no score, None where there is one.
+        profiles: which profiles the scores were made with.
+    """
+
+    score: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    start_us: NDArray[np.int64]
+    end_us: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+    synthetic: NDArray[np.bool_]
+    reason: NDArray[np.object_]
+    profiles: tuple[str, ...]
+
+
+def _paths(rows: pa.Table, pairs: pa.Table) -> _Paths:
+    """Bring the rows of one application together by path."""
+    count = pairs.num_rows
+    path = _path_of(rows, pairs)
+    score = rows["score"].to_numpy(zero_copy_only=False)
+    known = ~np.isnan(score)
+    windows = np.bincount(path[known], minlength=count)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.bincount(path[known], weights=values[known], minlength=count)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total / windows, dtype=np.float64)
+
+    start_us = np.full(count, np.iinfo(np.int64).max)
+    end_us = np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(start_us, path, rows["window_start"].cast(pa.int64()).to_numpy())
+    np.maximum.at(end_us, path, rows["window_end"].cast(pa.int64()).to_numpy())
+    seen = np.bincount(path, minlength=count) > 0
+    reason = np.full(count, "not measured in that time", dtype=np.object_)
+    reason[path[~known]] = np.array(rows["reason"].filter(pa.array(~known)).to_pylist(), dtype=np.object_)
+    reason[windows > 0] = None
+    return _Paths(
+        score=mean(score),
+        cost=np.stack([mean(rows[name].to_numpy(zero_copy_only=False)) for name in SCORE_COSTS], axis=1),
+        start_us=start_us,
+        end_us=end_us,
+        seen=seen,
+        synthetic=np.bincount(path, weights=rows["synthetic"].to_numpy(zero_copy_only=False), minlength=count)
+        > 0,
+        reason=reason,
+        profiles=tuple(sorted(rows["profile"].unique().to_pylist())),
+    )
+
+
+def _path_of(rows: pa.Table, pairs: pa.Table) -> NDArray[np.int64]:
+    """For each row the number of its pair."""
+    key = ["probe_id", "target", "af"]
+    numbered = pairs.select(key).append_column("path", pa.array(np.arange(pairs.num_rows), pa.int64()))
+    order = pa.array(np.arange(rows.num_rows), pa.int64())
+    joined = rows.select(key).append_column("row", order).join(numbered, key)
+    return np.asarray(joined.sort_by("row")["path"].to_numpy(), dtype=np.int64)
+
+
+def _answers(
+    application: Application, group_by: GroupBy | None, rows: pa.Table, pairs: pa.Table
+) -> Iterator[Answer]:
+    if pairs.num_rows == 0:
+        yield _answer(application, group_by, None, _paths(rows, pairs), np.empty(0, dtype=np.int64))
+        return
+    paths = _paths(rows, pairs)
+    groups = pa.repeat("all", pairs.num_rows) if group_by is None else pairs[_COLUMN[group_by]]
+    names = groups.unique().to_pylist()
+    number = pc.index_in(groups, value_set=groups.unique(), skip_nulls=False).to_numpy(zero_copy_only=False)
+    for index in sorted(
+        range(len(names)), key=lambda n: (names[n] is None, names[n] if names[n] is not None else 0)
+    ):
+        yield _answer(application, group_by, names[index], paths, np.flatnonzero(number == index))
+
+
+def _answer(
+    application: Application,
+    group_by: GroupBy | None,
+    group: str | int | None,
+    paths: _Paths,
+    members: NDArray[np.int64],
+) -> Answer:
+    """The answer for the paths in `members`."""
+    score = paths.score[members]
+    known = ~np.isnan(score)
+    seen = members[paths.seen[members]]
+    cost = paths.cost[members][known].mean(axis=0) if known.any() else np.zeros(len(METRICS))
+    reasons = Counter(paths.reason[members][~known].tolist())
+    if members.shape[0] == 0:
+        reasons["never measured: the graph has no such path"] += 1
+    return Answer(
+        application=application,
+        group_by=group_by,
+        group=group,
+        score=float(score[known].mean()) if known.any() else None,
+        score_low=None,
+        score_high=None,
+        mos=None,
+        paths=members.shape[0],
+        measured=int(known.sum()),
+        predicted=0,
+        limiting_metric=str(METRICS[int(cost.argmax())]) if cost.max() > 0.0 else None,
+        window_start=_moment(paths.start_us[seen].min()) if seen.shape[0] > 0 else None,
+        window_end=_moment(paths.end_us[seen].max()) if seen.shape[0] > 0 else None,
+        model=None,
+        profile=", ".join(paths.profiles) if known.any() else None,
+        synthetic=bool(paths.synthetic[members].any()),
+        reason="; ".join(
+            f"{reason} ({count} of {members.shape[0]} paths)" if members.shape[0] > 1 else reason
+            for reason, count in reasons.most_common()
+        )
+        or None,
+    )
+
+
+def _moment(microseconds: np.int64) -> datetime:
+    return datetime.fromtimestamp(int(microseconds) / 1_000_000, tz=UTC)

@@ -1,0 +1,68 @@
+"""States -> scores: every state of the graph, for every application, under a profile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from domain.application import Application
+from kg.schema import SCORE_COSTS, STATE_KEY
+from kg.tables import SCORE_TYPES
+from qoe.profile import Metric, Profile
+from qoe.sensitivity import METRICS, UNKNOWN_METRIC, sensitivity
+
+MEASURED = "measured"
+"""Origin of a score that was made from a measured state."""
+
+STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
+"""What scoring reads of a state."""
+
+_UNKNOWN = {
+    Metric.RTT: "RTT unknown: no packet's own RTT was reported",
+    Metric.LOSS: "loss unknown: the probe could not send",
+    Metric.JITTER: "jitter unknown: no two consecutive packets of a result were answered",
+}
+
+
+def score_states(states: pa.Table, profile: Profile) -> pa.Table:
+    """Scores of measured states, five rows a state.
+
+    Args:
+        states: columns `kg.schema.STATE_KEY` and `STATE_COLUMNS`.
+        profile: weights and anchors.
+
+    Returns:
+        Columns of `kg.tables.SCORE_TYPES`.
+    """
+    rtt_ms, loss_ratio, jitter_ms = (
+        states[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in STATE_COLUMNS
+    )
+    parts = []
+    for application in Application:
+        scores = sensitivity(profile, application, rtt_ms=rtt_ms, loss_ratio=loss_ratio, jitter_ms=jitter_ms)
+        columns = {name: states[name] for name in STATE_KEY} | {
+            "application": _same(application, states),
+            "origin": _same(MEASURED, states),
+            "score": pa.array(scores.score, from_pandas=True),
+            **{
+                name: pa.array(cost, from_pandas=True)
+                for name, cost in zip(SCORE_COSTS, scores.cost.T, strict=True)
+            },
+            "limiting_metric": _words(scores.limiting, [str(metric) for metric in METRICS]),
+            "reason": _words(scores.missing, [_UNKNOWN[metric] for metric in METRICS]),
+            "profile": _same(profile.label, states),
+        }
+        parts.append(
+            pa.table([columns[name] for name in SCORE_TYPES], schema=pa.schema(list(SCORE_TYPES.items())))
+        )
+    return pa.concat_tables(parts)
+
+
+def _words(index: np.ndarray[tuple[int], np.dtype[np.int64]], words: list[str]) -> pa.Array:
+    """The word at each index; null at -1."""
+    known = index != UNKNOWN_METRIC
+    return pa.DictionaryArray.from_arrays(pa.array(index, mask=~known), pa.array(words)).cast(pa.string())
+
+
+def _same(word: str, states: pa.Table) -> pa.Array:
+    return pa.repeat(str(word), states.num_rows)
