@@ -115,7 +115,7 @@ def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None
 
     Args:
         store: the graph.
-        links: `from_address`, `to_address`, `traceroutes`, `first_seen`, `last_seen`.
+        links: `from_address`, `to_address`, `count` (of traceroutes), `first_seen`, `last_seen`.
         provenance: whose word it is.
     """
     local = pa.array(
@@ -134,12 +134,12 @@ def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None
             store.upsert_nodes(IP, _family(own, "ip", af))
     store.upsert_edges(
         NEXT_HOP,
-        _renamed(links, {"from_address": "source", "to_address": "target"} | _same(_HOP)),
+        _renamed(links, {"from_address": "source", "to_address": "target", "count": "traceroutes"} | _same(_HOP)),
         provenance,
     )
 
 
-_HOP = ("traceroutes", "first_seen", "last_seen")
+_HOP = ("first_seen", "last_seen")
 
 
 def is_local(address: str) -> bool:

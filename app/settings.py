@@ -1,0 +1,21 @@
+"""Where things are kept, and which secrets the environment holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME_VARIABLE = "QOETWIN_HOME"
+STORE_VARIABLE = "QOETWIN_STORE"
+KEY_VARIABLE = "QOETWIN_ATLAS_KEY"  # the name of a variable, not a key
+
+
+def default_home() -> Path:
+    """The user's data folder (XDG Base Directory Specification)."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "qoetwin"
+
+
+def atlas_key() -> str | None:
+    """The RIPE Atlas API key, which public measurements do not need."""
+    return os.environ.get(KEY_VARIABLE) or None

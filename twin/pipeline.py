@@ -1,0 +1,222 @@
+"""The data's way, on one page. A stranger starts here.
+
+    Atlas result --parse--> observation --land--> lake --summarise--> path state --upsert--> knowledge graph
+        --export--> path arrays --learn--> predictor beside its baselines
+        --score--> QoE per application --answer--> `twin.qoe`
+
+Each step is a function; what passes between two steps is one named type. Only the first three know the lake: from
+the graph on, everything comes from the graph alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from domain.errors import EmptyError, InputError, TruncatedError
+from domain.progress import Report, unheard
+from domain.provenance import Provenance
+from ingest.atlas import AtlasSource
+from ingest.files import find_files, parse_file
+from ingest.lake import Kind, Lake, Landed
+from ingest.parse import parse_batch
+from ingest.probes import Probes, probes_table, read_probes
+from ingest.summarise import hop_links, measurement_targets, pings_without_pair, summarise
+from kg.build import add_hops, add_measurements, add_probes
+from kg.store import GraphStore
+from qoe.profile import Profile
+from twin.scoring import score_states
+
+# Outside -> lake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """What became of several sources.
+
+    Attributes:
+        landed: the records, counted.
+        failures: one for each source that is not (wholly) what it should be. What was whole in it has landed.
+    """
+
+    landed: Landed
+    failures: tuple[InputError, ...] = ()
+
+
+def ingest_files(lake: Lake, paths: Sequence[Path], *, report: Report = unheard) -> Ingested:
+    """Land files of Atlas results, and the files in folders. All must be there before any is read.
+
+    Raises:
+        NotFoundError: when a path is not there; nothing has landed.
+        StoreError: when the lake cannot be read or written.
+    """
+    files = list(dict.fromkeys(chain.from_iterable(find_files(path) for path in paths)))
+    landed = Landed()
+    failures: list[InputError] = []
+    for number, file in enumerate(files):
+        report("reading files", number, len(files))
+        try:
+            for parsed in parse_file(file):
+                landed += lake.land(parsed)
+                if parsed.cut is not None:
+                    failures.append(_cut(file, parsed.cut))
+        except InputError as error:
+            failures.append(error)
+    report("reading files", len(files), len(files))
+    return Ingested(landed=landed, failures=tuple(failures))
+
+
+def _cut(file: Path, reason: str) -> TruncatedError:
+    return TruncatedError(
+        "a file ends in the middle of itself",
+        where=str(file),
+        found=reason,
+        expected="a whole file",
+        next_step="its whole records have landed and the rest is in quarantine; fetch it again and ingest it again",
+    )
+
+
+def ingest_atlas(
+    lake: Lake,
+    source: AtlasSource,
+    measurements: Sequence[int],
+    start: datetime,
+    stop: datetime,
+    *,
+    probes: Sequence[int] = (),
+    report: Report = unheard,
+) -> Ingested:
+    """Land the results of measurements that began in `[start, stop)`, through the Atlas API.
+
+    Raises:
+        SourceError: when the API does not answer as it should; what came before has landed.
+        StoreError: when the lake cannot be read or written.
+    """
+    landed = Landed()
+    for number, measurement in enumerate(measurements):
+        report("asking for results", number, len(measurements))
+        for batch in source.results(measurement, start, stop, probes):
+            landed += lake.land(parse_batch(batch))
+    report("asking for results", len(measurements), len(measurements))
+    return Ingested(landed=landed)
+
+
+def load_probes(lake: Lake, path: Path) -> Probes:
+    """Merge a file of probes or anchors into the lake's.
+
+    Raises:
+        InputError: when it is none; nothing has changed.
+        StoreError: when the lake cannot be read or written.
+    """
+    probes = read_probes(path)
+    lake.merge_probes(probes.table)
+    return probes
+
+
+def sync_probes(lake: Lake, source: AtlasSource, *, report: Report = unheard) -> Probes:
+    """Merge what the Atlas API says of the probes seen in the lake, and of all anchors, which may be targets.
+
+    Raises:
+        SourceError: when the API does not answer as it should; nothing has changed.
+        StoreError: when the lake cannot be read or written.
+    """
+    report("asking for anchors", 0, None)
+    objects = list(source.anchors())
+    seen = lake.query("SELECT DISTINCT probe_id FROM ping UNION SELECT DISTINCT probe_id FROM traceroute")
+    wanted = {*seen["probe_id"].to_pylist(), *probes_table(objects).table["probe_id"].to_pylist()}
+    report("asking for probes", 0, len(wanted))
+    # The probe's own record comes last: it knows the AS of both families, the anchor's knows the addresses.
+    objects += source.probes(sorted(wanted))
+    probes = probes_table(objects)
+    lake.merge_probes(probes.table)
+    report("asking for probes", len(wanted), len(wanted))
+    return probes
+
+
+# Lake -> graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a build read from the lake and wrote to the graph.
+
+    Attributes:
+        states: path states written.
+        scores: scores written, five a state; `unknown_scores` of them have no value, with a reason.
+        pings_without_pair: pings whose target or family is unknown; they are in the lake, and in no state.
+        windows_from, windows_until: the span of the windows.
+        synthetic: True when any of it comes from the testbed.
+    """
+
+    states: int
+    scores: int
+    unknown_scores: int
+    pings_without_pair: int
+    windows_from: datetime
+    windows_until: datetime
+    synthetic: bool
+
+
+def build_graph(
+    lake: Lake, store: GraphStore, window: timedelta, profile: Profile, *, report: Report = unheard
+) -> Built:
+    """Bring the three layers of the graph up to what the lake holds.
+
+    Raises:
+        EmptyError: when the lake holds no ping of a known pair.
+        StoreError: when the lake cannot be read, or the graph cannot be written.
+    """
+    report("building NTKG", 0, 1)
+    for table, add, kind in (
+        (lake.probes(), add_probes, Kind.PROBE),
+        (measurement_targets(lake), add_measurements, Kind.PING),
+        (hop_links(lake), add_hops, Kind.TRACEROUTE),
+    ):
+        for synthetic in (False, True):
+            part = table.filter(pc.equal(table["synthetic"], synthetic))
+            if part.num_rows > 0:
+                add(store, part, _provenance(lake, kind, synthetic=synthetic))
+    report("building NTKG", 1, 1)
+    report("building NSKG", 0, 1)
+    states = summarise(lake, window)
+    if states.num_rows == 0:
+        raise EmptyError(
+            "the lake holds no ping of a known pair",
+            where=str(lake.folder),
+            next_step="ingest some first: qoetwin ingest files PATH",
+        )
+    for synthetic in (False, True):
+        part = states.filter(pc.equal(states["synthetic"], synthetic))
+        store.put_states(part, _provenance(lake, Kind.PING, synthetic=synthetic))
+    report("building NSKG", 1, 1)
+    report("building ASKG", 0, 1)
+    scores = score_states(states, profile)
+    store.put_scores(scores)
+    report("building ASKG", 1, 1)
+    return Built(
+        states=states.num_rows,
+        scores=scores.num_rows,
+        unknown_scores=scores["score"].null_count,
+        pings_without_pair=pings_without_pair(lake),
+        windows_from=pc.min(states["window_start"]).as_py(),
+        windows_until=pc.max(states["window_end"]).as_py(),
+        synthetic=bool(pc.any(states["synthetic"]).as_py()),
+    )
+
+
+def _provenance(lake: Lake, kind: Kind, *, synthetic: bool) -> Provenance:
+    names = {Kind.PROBE: "atlas.probes", Kind.PING: "atlas.ping", Kind.TRACEROUTE: "atlas.traceroute"}
+    return Provenance(
+        reference_name=f"testbed.{names[kind]}" if synthetic else names[kind],
+        reference_org="qoetwin testbed (synthetic)" if synthetic else "RIPE NCC",
+        reference_url_data=None,
+        reference_time_fetch=lake.landed_at(kind),
+        reference_time_modification=None,
+        synthetic=synthetic,
+    )
