@@ -1,0 +1,365 @@
+"""The lake: observations in Parquet, each result exactly once.
+
+    <folder>/ping/day=2019-05-12/<name>.parquet          rows of PingObservation, by day of timestamp (UTC)
+    <folder>/traceroute/day=2019-05-12/<name>.parquet    rows of TracerouteObservation
+    <folder>/quarantine/<name>.parquet                   rows of Quarantined
+    <folder>/probe/probes.parquet                        rows of Probe
+
+Any Parquet reader can read it. A file's name is a digest of its content; files appear whole, by renaming, and are
+never changed, save the one of probes, which is replaced. One writer at a time holds the folder's lock, so that what
+is landed is decided against what is there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from domain.errors import StoreError
+from domain.probe import Probe
+from ingest.columns import schema_of
+from ingest.parse import PING_SCHEMA, QUARANTINE_SCHEMA, TRACEROUTE_SCHEMA, Parsed
+
+SCHEMA_VERSION = 1
+_VERSION_KEY = b"qoetwin_schema"
+PROBE_SCHEMA = schema_of(Probe)
+
+_OBSERVATION_KEY = (
+    "msm_id",
+    "probe_id",
+    "timestamp",
+    "af",
+    "target",
+    "target_name",
+)  # the type is the folder
+_QUARANTINE_KEY = ("source", "position", "raw")
+
+
+class Kind(StrEnum):
+    """The tables of the lake."""
+
+    PING = "ping"
+    TRACEROUTE = "traceroute"
+    QUARANTINE = "quarantine"
+    PROBE = "probe"
+
+
+SCHEMAS = {
+    Kind.PING: PING_SCHEMA,
+    Kind.TRACEROUTE: TRACEROUTE_SCHEMA,
+    Kind.QUARANTINE: QUARANTINE_SCHEMA,
+    Kind.PROBE: PROBE_SCHEMA,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """What became of the records that were read: `results_read` is the sum of the next three.
+
+    Attributes:
+        results_read: records.
+        observations: new in the lake.
+        duplicates: results that were in the lake already, or came twice.
+        quarantined: not understood, whether or not they were in quarantine already.
+        other_types: of the quarantined, well-formed Atlas results of another type than ping and traceroute.
+    """
+
+    results_read: int = 0
+    observations: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    other_types: int = 0
+
+    def __add__(self, other: Landed) -> Landed:
+        return Landed(
+            results_read=self.results_read + other.results_read,
+            observations=self.observations + other.observations,
+            duplicates=self.duplicates + other.duplicates,
+            quarantined=self.quarantined + other.quarantined,
+            other_types=self.other_types + other.other_types,
+        )
+
+
+class Lake:
+    """A folder of Parquet files.
+
+    Args:
+        folder: where it is; it must exist.
+
+    Raises:
+        StoreError: when the folder does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise StoreError(
+                "no such folder for the lake",
+                where=str(folder),
+                expected="a folder",
+                next_step="create it first",
+            )
+        self.folder = folder
+
+    def land(self, parsed: Parsed) -> Landed:
+        """Land a parsed batch; what is there already stays as it is.
+
+        Raises:
+            StoreError: when the lake cannot be read or written.
+        """
+        with self._alone():
+            pings = self._land_by_day(Kind.PING, parsed.pings)
+            traceroutes = self._land_by_day(Kind.TRACEROUTE, parsed.traceroutes)
+            self._land_new(
+                Kind.QUARANTINE, parsed.quarantined, self.folder / Kind.QUARANTINE, _QUARANTINE_KEY
+            )
+        return Landed(
+            results_read=parsed.records,
+            observations=pings + traceroutes,
+            duplicates=parsed.pings.num_rows + parsed.traceroutes.num_rows - pings - traceroutes,
+            quarantined=parsed.quarantined.num_rows,
+            other_types=parsed.other_types,
+        )
+
+    def files(self, kind: Kind) -> list[Path]:
+        """The Parquet files of a table, sorted."""
+        try:
+            return sorted((self.folder / kind).rglob("*.parquet"))
+        except OSError as error:
+            raise _unreadable(self.folder / kind, error) from error
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        """The answer of DuckDB over the views `ping`, `traceroute`, `quarantine` and `probe`.
+
+        Args:
+            sql: one statement; values are named `$name`.
+            parameters: the values by name.
+
+        Raises:
+            StoreError: when a file is damaged, of another version, or cannot be read.
+        """
+        with _database() as database:
+            for kind in Kind:
+                self._view(database, kind, self.files(kind))
+            try:
+                return database.sql(sql, params=parameters).to_arrow_table()
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                raise self._damage(error) from error
+
+    def probes(self) -> pa.Table:
+        """The probe table, sorted by `probe_id`."""
+        return self.query("SELECT * FROM probe ORDER BY probe_id").cast(PROBE_SCHEMA)
+
+    def merge_probes(self, probes: pa.Table) -> int:
+        """Merge probes into the probe table, field by field: a value replaces, a null never erases.
+
+        Args:
+            probes: rows of `Probe`; of one probe the later row counts.
+
+        Returns:
+            How many probes are new or changed. Nothing is written when it is 0.
+
+        Raises:
+            StoreError: when the lake cannot be read or written.
+        """
+        columns = [
+            f"last({name} ORDER BY generation) FILTER ({name} IS NOT NULL) AS {name}"
+            for name in PROBE_SCHEMA.names[1:]
+        ]
+        with self._alone():
+            old = self.probes()
+            with _database() as database:
+                database.register("old", old)
+                database.register(
+                    "new",
+                    probes.append_column("row", pa.array(range(1, probes.num_rows + 1), type=pa.int64())),
+                )
+                merged = (
+                    database.sql(
+                        f"SELECT probe_id, {', '.join(columns)} FROM "  # noqa: S608 - names of our own fields
+                        "(SELECT *, 0 AS generation FROM old UNION ALL BY NAME SELECT * RENAME (row AS generation) FROM new) "
+                        "GROUP BY probe_id ORDER BY probe_id"
+                    )
+                    .to_arrow_table()
+                    .cast(PROBE_SCHEMA)
+                )
+                database.register("merged", merged)
+                answer = database.execute(
+                    "SELECT count(*) FROM (SELECT * FROM merged EXCEPT SELECT * FROM old)"
+                ).fetchone()
+            changed = 0 if answer is None else int(answer[0])
+            if changed > 0:
+                self._put(merged, Kind.PROBE, self.folder / Kind.PROBE, "probes")
+        return changed
+
+    def _land_by_day(self, kind: Kind, table: pa.Table) -> int:
+        days = table.column("timestamp").cast(pa.date32())
+        return sum(
+            self._land_new(
+                kind,
+                table.filter(pc.equal(days, day)),
+                self.folder / kind / f"day={day.as_py().isoformat()}",
+                _OBSERVATION_KEY,
+            )
+            for day in sorted(pc.unique(days), key=lambda scalar: scalar.as_py())
+        )
+
+    def _land_new(self, kind: Kind, table: pa.Table, folder: Path, key: Sequence[str]) -> int:
+        """Write the rows whose key is neither in the folder nor in an earlier row; return how many."""
+        if table.num_rows == 0:
+            return 0
+        names = ", ".join(key)
+        same = " AND ".join(f"new.{name} IS NOT DISTINCT FROM old.{name}" for name in key)
+        batch = table.select(list(key)).append_column("row", pa.array(range(table.num_rows), type=pa.int64()))
+        with _database() as database:
+            self._view(database, kind, sorted(folder.glob("*.parquet")))
+            database.register("batch", batch)
+            try:
+                fresh = database.sql(
+                    f"WITH new AS (SELECT {names}, min(row) AS row FROM batch GROUP BY {names}) "  # noqa: S608
+                    f"SELECT row FROM new ANTI JOIN {kind} AS old ON {same} ORDER BY row"
+                ).to_arrow_table()
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                raise self._damage(error) from error
+        if fresh.num_rows == 0:
+            return 0
+        self._put(table.take(fresh.column("row")), kind, folder, None)
+        return int(fresh.num_rows)
+
+    def _put(self, table: pa.Table, kind: Kind, folder: Path, name: str | None) -> None:
+        """Make a file appear, whole: under the name, or under a digest of its content."""
+        sink = pa.BufferOutputStream()
+        versioned = table.replace_schema_metadata({_VERSION_KEY: _version(kind)})
+        pq.write_table(versioned, sink, compression="zstd", write_page_checksum=True)
+        content = sink.getvalue()
+        if name is None:
+            name = hashlib.sha256(content).hexdigest()[:32]
+        target = folder / f"{name}.parquet"
+        partial = folder / f".{name}.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                partial.replace(target)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+            _sync_folder(folder)
+        except OSError as error:
+            raise _unwritable(target, error) from error
+
+    def _view(self, database: duckdb.DuckDBPyConnection, kind: Kind, files: Sequence[Path]) -> None:
+        if not files:
+            database.register(kind, SCHEMAS[kind].empty_table())
+            return
+        for file in files:
+            _check(file, kind)
+        try:
+            database.read_parquet([_literal(file) for file in files], hive_partitioning=False).create_view(
+                kind
+            )
+        except duckdb.Error as error:
+            raise self._damage(error) from error
+
+    def _damage(self, error: duckdb.Error) -> StoreError:
+        """The error that names the damaged file, if it can be found, else repeats what DuckDB said."""
+        for kind in Kind:
+            for file in self.files(kind):
+                try:
+                    pq.read_table(file, page_checksum_verification=True, partitioning=None)
+                except (pa.ArrowException, OSError) as damage:
+                    return _damaged(file, damage)
+        return StoreError("the lake cannot be read", where=str(self.folder), found=str(error))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = self.folder / ".lock"
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _unwritable(lock, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _database() -> Iterator[duckdb.DuckDBPyConnection]:
+    # Never reach for the network: no extension is needed.
+    database = duckdb.connect(config={"autoinstall_known_extensions": False})
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _version(kind: Kind) -> bytes:
+    return f"{kind}/{SCHEMA_VERSION}".encode()
+
+
+def _check(file: Path, kind: Kind) -> None:
+    """Raise StoreError unless the file's footer is whole and of this version."""
+    try:
+        metadata = pq.read_metadata(file).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, error) from error
+    found = None if metadata is None else metadata.get(_VERSION_KEY)
+    if found != _version(kind):
+        raise StoreError(
+            "a file of another version in the lake",
+            where=str(file),
+            found="no version" if found is None else repr(found.decode("utf-8", "replace")),
+            expected=repr(_version(kind).decode()),
+            next_step="move the file away and ingest its records again",
+        )
+
+
+def _literal(file: Path) -> str:
+    """The path as DuckDB reads it: in its file names, as in a shell's, `*`, `?` and `[` are patterns."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(file))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(file: Path, error: Exception) -> StoreError:
+    return StoreError(
+        "a damaged file in the lake",
+        where=str(file),
+        found=str(error).splitlines()[0],
+        expected="a Parquet file as it was written",
+        next_step="remove the file and ingest its records again",
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError("the lake cannot be read", where=str(path), found=error.strerror)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        "the lake cannot be written",
+        where=str(path),
+        found=error.strerror,
+        next_step="free some space, or give a folder that may be written",
+    )
