@@ -118,7 +118,7 @@ class Weather:
         floor[on_path] = 2.0 * self._delay_ms[flat]
         wait[on_path] = 2.0 * self.wait_ms(flat, ratio)
         kept[on_path] = (1.0 - self.loss_ratio(flat, flat_s, ratio)) ** 2
-        lost: Floats = 1.0 - np.cumprod(kept, axis=1)
+        lost = 1.0 - np.cumprod(kept, axis=1, dtype=np.float64)
         return Paths(
             links=links,
             routers=routers,
