@@ -1,0 +1,277 @@
+"""The API: what is answered to which path and query. Knows nothing of sockets.
+
+A subset of the RIPE Atlas API v2 (https://atlas.ripe.net/docs/apis/rest-api-reference/): measurements, results, latest
+results, probes, anchors; reading only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import parse_qsl, urlencode
+
+import numpy as np
+import orjson
+
+from domain.errors import InputError, UnknownNameError
+from domain.observation import ResultType
+from testbed import atlas_json
+from testbed.atlas_json import Json
+from testbed.campaign import Campaign, Measurement
+from testbed.chance import Ints
+from testbed.internet import FIRST_ANCHOR_ID
+from testbed.weather import Weather
+
+_ROOT = "/api/v2/"
+_PAGE_SIZE, _MOST_PAGE_SIZE = 100, 500
+_AT_ONCE = {ResultType.PING: 4_000, ResultType.TRACEROUTE: 1_000}
+_CODES = {HTTPStatus.BAD_REQUEST: 102, HTTPStatus.NOT_FOUND: 104, HTTPStatus.METHOD_NOT_ALLOWED: 105}
+_EVERYWHERE = frozenset({"format", "key"})
+
+Query = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer; a long body comes in pieces, each made only when the one before was sent."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes | Iterator[bytes]
+
+
+def refusal(status: HTTPStatus, detail: str) -> Answer:
+    """An error as Atlas reports it."""
+    error = {
+        "status": status.value,
+        "code": _CODES.get(status, 100),
+        "title": status.phrase,
+        "detail": detail,
+    }
+    return _json(error=error, status=status)
+
+
+class Api:
+    """Answers for one campaign."""
+
+    def __init__(self, campaign: Campaign, weather: Weather) -> None:
+        self._campaign = campaign
+        self._weather = weather
+
+    def answer(self, path: str, query: str, address: str) -> Answer:
+        """Answer a GET.
+
+        Args:
+            path: of the request, with or without a slash at the end.
+            query: what follows the question mark.
+            address: host and port that the client used, for links to further pages.
+        """
+        try:
+            return self._routed(
+                path.rstrip("/") + "/", dict(parse_qsl(query, keep_blank_values=True)), address
+            )
+        except UnknownNameError as error:
+            return refusal(HTTPStatus.NOT_FOUND, error.line())
+        except InputError as error:
+            return refusal(HTTPStatus.BAD_REQUEST, error.line())
+
+    def _routed(self, path: str, query: Query, address: str) -> Answer:
+        parts = path.removeprefix(_ROOT).strip("/").split("/") if path.startswith(_ROOT) else []
+        link = f"https://{address}{path}"
+        match parts:
+            case ["measurements"]:
+                return self._measurements(query, link, address)
+            case ["measurements", number]:
+                _check(query)
+                found = self._campaign.measurement(_identifier(number))
+                return _json(**atlas_json.measurement(self._campaign, found, address))
+            case ["measurements", number, "results"]:
+                return self._results(self._campaign.measurement(_identifier(number)), query)
+            case ["measurements", number, "latest"]:
+                return self._latest(self._campaign.measurement(_identifier(number)), query)
+            case ["probes"]:
+                return self._probes(query, link)
+            case ["probes", number]:
+                _check(query)
+                return _json(
+                    **atlas_json.probe(self._campaign, self._campaign.internet.host(_identifier(number)))
+                )
+            case ["anchors"]:
+                return self._anchors(query, link)
+            case ["anchors", number]:
+                _check(query)
+                place = _identifier(number) - FIRST_ANCHOR_ID
+                anchors = self._campaign.internet.anchors
+                if not 0 <= place < len(anchors):
+                    raise UnknownNameError("no such synthetic anchor", found=number)
+                return _json(**atlas_json.anchor(self._campaign, anchors[place]))
+            case _:
+                raise UnknownNameError("nothing is served here", where=path)
+
+    def _measurements(self, query: Query, link: str, address: str) -> Answer:
+        _check(query, "type", "af", "id__in", "tags", "page", "page_size")
+        kind = (
+            ResultType(_one_of(query, "type", [kind.value for kind in ResultType]))
+            if "type" in query
+            else None
+        )
+        af = int(_one_of(query, "af", ["4", "6"])) if "af" in query else None
+        ids = _numbers(query, "id__in")
+        found = [
+            atlas_json.measurement(self._campaign, measurement, address)
+            for measurement in self._campaign.measurements
+            if (kind is None or measurement.type is kind)
+            and (af is None or measurement.af == af)
+            and (ids is None or measurement.msm_id in ids)
+        ]
+        if "tags" in query:
+            wanted = set(query["tags"].split(","))
+            found = [measurement for measurement in found if wanted <= set(measurement["tags"])]
+        return _page(found, query, link)
+
+    def _probes(self, query: Query, link: str) -> Answer:
+        _check(query, "id__in", "country_code", "asn_v4", "is_anchor", "page", "page_size")
+        ids, asns = _numbers(query, "id__in"), _numbers(query, "asn_v4")
+        anchors = _one_of(query, "is_anchor", ["true", "false"]) == "true" if "is_anchor" in query else None
+        found = [
+            atlas_json.probe(self._campaign, host)
+            for host in self._campaign.internet.hosts
+            if (ids is None or host.probe_id in ids)
+            and (asns is None or host.asn in asns)
+            and (anchors is None or (host.anchor_id is not None) is anchors)
+            and ("country_code" not in query or host.city.country == query["country_code"].upper())
+        ]
+        return _page(found, query, link)
+
+    def _anchors(self, query: Query, link: str) -> Answer:
+        _check(query, "country", "page", "page_size")
+        found = [
+            atlas_json.anchor(self._campaign, host)
+            for host in self._campaign.internet.anchors
+            if "country" not in query or host.city.country == query["country"].upper()
+        ]
+        return _page(found, query, link)
+
+    def _results(self, measurement: Measurement, query: Query) -> Answer:
+        _check(query, "start", "stop", "probe_ids")
+        window = self._campaign.window
+        start_s = _number(query, "start") if "start" in query else int(window.start.timestamp())
+        stop_s = _number(query, "stop") if "stop" in query else int(window.end.timestamp())
+        moments = self._campaign.moments(
+            measurement, self._taking_part(measurement, query), start_s, stop_s, _AT_ONCE[measurement.type]
+        )
+        pieces = (
+            atlas_json.results(self._campaign, self._weather, measurement, hosts, at_s)
+            for hosts, at_s in moments
+        )
+        return _list(pieces, query)
+
+    def _latest(self, measurement: Measurement, query: Query) -> Answer:
+        _check(query, "probe_ids", "lookback_days")
+        end_s = int(self._campaign.window.end.timestamp())
+        last: dict[int, int] = {}
+        hosts = self._taking_part(measurement, query)
+        recent = self._campaign.moments(
+            measurement, hosts, end_s - 2 * measurement.interval_s, end_s, _AT_ONCE[measurement.type]
+        )
+        for who, at_s in recent:
+            last.update(zip(who.tolist(), at_s.tolist(), strict=True))
+        numbers = np.array(sorted(last), dtype=np.int64)
+        times = np.array([last[number] for number in sorted(last)], dtype=np.int64)
+        found = atlas_json.results(self._campaign, self._weather, measurement, numbers, times)
+        return _list(iter([found] if found else []), query)
+
+    def _taking_part(self, measurement: Measurement, query: Query) -> Ints:
+        ids = _numbers(query, "probe_ids")
+        hosts = self._campaign.internet.hosts
+        asked = [
+            number for number in measurement.participants if ids is None or hosts[number].probe_id in ids
+        ]
+        return np.array(asked, dtype=np.int64)
+
+
+def _check(query: Query, *allowed: str) -> None:
+    unknown = sorted(set(query) - _EVERYWHERE - set(allowed))
+    if unknown:
+        raise InputError(
+            "a filter that is not served here",
+            found=", ".join(unknown),
+            expected=", ".join((*allowed, *sorted(_EVERYWHERE))),
+        )
+    if "format" in query:
+        _one_of(query, "format", ["json", "txt"])
+
+
+def _identifier(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise UnknownNameError("not an id", found=repr(text), expected="a whole number")
+    return int(text)
+
+
+def _whole(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise InputError("not a whole number", where=name, found=repr(text))
+    return int(text)
+
+
+def _number(query: Query, name: str) -> int:
+    return _whole(query[name], name)
+
+
+def _numbers(query: Query, name: str) -> frozenset[int] | None:
+    if name not in query:
+        return None
+    return frozenset(_whole(part.strip(), name) for part in query[name].split(","))
+
+
+def _one_of(query: Query, name: str, values: list[str]) -> str:
+    value = query[name].lower()
+    if value not in values:
+        raise InputError(
+            "not a value of this filter", where=name, found=repr(query[name]), expected=" or ".join(values)
+        )
+    return value
+
+
+def _page(found: list[Json], query: Query, link: str) -> Answer:
+    page = _number(query, "page") if "page" in query else 1
+    size = min(_number(query, "page_size"), _MOST_PAGE_SIZE) if "page_size" in query else _PAGE_SIZE
+    if size < 1:
+        raise InputError("an empty page", where="page_size", found="0", expected=f"1 to {_MOST_PAGE_SIZE}")
+    pages = max(1, -(-len(found) // size))
+    if not 1 <= page <= pages:
+        raise UnknownNameError("no such page", found=str(page), expected=f"1 to {pages}")
+
+    def linked(number: int) -> str | None:
+        return f"{link}?{urlencode({**query, 'page': number})}" if 1 <= number <= pages else None
+
+    return _json(
+        count=len(found),
+        next=linked(page + 1),
+        previous=linked(page - 1),
+        results=found[(page - 1) * size : page * size],
+    )
+
+
+def _json(status: HTTPStatus = HTTPStatus.OK, **content: object) -> Answer:
+    return Answer(status=status, content_type="application/json", body=orjson.dumps(content))
+
+
+def _list(pieces: Iterator[list[Json]], query: Query) -> Answer:
+    """Results as a JSON array, or one a line."""
+
+    def lines() -> Iterator[bytes]:
+        for piece in pieces:
+            yield b"".join(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE) for result in piece)
+
+    def array() -> Iterator[bytes]:
+        before = b"["
+        for piece in pieces:
+            yield before + b",".join(orjson.dumps(result) for result in piece)
+            before = b","
+        yield b"[]" if before == b"[" else b"]"
+
+    if query.get("format", "json").lower() == "txt":
+        return Answer(status=HTTPStatus.OK, content_type="text/plain; charset=utf-8", body=lines())
+    return Answer(status=HTTPStatus.OK, content_type="application/json", body=array())

@@ -1,0 +1,197 @@
+"""The server: the API over https on loopback, in background threads."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from domain.window import Window
+from testbed.api import Answer, Api, refusal
+from testbed.campaign import PING_INTERVAL, TRACEROUTE_INTERVAL, Campaign
+from testbed.certificate import make_certificates
+from testbed.events import Event, schedule
+from testbed.internet import SyntheticInternet
+from testbed.truth import Truth
+from testbed.weather import Weather
+
+_LOG = logging.getLogger(__name__)
+_IDLE_S = 60.0
+
+
+class TestbedServer:
+    """A synthetic RIPE Atlas on 127.0.0.1; a context manager.
+
+    Args:
+        internet: what is measured.
+        start, end: when, `[start, end)`, aware UTC. No result lies outside.
+        events: what happens; by default the two of `testbed.events.schedule`.
+        ping_interval, traceroute_interval: of the measurements.
+        port: 0 takes a free one.
+
+    Attributes:
+        truth: what is true of it, to be asked by tests.
+        campaign: its measurements.
+    """
+
+    __test__ = False  # its name begins with Test, and it is none
+
+    def __init__(
+        self,
+        internet: SyntheticInternet,
+        start: datetime,
+        end: datetime,
+        *,
+        events: tuple[Event, ...] | None = None,
+        ping_interval: timedelta = PING_INTERVAL,
+        traceroute_interval: timedelta = TRACEROUTE_INTERVAL,
+        port: int = 0,
+    ) -> None:
+        window = Window(start=start, end=end)
+        self.campaign = Campaign.plan(internet, window, ping_interval, traceroute_interval)
+        self.truth = Truth(internet, schedule(internet, window) if events is None else events)
+        self._api = Api(self.campaign, Weather(internet, self.truth.events))
+        self._port = port
+        self._running: tuple[_Listener, threading.Thread, tempfile.TemporaryDirectory[str]] | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port, as cousteau's `server=` takes them."""
+        return f"127.0.0.1:{self._started()[0].server_address[1]}"
+
+    @property
+    def certificate(self) -> Path:
+        """PEM of the authority to trust, for `verify=`."""
+        return Path(self._started()[2].name) / "authority.pem"
+
+    def _started(self) -> tuple[_Listener, threading.Thread, tempfile.TemporaryDirectory[str]]:
+        if self._running is None:
+            raise RuntimeError("the testbed server is not running; use it in a with statement")
+        return self._running
+
+    def __enter__(self) -> TestbedServer:
+        folder = tempfile.TemporaryDirectory(prefix="qoetwin-testbed-")
+        try:
+            _, presented = make_certificates(Path(folder.name))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.load_cert_chain(presented)
+            listener = _Listener(("127.0.0.1", self._port), context, self._api)
+        except BaseException:
+            folder.cleanup()
+            raise
+        thread = threading.Thread(target=listener.serve_forever, name="testbed", daemon=True, args=(0.05,))
+        thread.start()
+        self._running = (listener, thread, folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        listener, thread, folder = self._started()
+        self._running = None
+        listener.shutdown()
+        thread.join()
+        listener.hang_up()
+        listener.server_close()
+        folder.cleanup()
+
+
+class _Listener(ThreadingHTTPServer):
+    """Accepts TLS connections; each is served by a thread of its own, which also shakes hands."""
+
+    daemon_threads = False  # so that closing waits for them
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], context: ssl.SSLContext, api: Api) -> None:
+        self.api = api
+        self._context = context
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        plain, peer = super().get_request()
+        connection = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        with self._lock:
+            self._open.add(connection)
+        return connection, peer
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep alive."""
+        with self._lock:
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    _LOG.debug("a connection was already gone", exc_info=True)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that distrusts the certificate, or hangs up, is its own affair; anything else is ours.
+        hung_up = isinstance(sys.exception(), OSError)
+        _LOG.log(
+            logging.DEBUG if hung_up else logging.ERROR,
+            "the connection from %s, %s, broke",
+            client_address,
+            request,
+            exc_info=True,
+        )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "qoetwin-testbed"
+    sys_version = ""
+    timeout = _IDLE_S
+    wbufsize = 1 << 16  # header and body in one piece, else Nagle's algorithm costs 40 ms an answer
+    server: _Listener
+
+    def setup(self) -> None:
+        super().setup()
+        self.request.do_handshake()
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        host, port = self.server.server_address[:2]
+        address = self.headers.get("Host", f"{host!s}:{port}")
+        self._send(self.server.api.answer(url.path, url.query, address))
+
+    def _refuse(self) -> None:
+        self.close_connection = True  # the body of the request is not read
+        self._send(refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{self.command}: the testbed can only be read"))
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = _refuse  # noqa: N815
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        if isinstance(answer.body, bytes):
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for piece in answer.body:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        _LOG.debug(format, *args)
