@@ -23,7 +23,9 @@ class Format(StrEnum):
     NDJSON = "ndjson"
 
 
-def as_text(rows: Sequence[Row], form: Format, *, columns: Sequence[str] | None = None, title: str = "") -> str:
+def as_text(
+    rows: Sequence[Row], form: Format, *, columns: Sequence[str] | None = None, title: str = ""
+) -> str:
     """Rows in one of the formats; those for machines carry every key, whatever a table shows.
 
     Args:
@@ -75,7 +77,9 @@ def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str) -> st
     from rich.text import Text
 
     names = list(rows[0]) if columns is None and rows else list(columns or ())
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
+    )
     for name in names:
         numbers = all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numbers else "left", overflow="fold")

@@ -10,11 +10,9 @@ from domain.progress import Report
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Report]:
+def progress() -> Iterator[Report]:
     """A function to report steps to: what is done, how much of it, out of how much (None: not known)."""
-    if quiet:
-        yield lambda what, done, total: None
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         with _bars() as report:
             yield report
     else:
@@ -24,7 +22,7 @@ def progress(*, quiet: bool = False) -> Iterator[Report]:
 def _lines() -> Report:
     said: set[str] = set()
 
-    def report(what: str, done: int, total: int | None) -> None:
+    def report(what: str, done: int, total: int | None) -> None:  # noqa: ARG001
         if what not in said:
             said.add(what)
             sys.stderr.write(f"{what}\n")
@@ -35,8 +33,15 @@ def _lines() -> Report:
 @contextmanager
 def _bars() -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -9,5 +9,5 @@ Report: TypeAlias = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and out of how much (None: not known)."""
 
 
-def unheard(what: str, done: int, total: int | None) -> None:  # noqa: ARG001
+def unheard(what: str, done: int, total: int | None) -> None:
     """Report to nobody."""

@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -137,6 +138,14 @@ class Lake:
             return sorted((self.folder / kind).rglob("*.parquet"))
         except OSError as error:
             raise _unreadable(self.folder / kind, error) from error
+
+    def landed_at(self, kind: Kind) -> datetime | None:
+        """When the newest rows of a table landed; None when it is empty."""
+        try:
+            newest = max((file.stat().st_mtime for file in self.files(kind)), default=None)
+        except OSError as error:
+            raise _unreadable(self.folder / kind, error) from error
+        return None if newest is None else datetime.fromtimestamp(newest, tz=UTC)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """The answer of DuckDB over the views `ping`, `traceroute`, `quarantine` and `probe`.

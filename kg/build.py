@@ -104,8 +104,11 @@ def add_measurements(store: GraphStore, targets: pa.Table, provenance: Provenanc
     addresses = _known(targets, ("target", "af"))
     store.upsert_nodes(IP, _distinct(_renamed(addresses, {"target": "ip", "af": "af"})))
     store.upsert_edges(TARGET_IP, _ends(targets, "msm_id", "target"), provenance)
-    named = targets.filter(pc.fill_null(pc.not_equal(targets["target_name"], targets["target"]), True))
-    store.upsert_edges(TARGET_HOST_NAME, _ends(named, "msm_id", "target_name"), provenance)
+    named = _ends(targets, "msm_id", "target_name")
+    names = pa.array(
+        [name for name in named["target"].unique().to_pylist() if not _is_address(name)], pa.string()
+    )
+    store.upsert_edges(TARGET_HOST_NAME, named.filter(pc.is_in(named["target"], value_set=names)), provenance)
 
 
 def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None:
@@ -118,28 +121,29 @@ def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None
         links: `from_address`, `to_address`, `count` (of traceroutes), `first_seen`, `last_seen`.
         provenance: whose word it is.
     """
-    local = pa.array(
-        [
-            is_local(source) or is_local(target)
-            for source, target in zip(
-                links["from_address"].to_pylist(), links["to_address"].to_pylist(), strict=True
-            )
-        ],
-        pa.bool_(),
-    )
-    links = links.filter(pc.invert(local))
+    seen = {*links["from_address"].unique().to_pylist(), *links["to_address"].unique().to_pylist()}
+    local = pa.array([address for address in seen if is_local(address)], pa.string())
+    for column in ("from_address", "to_address"):
+        links = links.filter(pc.invert(pc.is_in(links[column], value_set=local)))
     for af in (4, 6):
         for column in ("from_address", "to_address"):
             own = links[column].filter(pc.equal(pc.match_substring(links[column], ":"), af == 6))
             store.upsert_nodes(IP, _family(own, "ip", af))
     store.upsert_edges(
         NEXT_HOP,
-        _renamed(links, {"from_address": "source", "to_address": "target", "count": "traceroutes"} | _same(_HOP)),
+        _renamed(links, _HOP),
         provenance,
     )
 
 
-_HOP = ("first_seen", "last_seen")
+_HOP = {
+    "from_address": "source",
+    "to_address": "target",
+    "count": "traceroutes",
+    "first_seen": "first_seen",
+    "last_seen": "last_seen",
+}
+"""Column of a table of links -> column of an edge."""
 
 
 def is_local(address: str) -> bool:
@@ -150,6 +154,14 @@ def is_local(address: str) -> bool:
     """
     parsed = ipaddress.ip_address(address)
     return any(parsed in network for network in _LOCAL if network.version == parsed.version)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _positions(placed: pa.Table) -> pa.Array:
@@ -184,10 +196,6 @@ def _distinct(table: pa.Table) -> pa.Table:
 
 def _renamed(table: pa.Table, names: dict[str, str]) -> pa.Table:
     return table.select(list(names)).rename_columns(list(names.values()))
-
-
-def _same(names: Sequence[str]) -> dict[str, str]:
-    return {name: name for name in names}
 
 
 def _family(addresses: pa.ChunkedArray, key: str, af: int) -> pa.Table:

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.errors import EmptyError, InputError, TruncatedError

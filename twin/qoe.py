@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from domain.application import Application
-from domain.errors import UnknownNameError
+from domain.errors import DataError, UnknownNameError
 from domain.selection import Selection
 from kg.schema import COUNTRY, SCORE_COSTS
 from kg.store import GraphStore
@@ -106,6 +106,7 @@ def qoe(
     pairs = store.pairs(selection)
     rows = store.scores(selection, applications)
     rows = rows.filter(pc.equal(rows["origin"], MEASURED))
+    _check_lengths(rows)
     answers: list[Answer] = []
     for application in applications:
         own = rows.filter(pc.equal(rows["application"], str(application)))
@@ -123,6 +124,17 @@ def _check_countries(store: GraphStore, selection: Selection) -> None:
                 expected=f"one of {', '.join(known)}" if known else "probes with a country",
                 next_step="load probe metadata with: qoetwin probes load FILE" if not known else None,
             )
+
+
+def _check_lengths(rows: pa.Table) -> None:
+    lengths = pc.unique(pc.subtract(rows["window_end"], rows["window_start"])).to_pylist()
+    if len(lengths) > 1:
+        raise DataError(
+            "the graph has windows of several lengths there",
+            found=", ".join(f"{length.total_seconds():g} s" for length in sorted(lengths)),
+            expected="one length, or a measurement would count twice",
+            next_step="choose one with --window",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

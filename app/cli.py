@@ -1,0 +1,477 @@
+"""The command line: parse, one call, print. Data goes to stdout, progress and notices to stderr.
+
+What a command needs is imported when it runs, so that help is quick and an answer needs no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from app.output import Format, Row, as_text, object_as_text
+from app.progress import progress
+from app.settings import HOME_VARIABLE, STORE_VARIABLE, atlas_key, default_home
+from domain.application import Application
+from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError, StoreError
+from domain.selection import Area, Selection
+from domain.window import parse_length, parse_time
+
+if TYPE_CHECKING:
+    from ingest.atlas import AtlasSource
+    from ingest.lake import Lake
+    from ingest.probes import Probes
+    from kg.store import GraphStore
+    from twin.pipeline import Ingested
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value")
+
+
+class _Time(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        return value if isinstance(value, datetime) else _or_usage(self, parse_time, value, param, ctx)
+
+
+class _Length(click.ParamType[timedelta]):
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        return value if isinstance(value, timedelta) else _or_usage(self, parse_length, value, param, ctx)
+
+
+class _Area(click.ParamType[Area]):
+    name = "lat,lon,km"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Area:
+        try:
+            latitude, longitude, radius_km = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not LAT,LON,KM, such as 33.9,35.5,100", param, ctx)
+        if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 < radius_km < float("inf")):
+            self.fail(f"{value!r} is no place on Earth with a radius in km", param, ctx)
+        return Area(latitude=latitude, longitude=longitude, radius_km=radius_km)
+
+
+class _Address(click.ParamType[str]):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ipaddress import ip_address
+
+        try:
+            return ip_address(value).compressed
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address", param, ctx)
+
+
+def _or_usage(
+    kind: click.ParamType[Value],
+    parse: Callable[[str], Value],
+    text: str,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> Value:
+    """Parse an option; what is wrong with it is wrong usage."""
+    try:
+        return parse(text)
+    except InputError as error:
+        kind.fail(error.line(), param, ctx)
+
+
+def _common(command: Command) -> Command:
+    """The options that every command takes."""
+    for option in (
+        click.option(
+            "--format",
+            "form",
+            type=click.Choice([form.value for form in Format]),
+            default=Format.TABLE.value,
+            callback=lambda _ctx, _param, value: Format(value),
+            show_default=True,
+            help="How data is written.",
+        ),
+        click.option(
+            "--store",
+            envvar=STORE_VARIABLE,
+            default="sqlite",
+            show_default=True,
+            help=f"Where the graph is kept. Also {STORE_VARIABLE}.",
+        ),
+        click.option(
+            "--home",
+            type=click.Path(path_type=Path),
+            envvar=HOME_VARIABLE,
+            help=f"Folder that holds all that is kept. Also {HOME_VARIABLE}. Default: the user's data folder.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _filters(command: Command) -> Command:
+    """The options that choose paths and times."""
+    for option in reversed(
+        (
+            click.option(
+                "--probe",
+                "probe_ids",
+                multiple=True,
+                type=click.IntRange(min=1),
+                help="Measured by this probe.",
+            ),
+            click.option("--target", "targets", multiple=True, type=_Address(), help="To this address."),
+            click.option(
+                "--asn",
+                "asns",
+                multiple=True,
+                type=click.IntRange(1, 2**32 - 1),
+                help="From a probe in this AS.",
+            ),
+            click.option(
+                "--target-asn",
+                "target_asns",
+                multiple=True,
+                type=click.IntRange(1, 2**32 - 1),
+                help="To this AS.",
+            ),
+            click.option(
+                "--country",
+                "countries",
+                multiple=True,
+                help="From a probe in this country (ISO 3166-1 alpha-2).",
+            ),
+            click.option("--area", type=_Area(), help="From a probe within KM of a place."),
+            click.option("--af", type=click.Choice(["4", "6"]), help="Over this address family."),
+            click.option(
+                "--at",
+                type=_Time(),
+                help="In the windows that hold this time (ISO 8601; UTC unless it says).",
+            ),
+            click.option(
+                "--from", "start", type=_Time(), help="In windows that begin at this time or later."
+            ),
+            click.option("--to", "end", type=_Time(), help="In windows that begin before this time."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _selection(**chosen: Any) -> Selection:
+    """The selection that the filters state."""
+    if chosen["at"] is not None and (chosen["start"] is not None or chosen["end"] is not None):
+        raise click.UsageError("--at is one moment, --from and --to are a span: choose one of the two")
+    if chosen["start"] is not None and chosen["end"] is not None and chosen["start"] >= chosen["end"]:
+        raise click.UsageError("--to must be later than --from")
+    return Selection(
+        probe_ids=chosen["probe_ids"],
+        targets=chosen["targets"],
+        asns=chosen["asns"],
+        target_asns=chosen["target_asns"],
+        countries=tuple(country.upper() for country in chosen["countries"]),
+        area=chosen["area"],
+        af=None if chosen["af"] is None else int(chosen["af"]),
+        start=chosen["start"],
+        end=chosen["end"],
+        at=chosen["at"],
+        window_s=chosen.get("window_s"),
+    )
+
+
+def main() -> None:
+    """Run the command line. An error that a user can meet is one line on stderr, and exit status 1."""
+    try:
+        cli(standalone_mode=True, prog_name="qoetwin")
+    except QoetwinError as error:
+        _notice(f"qoetwin: {error.line()}")
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="qoetwin")
+def cli() -> None:
+    """A knowledge-graph QoE digital twin of the Internet.
+
+    RIPE Atlas measurements in; RTT, loss and quality per application out: for paths that were measured, and, with
+    intervals, for paths that were not. Start with: qoetwin demo
+    """
+
+
+@cli.group()
+def ingest() -> None:
+    """Measurements -> lake."""
+
+
+@ingest.command("files")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_common
+def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str, form: Format) -> None:
+    """Read files of Atlas results (NDJSON or a JSON array; plain, gzip, bzip2, xz), or all files in folders."""
+    from twin.pipeline import ingest_files
+
+    before = perf_counter()
+    with progress() as report:
+        ingested = ingest_files(_lake(home, create=True), paths, report=report)
+    _write_ingested(ingested, perf_counter() - before, form)
+
+
+@ingest.command("atlas")
+@click.option(
+    "--measurement",
+    "-m",
+    "measurements",
+    multiple=True,
+    required=True,
+    type=click.IntRange(min=1),
+    help="Atlas measurement id.",
+)
+@click.option("--from", "start", type=_Time(), required=True, help="First moment (ISO 8601).")
+@click.option("--to", "stop", type=_Time(), required=True, help="First moment no longer wanted.")
+@click.option("--probe", "probes", multiple=True, type=click.IntRange(min=1), help="Only this probe.")
+@click.option("--server", default="atlas.ripe.net", show_default=True, help="Who answers, HOST or HOST:PORT.")
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    help="Authorities to trust instead of the system's (PEM).",
+)
+@_common
+def ingest_atlas_command(
+    measurements: tuple[int, ...],
+    start: datetime,
+    stop: datetime,
+    probes: tuple[int, ...],
+    server: str,
+    certificate: Path | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Pull results through the Atlas API. Public measurements need no key; for others set QOETWIN_ATLAS_KEY."""
+    from twin.pipeline import ingest_atlas
+
+    if start >= stop:
+        raise click.UsageError("--to must be later than --from")
+    source = _source(server, certificate)
+    before = perf_counter()
+    with progress() as report:
+        lake = _lake(home, create=True)
+        ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
+    _write_ingested(ingested, perf_counter() - before, form)
+
+
+@cli.group()
+def probes() -> None:
+    """Probes and anchors: where they are, in which network and country."""
+
+
+@probes.command("load")
+@click.argument("file", type=click.Path(path_type=Path))
+@_common
+def probes_load_command(file: Path, home: Path | None, store: str, form: Format) -> None:
+    """Read a list of probes: API objects (JSON) or CSV with prb_id, lat, lon, asn_v4, country …; plain or compressed."""
+    from twin.pipeline import load_probes
+
+    _write_probes(load_probes(_lake(home, create=True), file), form)
+
+
+@probes.command("sync")
+@click.option("--server", default="atlas.ripe.net", show_default=True, help="Who answers, HOST or HOST:PORT.")
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    help="Authorities to trust instead of the system's (PEM).",
+)
+@_common
+def probes_sync_command(
+    server: str,
+    certificate: Path | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Ask the Atlas API about the probes that have measured here, and about all anchors."""
+    from twin.pipeline import sync_probes
+
+    lake = _lake(home, create=False)
+    with progress() as report:
+        synced = sync_probes(lake, _source(server, certificate), report=report)
+    _write_probes(synced, form)
+
+
+@cli.group()
+def graph() -> None:
+    """The knowledge graph: build it, look at it."""
+
+
+@graph.command("build")
+@click.option(
+    "--window",
+    type=_Length(),
+    default="3h",
+    show_default=True,
+    help="Length of a window, such as 30m, 3h, 1d.",
+)
+@_common
+def graph_build_command(window: Any, home: Path | None, store: str, form: Format) -> None:
+    """Lake -> layers: topology (NTKG), path states by window (NSKG), QoE by application (ASKG)."""
+    from qoe.profile import load_profile
+    from twin.pipeline import build_graph
+
+    lake = _lake(home, create=False)
+    before = perf_counter()
+    with progress() as report, _open(home, store, create=True) as opened:
+        built = build_graph(lake, opened, window, load_profile(), report=report)
+        counts = opened.counts()
+    if built.synthetic:
+        _notice("note: this graph holds synthetic measurements of the testbed")
+    click.echo(
+        object_as_text(asdict(built) | counts | {"seconds": round(perf_counter() - before, 3)}, form),
+        nl=False,
+    )
+
+
+@graph.command("show")
+@click.argument("label", required=False)
+@click.argument("key", required=False)
+@click.option("--hops", type=click.IntRange(1, 4), default=1, show_default=True, help="How far to walk.")
+@_common
+def graph_show_command(
+    label: str | None, key: str | None, hops: int, home: Path | None, store: str, form: Format
+) -> None:
+    """What the graph holds; or what is around one node, such as: graph show AtlasProbe 6217."""
+    from kg.schema import NODE_TYPES, Datatype
+
+    with _open(home, store, create=False) as opened:
+        if label is None:
+            rows: list[Row] = [{"what": what, "count": count} for what, count in opened.counts().items()]
+            click.echo(as_text(rows, form), nl=False)
+            return
+        types = {node_type.label.lower(): node_type for node_type in NODE_TYPES}
+        if label.lower() not in types or key is None:
+            known = ", ".join(node_type.label for node_type in NODE_TYPES)
+            raise click.UsageError(f"a node is named by its label and key; labels are {known}")
+        node_type = types[label.lower()]
+        whole = node_type.key.datatype is Datatype.INTEGER
+        if whole and not key.isdecimal():
+            raise click.UsageError(f"the key of {node_type.label} is a whole number, not {key!r}")
+        met = opened.neighbours(node_type, int(key) if whole else key, hops=hops)
+    if not met:
+        raise NotFoundError("the graph has no edge there", where=f"{node_type.label} {key}")
+    click.echo(as_text([asdict(neighbour) for neighbour in met], form), nl=False)
+
+
+@cli.command("qoe")
+@click.argument("application", type=click.Choice([*(one.value for one in Application), "all"]))
+@_filters
+@click.option(
+    "--group-by",
+    type=click.Choice(["country", "asn", "probe", "target", "target-asn"]),
+    help="A row for each.",
+)
+@click.option("--window", type=_Length(), help="Windows of this length, where the graph has several.")
+@_common
+def qoe_command(
+    application: str,
+    group_by: str | None,
+    window: Any,
+    home: Path | None,
+    store: str,
+    form: Format,
+    **chosen: Any,
+) -> None:
+    """How good an application is, from where, to where, when. Each path counts once; 100 is perfect, 0 useless."""
+    selection = _selection(**chosen, window_s=None if window is None else int(window.total_seconds()))
+    from twin.qoe import GroupBy, qoe
+
+    asked = list(Application) if application == "all" else [Application(application)]
+    with _open(home, store, create=False) as opened:
+        answers = qoe(opened, asked, selection, group_by=None if group_by is None else GroupBy(group_by))
+    if any(answer.synthetic for answer in answers):
+        _notice("note: synthetic measurements of the testbed are in these scores")
+    columns = ["application", "group", "score", "paths", "measured", "limiting_metric", "synthetic", "reason"]
+    click.echo(as_text([asdict(answer) for answer in answers], form, columns=columns), nl=False)
+
+
+# What commands share
+
+
+def _notice(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _write_ingested(ingested: Ingested, seconds: float, form: Format) -> None:
+    """Say what landed; what failed is a line each, and then the whole has failed."""
+    click.echo(
+        object_as_text(asdict(ingested.landed) | {"seconds": round(seconds, 3)}, form, title="ingested"),
+        nl=False,
+    )
+    for failure in ingested.failures:
+        _notice(f"qoetwin: {failure.line()}")
+    if ingested.failures:
+        sys.exit(1)
+    if ingested.landed.quarantined > 0:
+        _notice(
+            f"note: {ingested.landed.quarantined} records were not understood, and are kept in quarantine"
+        )
+
+
+def _write_probes(probes: Probes, form: Format) -> None:
+    counts = {
+        "read": probes.read,
+        "refused": probes.refused,
+        "without_position": probes.without_position,
+        "without_as": probes.without_as,
+        "bad_positions": probes.bad_positions,
+    }
+    click.echo(object_as_text(counts, form, title="probes"), nl=False)
+
+
+def _home(home: Path | None) -> Path:
+    return default_home() if home is None else home
+
+
+def _lake(home: Path | None, *, create: bool) -> Lake:
+    from ingest.lake import Lake
+
+    folder = _home(home) / "lake"
+    if create:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                "cannot make the home folder",
+                where=str(_home(home)),
+                found=error.strerror,
+                expected="a folder that may be written",
+                next_step="choose another with --home",
+            ) from error
+    elif not folder.is_dir():
+        raise EmptyError(
+            "there is nothing in this home yet",
+            where=str(_home(home)),
+            next_step="ingest something first: qoetwin ingest files PATH",
+        )
+    return Lake(folder)
+
+
+def _open(home: Path | None, store: str, *, create: bool) -> GraphStore:
+    from kg.store import open_store
+
+    return open_store(store, _home(home), create=create)
+
+
+def _source(server: str, certificate: Path | None) -> AtlasSource:
+    from ingest.atlas import AtlasSource
+
+    return AtlasSource(
+        server=server, verify=True if certificate is None else certificate, api_key=atlas_key()
+    )
