@@ -115,14 +115,15 @@ def qoe(
 
 
 def _check_countries(store: GraphStore, selection: Selection) -> None:
-    known = store.nodes(COUNTRY)["country_code"].to_pylist()
+    known = set(store.nodes(COUNTRY)["country_code"].to_pylist())
     for country in selection.countries:
         if country not in known:
+            measured = pc.drop_null(store.pairs(Selection())["probe_country"]).unique().to_pylist()
             raise UnknownNameError(
                 "no probe in the graph is in that country",
                 found=repr(country),
-                expected=f"one of {', '.join(known)}" if known else "probes with a country",
-                next_step="load probe metadata with: qoetwin probes load FILE" if not known else None,
+                expected=f"a country with measurements: {', '.join(sorted(measured)) or 'there is none yet'}",
+                next_step=None if known else "load probe metadata with: qoetwin probes load FILE",
             )
 
 
