@@ -14,7 +14,9 @@ RECORDED = Path(__file__).parents[2] / "shared" / "data"
 def recorded() -> Path:
     """The folder of recorded measurements, which are not part of the project."""
     if not RECORDED.is_dir():
-        message = "the recorded measurements are not part of the project; everything else is tested without them"
+        message = (
+            "the recorded measurements are not part of the project; everything else is tested without them"
+        )
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(message)
         pytest.skip(message)
