@@ -1,0 +1,111 @@
+"""The visible past of each pair, column-wise over windows and pairs.
+
+Every function takes values of (W, P) and what a question may see, and looks at no later window.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+
+from gnn.protocols.protocol import Bools, Question
+from kg.arrays import Floats, Ints
+
+DAY_S = int(timedelta(days=1).total_seconds())
+
+
+def lagged(values: Floats, seen_until: Ints, count: int) -> Floats:
+    """The last `count` visible windows, newest first.
+
+    Args:
+        values: (W, P).
+        seen_until: (Q,) the first hidden window of each asked one.
+        count: how many windows.
+
+    Returns:
+        (Q, P, count), NaN before the first window.
+    """
+    rows = seen_until[:, None] - 1 - np.arange(count)[None, :]
+    picked = values[np.maximum(rows, 0)]  # (Q, count, P)
+    picked[rows < 0] = np.nan
+    return np.ascontiguousarray(picked.transpose(0, 2, 1))
+
+
+def same_slot(values: Floats, question: Question, window_s: int) -> Floats:
+    """The same slot of the day on earlier days, newest first, as far as it may be seen.
+
+    Where the window does not divide the day no slot ever returns, and nothing is known.
+
+    Args:
+        values: (W, P).
+        question: Q asked windows.
+        window_s: length of a window in seconds.
+
+    Returns:
+        (Q, P, D) for the D earlier days that the windows span, at least 1; NaN where unmeasured, hidden or too early.
+    """
+    slots, rest = divmod(DAY_S, window_s)
+    if rest != 0:
+        return np.full((len(question), values.shape[1], 1), np.nan)
+    days = max(1, -(-int(question.windows.max(initial=0)) // slots))
+    rows = question.windows[:, None] - slots * (1 + np.arange(days))[None, :]
+    picked = values[np.clip(rows, 0, values.shape[0] - 1)]
+    picked[(rows < 0) | (rows >= question.seen_until[:, None])] = np.nan
+    return np.ascontiguousarray(picked.transpose(0, 2, 1))
+
+
+def last_known_row(known: Bools, seen_until: Ints) -> Ints:
+    """(Q, P) the latest visible window in which each pair is known; -1 where none is.
+
+    Args:
+        known: (W, P).
+        seen_until: (Q,).
+    """
+    rows = np.where(known, np.arange(known.shape[0], dtype=np.int64)[:, None], -1)
+    return np.asarray(np.maximum.accumulate(rows, axis=0)[seen_until - 1])
+
+
+def last_known(values: Floats, seen_until: Ints) -> Floats:
+    """(Q, P) the latest visible value of each pair, however old; NaN where there is none."""
+    rows = last_known_row(np.isfinite(values), seen_until)
+    picked = np.take_along_axis(values, np.maximum(rows, 0), axis=0)
+    return np.where(rows >= 0, picked, np.nan)
+
+
+def median(past: Floats) -> Floats:
+    """Median of the known values along the last axis, NaN where none is.
+
+    `numpy.nanmedian` walks the rows one by one and warns at empty ones; sorting puts NaN last for all at once.
+
+    >>> median(np.array([[3.0, np.nan, 1.0, 5.0], [np.nan, np.nan, 4.0, 2.0]]))
+    array([3., 3.])
+    """
+    ordered = np.sort(past, axis=-1)
+    known = np.isfinite(ordered).sum(axis=-1)[..., None]
+    low = np.take_along_axis(ordered, np.maximum(known - 1, 0) // 2, axis=-1)[..., 0]
+    high = np.take_along_axis(ordered, known // 2, axis=-1)[..., 0]
+    return np.asarray(np.where(known[..., 0] > 0, (low + high) / 2.0, np.nan))
+
+
+def spread(past: Floats, centre: Floats) -> Floats:
+    """Median absolute deviation of the known values from a centre, along the last axis; NaN where none is known."""
+    return median(np.abs(past - centre[..., None]))
+
+
+def weighted_mean(past: Floats, half_life: float) -> Floats:
+    """Mean of the known values, newest first, the weight halving every `half_life` windows; NaN where none is known.
+
+    An exponentially weighted mean in which unmeasured windows keep their place in time.
+    """
+    weights = np.where(np.isfinite(past), 0.5 ** (np.arange(past.shape[-1]) / half_life), 0.0)
+    total = weights.sum(axis=-1)
+    summed = (weights * np.where(np.isfinite(past), past, 0.0)).sum(axis=-1)
+    return np.asarray(np.where(total > 0.0, summed / np.where(total > 0.0, total, 1.0), np.nan))
+
+
+def counted(values: Ints | Bools, seen_until: Ints) -> Floats:
+    """(Q, P) sum of (W, P) counts over the visible windows."""
+    summed = np.cumsum(values, axis=0, dtype=np.int64)
+    running = np.concatenate([np.zeros((1, values.shape[1]), dtype=np.int64), summed])
+    return running[seen_until].astype(np.float64)

@@ -1,0 +1,310 @@
+"""A predictor that holds a graph encoder; the encoder is all that differs between models.
+
+RTT and jitter are predicted as a difference from a base: of RTT the latest value seen (the `last-value` baseline), of jitter
+the median of the last windows. Differences are compressed by asinh(x / unit): linear for small ones, logarithmic for large.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.data import Batch, HeteroData
+
+from domain.errors import DataError
+from gnn.conformal import conformal_factor, scores
+from gnn.heads import FeatureEncoder, Heads, Outputs, pinball
+from gnn.inputs import Inputs
+from gnn.path_graph import CATEGORIES, RELATIONS, PathGraphConfig, path_graph
+from gnn.prediction import Prediction, reasons
+from gnn.predictor import Array, Kind, Learned, Predictor, Progress
+from gnn.protocols.protocol import Bools, Question, Split
+from gnn.state import checked
+from gnn.tensors import PAIR, windows_as_data
+from gnn.training import TrainingConfig, repeatable, train
+from kg.arrays import Floats, PathArrays
+
+LEAST_WIDTH_MS = 0.1
+"""An interval is at least this wide when it is compared with others: Atlas's own clock resolution is not much better."""
+
+RTT_WEIGHT, JITTER_WEIGHT = 8.0, 2.0
+"""Compressed differences are small numbers next to a cross-entropy: these bring the losses to the same size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSettings:
+    """Size and training of a network.
+
+    Attributes:
+        hidden: D, features of a node between layers.
+        layers: hops.
+        neighbours: k, most edges of one type into a node.
+        dropout: of features and messages.
+        epochs, patience, batch, learning_rate, weight_decay, average: see `TrainingConfig`.
+        rtt_unit_ms, jitter_unit_ms: where differences turn from linear to logarithmic.
+    """
+
+    hidden: int = 32
+    layers: int = 2
+    neighbours: int = 16
+    dropout: float = 0.2
+    epochs: int = 20
+    patience: int = 5
+    batch: int = 8
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    average: float = 0.98
+    rtt_unit_ms: float = 20.0
+    jitter_unit_ms: float = 5.0
+
+
+class PathNetwork(nn.Module):
+    """Feature encoder, graph encoder, heads."""
+
+    def __init__(self, features: FeatureEncoder, encoder: nn.Module, heads: Heads) -> None:
+        super().__init__()
+        self.features = features
+        self.encoder = encoder
+        self.heads = heads
+
+    def forward(self, data: HeteroData) -> Outputs:
+        """A batch of graphs as `windows_as_data` makes them -> what the heads say of each node."""
+        h = self.features(data[PAIR].x, data[PAIR].category)
+        adjacency = {relation: store.adj_t for (_, relation, _), store in data.edge_items()}
+        said: Outputs = self.heads(self.encoder(h, adjacency))
+        return said
+
+
+class GraphPredictor(Predictor):
+    """Quantiles of RTT and jitter and the loss of all pairs of a window, from the path graph.
+
+    Args:
+        settings: size and training.
+    """
+
+    kind: ClassVar[Kind] = Kind.GNN
+
+    def __init__(self, settings: GraphSettings | None = None) -> None:
+        self.settings = GraphSettings() if settings is None else settings
+        self._network: PathNetwork | None = None
+        self._columns: tuple[str, ...] = ()
+        self._constants: dict[str, Array] = {}
+
+    @abstractmethod
+    def encoder(self, relations: tuple[str, ...]) -> nn.Module:
+        """The graph encoder, untrained: forward takes (N, D) features and a mapping edge type -> (N, N) CSR adjacency."""
+
+    def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
+        """The path graph of each asked window."""
+        return path_graph(arrays, question, self._graph_config())
+
+    def prepare(self, arrays: PathArrays, split: Split) -> dict[str, Array]:
+        """Mean and standard deviation of each column over the nodes of fitted windows that can be scored."""
+        inputs = self.inputs(arrays, split.fit)
+        return _column_constants(inputs, split.fit.cells(arrays).loss)
+
+    def learn(self, arrays: PathArrays, split: Split, *, seed: int, progress: Progress | None) -> Learned:
+        """Train on the fitted windows, stop by the validation windows, conformalise on the calibration windows."""
+        self._columns = self.inputs(arrays, split.fit.part(slice(0, 1))).columns
+        self._constants = self.prepare(arrays, split)
+        settings = self.settings
+        with repeatable(seed) as generator:
+            self._network = self._untrained(len(self._columns))
+            learned = train(
+                self._network,
+                self._labelled(arrays, split.fit),
+                self._labelled(arrays, split.validation),
+                _loss,
+                TrainingConfig(
+                    epochs=settings.epochs,
+                    patience=settings.patience,
+                    batch=settings.batch,
+                    learning_rate=settings.learning_rate,
+                    weight_decay=settings.weight_decay,
+                    clip=1.0,
+                    average=settings.average,
+                ),
+                generator=generator,
+                progress=progress,
+            )
+        self._calibrate(arrays, split.calibration)
+        return learned
+
+    def answer(self, inputs: Inputs) -> Prediction:
+        """Run the network, undo compression and difference, widen the intervals by the conformal factors."""
+        said = self._said(inputs)
+        answered = np.isfinite(inputs.column("base_rtt_ms"))
+        sent = inputs.column("log_windows_seen") > 0.0
+        rtt, jitter = (_widened(said[name], self._constants[f"{name}_factor"]) for name in ("rtt", "jitter"))
+        any_loss = np.where(sent, said["any_loss"], np.nan)
+        return Prediction(
+            rtt_ms=rtt[..., 1],
+            rtt_low_ms=rtt[..., 0],
+            rtt_high_ms=rtt[..., 2],
+            jitter_ms=jitter[..., 1],
+            jitter_low_ms=jitter[..., 0],
+            jitter_high_ms=jitter[..., 2],
+            any_loss_probability=any_loss,
+            loss_ratio=any_loss * said["loss_size"],
+            in_range=answered,
+            reason=reasons(answered, sent),
+        )
+
+    def config(self) -> dict[str, int | float]:
+        """The settings by name."""
+        return asdict(self.settings)
+
+    @classmethod
+    def configured(cls, config: Mapping[str, int | float]) -> Self:
+        """A new, unfitted predictor with these settings."""
+        return cls(GraphSettings(**config))  # type: ignore[arg-type]  # checked by name and type when loaded
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers that it was fitted on."""
+        return self._columns
+
+    def state(self) -> dict[str, Array]:
+        """Weights of the network (float32), means and deviations of the columns, conformal factors."""
+        weights = {f"network.{name}": weight.numpy() for name, weight in self._fitted().state_dict().items()}
+        return {**weights, **self._constants}
+
+    def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+        """Take back what `state` gave."""
+        with repeatable(0):
+            network = self._untrained(len(columns))
+        weights = {f"network.{name}": weight.numpy() for name, weight in network.state_dict().items()}
+        constants = {name: np.zeros(len(columns)) for name in ("mean", "deviation")}
+        constants |= {name: np.zeros(()) for name in ("rtt_factor", "jitter_factor")}
+        good = checked(state, {**weights, **constants}, where=self.name)
+        network.load_state_dict(
+            {name.removeprefix("network."): torch.from_numpy(good[name].copy()) for name in weights}
+        )
+        self._network, self._columns = network.eval(), columns
+        self._constants = {name: good[name] for name in constants}
+
+    def _untrained(self, columns: int) -> PathNetwork:
+        settings = self.settings
+        graph = self._graph_config()
+        return PathNetwork(
+            FeatureEncoder(
+                numbers=2 * columns,
+                categories=len(CATEGORIES),
+                buckets=graph.buckets,
+                hidden=settings.hidden,
+                dropout=settings.dropout,
+            ),
+            self.encoder(RELATIONS),
+            Heads(hidden=settings.hidden),
+        )
+
+    def _graph_config(self) -> PathGraphConfig:
+        return PathGraphConfig(neighbours=self.settings.neighbours, unit_ms=self.settings.rtt_unit_ms)
+
+    def _fitted(self) -> PathNetwork:
+        if self._network is None:
+            raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
+        return self._network
+
+    def _graphs(self, inputs: Inputs, targets: Mapping[str, Floats] | None = None) -> list[HeteroData]:
+        return windows_as_data(inputs, self._constants["mean"], self._constants["deviation"], targets)
+
+    def _labelled(self, arrays: PathArrays, question: Question) -> list[HeteroData]:
+        """Graphs of the asked windows with what is to be learned of each node, NaN where a cell is not asked."""
+        inputs = self.inputs(arrays, question)
+        cells = question.cells(arrays)
+        targets: dict[str, Floats] = {
+            "loss_ratio": np.where(cells.loss, arrays.loss_ratio[question.windows], np.nan)
+        }
+        for name, values, asked in (
+            ("rtt", arrays.rtt_ms, cells.rtt),
+            ("jitter", arrays.jitter_ms, cells.jitter),
+        ):
+            moved = values[question.windows] - inputs.column(f"base_{name}_ms")
+            targets[name] = np.where(asked, np.arcsinh(moved / self._unit_ms(name)), np.nan)
+        return self._graphs(inputs, targets)
+
+    def _unit_ms(self, name: str) -> float:
+        return self.settings.rtt_unit_ms if name == "rtt" else self.settings.jitter_unit_ms
+
+    def _said(self, inputs: Inputs) -> dict[str, Floats]:
+        """Before calibration: `rtt` and `jitter` (Q, P, 3) in ms, `any_loss` and `loss_size` (Q, P) ratios."""
+        if inputs.columns != self._columns:
+            raise DataError(
+                "other inputs than the model was fitted on",
+                where=self.name,
+                found=", ".join(sorted(set(inputs.columns) ^ set(self._columns))) or "another order",
+                expected="the same columns",
+                next_step="fit the model again on this graph",
+            )
+        network = self._fitted()
+        windows = self._graphs(inputs)
+        with torch.no_grad():
+            outputs = [network(Batch.from_data_list([window])) for window in windows]
+        said: dict[str, Floats] = {}
+        for name in ("rtt", "jitter"):
+            moved = torch.stack([getattr(output, name) for output in outputs]).double().numpy()
+            base = inputs.column(f"base_{name}_ms")[..., None]
+            said[name] = np.maximum(base + self._unit_ms(name) * np.sinh(moved), 0.0)
+        for name in ("any_loss", "loss_size"):
+            logits = torch.stack([getattr(output, f"{name}_logit") for output in outputs])
+            said[name] = torch.sigmoid(logits.double()).numpy()
+        return said
+
+    def _calibrate(self, arrays: PathArrays, question: Question) -> None:
+        said = self._said(self.inputs(arrays, question))
+        cells = question.cells(arrays)
+        for name, values, asked in (
+            ("rtt", arrays.rtt_ms, cells.rtt),
+            ("jitter", arrays.jitter_ms, cells.jitter),
+        ):
+            quantiles = said[name]
+            scored = asked & np.isfinite(quantiles[..., 1])
+            low, high = quantiles[scored][:, 0], quantiles[scored][:, 2]
+            outside = scores(values[question.windows][scored], low, high, high - low + LEAST_WIDTH_MS)
+            self._constants[f"{name}_factor"] = np.array(conformal_factor(outside))
+
+
+def _column_constants(inputs: Inputs, scored: Bools) -> dict[str, Array]:
+    """Mean and standard deviation (1 where nothing moves) of each column over the known values of scored nodes."""
+    numbers = inputs.numbers[scored]
+    known = np.isfinite(numbers)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, numbers, 0.0).sum(axis=0) / count
+    variance = (np.where(known, numbers - mean, 0.0) ** 2).sum(axis=0) / count
+    deviation = np.sqrt(variance)
+    return {"mean": mean, "deviation": np.where(deviation > 1e-9, deviation, 1.0)}
+
+
+def _widened(quantiles: Floats, factor: Array) -> Floats:
+    """(Q, P, 3) the quantiles with bounds moved out by the factor times the width, never past the median or below 0."""
+    low, middle, high = quantiles[..., 0], quantiles[..., 1], quantiles[..., 2]
+    out = factor * (high - low + LEAST_WIDTH_MS)
+    return np.stack([np.clip(low - out, 0.0, middle), middle, np.maximum(high + out, middle)], axis=-1)
+
+
+def _loss(network: nn.Module, batch: HeteroData) -> Tensor:
+    """Pinball loss of RTT and jitter, cross-entropy of any loss and of its size, over the cells that are asked."""
+    outputs: Outputs = network(batch)
+    nodes = batch[PAIR]
+    total = outputs.rtt.sum() * 0.0
+    for name, weight in (("rtt", RTT_WEIGHT), ("jitter", JITTER_WEIGHT)):
+        asked = torch.isfinite(nodes[name])
+        if bool(asked.any()):
+            total = total + weight * pinball(getattr(outputs, name)[asked], nodes[name][asked])
+    asked = torch.isfinite(nodes.loss_ratio)
+    if bool(asked.any()):
+        lost = nodes.loss_ratio[asked]
+        any_loss = (lost > 0.0).float()
+        total = total + functional.binary_cross_entropy_with_logits(outputs.any_loss_logit[asked], any_loss)
+        size = functional.binary_cross_entropy_with_logits(
+            outputs.loss_size_logit[asked], lost, reduction="none"
+        )
+        total = total + (size * any_loss).mean()
+    return total
