@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that help is quick and an answ
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ingest.lake import Lake
     from ingest.probes import Probes
     from kg.store import GraphStore
-    from twin.pipeline import Ingested
+    from twin.pipeline import Ingested, Trained
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -166,7 +167,7 @@ def _filters(command: Command) -> Command:
     return command
 
 
-def _selection(**chosen: Any) -> Selection:
+def _selection(*, window: timedelta | None, **chosen: Any) -> Selection:
     """The selection that the filters state."""
     if chosen["at"] is not None and (chosen["start"] is not None or chosen["end"] is not None):
         raise click.UsageError("--at is one moment, --from and --to are a span: choose one of the two")
@@ -183,7 +184,7 @@ def _selection(**chosen: Any) -> Selection:
         start=chosen["start"],
         end=chosen["end"],
         at=chosen["at"],
-        window_s=chosen.get("window_s"),
+        window_s=None if window is None else int(window.total_seconds()),
     )
 
 
@@ -382,14 +383,14 @@ def graph_show_command(
 def qoe_command(
     application: str,
     group_by: str | None,
-    window: Any,
+    window: timedelta | None,
     home: Path | None,
     store: str,
     form: Format,
     **chosen: Any,
 ) -> None:
     """How good an application is, from where, to where, when. Each path counts once; 100 is perfect, 0 useless."""
-    selection = _selection(**chosen, window_s=None if window is None else int(window.total_seconds()))
+    selection = _selection(**chosen, window=window)
     from twin.qoe import GroupBy, qoe
 
     asked = list(Application) if application == "all" else [Application(application)]
@@ -399,6 +400,74 @@ def qoe_command(
         _notice("note: synthetic measurements of the testbed are in these scores")
     columns = ["application", "group", "score", "paths", "measured", "limiting_metric", "synthetic", "reason"]
     click.echo(as_text([asdict(answer) for answer in answers], form, columns=columns), nl=False)
+
+
+@cli.command("train")
+@click.argument("model")
+@click.option("--protocol", required=True, help="Who is hidden from whom: forecast.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness.")
+@click.option("--window", type=_Length(), help="Windows of this length, where the graph has several.")
+@_filters
+@_common
+def train_command(
+    model: str,
+    protocol: str,
+    seed: int,
+    window: timedelta | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+    **chosen: Any,
+) -> None:
+    """Learn a model on the graph, next to every baseline, on windows that it has not seen; and save it."""
+    from gnn.protocols import protocol_named
+    from gnn.registry import predictor_class
+
+    selection = _selection(**chosen, window=window)
+    predictor_class(model)  # an unknown name is said before anything is imported or read
+    protocol_named(protocol)
+    from twin.pipeline import train
+
+    folder = _home(home) / "models" / f"{model}-{protocol}"
+    with _open(home, store, create=False) as opened, progress() as report:
+        trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
+    _write_trained(trained, form)
+
+
+@cli.command("demo")
+@_common
+def demo_command(home: Path | None, store: str, form: Format) -> None:
+    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes about a minute, needs no network."""
+    from twin.demo import run_demo
+
+    folder = default_home() / "demo" if home is None else home
+    lake = _lake(folder, create=True)
+    with _open(folder, store, create=True) as opened, progress() as report:
+        demo = run_demo(lake, opened, folder / "models", report=report)
+    from app.demo_page import count_rows, model_rows, quality_rows, write_page
+
+    page = folder / "demo.html"
+    write_page(demo, page, command=f"qoetwin demo --home {folder}")
+    if form is not Format.TABLE:
+        click.echo(as_text(quality_rows(demo), form), nl=False)
+        return
+    counts: list[Row] = [
+        {"step": step, "what": what, "count": count} for step, what, count in count_rows(demo)
+    ]
+    click.echo(as_text(counts, form, title="What each step read and wrote (synthetic)"))
+    click.echo(
+        as_text(
+            quality_rows(demo), form, title="Quality of experience by application and country (synthetic)"
+        )
+    )
+    click.echo(
+        as_text(
+            model_rows(demo), form, title="The next window, forecast; SAGE beside its baselines (synthetic)"
+        )
+    )
+    click.echo(f"{demo.trained.evaluation.conclusion}\n")
+    click.echo(f"All of this, and a plot: {page}")
+    click.echo(f"Ask on: qoetwin qoe voip --group-by asn --home {folder}")
 
 
 # What commands share
@@ -433,6 +502,44 @@ def _write_probes(probes: Probes, form: Format) -> None:
         "bad_positions": probes.bad_positions,
     }
     click.echo(object_as_text(counts, form, title="probes"), nl=False)
+
+
+def _write_trained(trained: Trained, form: Format) -> None:
+    """The figures: for machines the object that `comparison.json` is, for people what matters of it."""
+    evaluation = trained.evaluation
+    rows = [row.as_json() for row in evaluation.rows]
+    if evaluation.synthetic:
+        _notice(
+            "note: learned and scored on synthetic measurements of the testbed; no figure is a claim of accuracy"
+        )
+    if form is Format.JSON:
+        audit = evaluation.verdicts[trained.card.model]
+        report = {
+            "protocol": evaluation.protocol,
+            "seed": evaluation.seed,
+            "dataset_hash": trained.card.data_hash,
+            "synthetic": evaluation.synthetic,
+            "audit": {"passed": audit.passed, "findings": list(audit.findings)},
+            "conclusion": evaluation.conclusion,
+            "model_folder": str(trained.folder),
+        }
+        click.echo(json.dumps(report | {"rows": rows}, indent=2, allow_nan=False))
+        return
+    columns = [
+        "model",
+        "kind",
+        "target",
+        "cells",
+        "mae_ms",
+        "medae_ms",
+        "brier",
+        "loss_mae",
+        "coverage_90",
+        "width_90_ms",
+    ]
+    click.echo(as_text(rows, form, columns=[*columns, "ci_low", "ci_high", "tied_with_best"]), nl=False)
+    _notice(evaluation.conclusion)
+    _notice(f"saved: {trained.folder}")
 
 
 def _home(home: Path | None) -> Path:

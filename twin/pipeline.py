@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
@@ -21,12 +21,21 @@ import pyarrow.compute as pc
 from domain.errors import EmptyError, InputError, TruncatedError
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
+from domain.selection import Selection
+from gnn.artefact import Card, save
+from gnn.artefact import card as describe
+from gnn.evaluation import Evaluation, evaluate
+from gnn.predictor import Kind as PredictorKind
+from gnn.protocols import protocol_named
+from gnn.protocols.forecast import Forecast
+from gnn.registry import PREDICTORS, predictor_named
 from ingest.atlas import AtlasSource
 from ingest.files import find_files, parse_file
 from ingest.lake import Kind, Lake, Landed
 from ingest.parse import parse_batch
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.summarise import hop_links, measurement_targets, pings_without_pair, summarise
+from kg.arrays import path_arrays
 from kg.build import add_hops, add_measurements, add_probes
 from kg.store import GraphStore
 from qoe.profile import Profile
@@ -207,6 +216,76 @@ def build_graph(
         windows_until=pc.max(states["window_end"]).as_py(),
         synthetic=bool(pc.any(states["synthetic"]).as_py()),
     )
+
+
+# Graph -> arrays -> predictor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A model that was learned, beside its baselines.
+
+    Attributes:
+        evaluation: every predictor on the same cells.
+        card: what the saved model says of itself.
+        folder: where it was saved.
+    """
+
+    evaluation: Evaluation
+    card: Card
+    folder: Path
+
+
+def train(
+    store: GraphStore,
+    model: str,
+    protocol: str,
+    folder: Path,
+    *,
+    selection: Selection,
+    seed: int = 0,
+    report: Report = unheard,
+) -> Trained:
+    """Export the graph, learn a model next to every baseline, and save it.
+
+    The hops that the arrays know are those seen before the first window of the test.
+
+    Raises:
+        UnknownNameError: when there is no such model or protocol.
+        EmptyError: when the graph has no state there.
+        DataError: when there is too little to learn from.
+        LeakError: when a predictor would see what it is asked.
+        ArtefactError: when the model cannot be saved.
+    """
+    rule = protocol_named(protocol)
+    predictor = predictor_named(model)
+    baselines = [
+        one
+        for one in map(predictor_named, PREDICTORS)
+        if one.kind is PredictorKind.BASELINE and one.name != model
+    ]
+    report("exporting the graph", 0, 1)
+    arrays = path_arrays(store, selection)
+    test_begins_s = int(arrays.window_start_s[rule.split(arrays).test.windows.min()])
+    arrays = path_arrays(store, selection, topology_before=datetime.fromtimestamp(test_begins_s, tz=UTC))
+    report("exporting the graph", 1, 1)
+    evaluation = evaluate(
+        arrays,
+        rule,
+        [*baselines, predictor],
+        seed=seed,
+        progress=lambda name, epoch, epochs, _loss: report(f"learning {name}", epoch, epochs),
+    )
+    card = describe(
+        predictor,
+        arrays,
+        protocol=rule.name,
+        horizon=rule.horizon if isinstance(rule, Forecast) else None,
+        seed=seed,
+        verdict=evaluation.verdicts[predictor.name],
+    )
+    save(predictor, card, folder)
+    return Trained(evaluation=evaluation, card=card, folder=folder)
 
 
 def _provenance(lake: Lake, kind: Kind, *, synthetic: bool) -> Provenance:

@@ -1,0 +1,198 @@
+"""The demo as one HTML page that works offline, and as tables for a terminal. Both show the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from app.output import Row
+from domain.application import Application
+from gnn.evaluation import Row as Figures
+from gnn.evaluation import Target
+from twin.demo import SEED, WINDOW, Demo
+from twin.qoe import Answer
+
+# Okabe and Ito's palette: told apart by colour-blind people, and in this order by lightness too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+_NOTHING = "–"
+
+
+def count_rows(demo: Demo) -> list[tuple[str, str, int]]:
+    """What each step read or wrote: step, what, how many."""
+    landed = demo.ingested.landed
+    return [
+        ("measure", "measurements of the synthetic Atlas", demo.measurements),
+        ("measure", "results read through its API", landed.results_read),
+        ("land", "observations new in the lake", landed.observations),
+        ("land", "duplicates", landed.duplicates),
+        ("land", "records in quarantine", landed.quarantined),
+        ("land", "probes and anchors", demo.counts["AtlasProbe"]),
+        ("build NTKG", "addresses", demo.counts["IP"]),
+        ("build NTKG", "adjacent hops", demo.counts["IP NEXT_HOP IP"]),
+        ("build NSKG", "paths (probe, target, family)", demo.counts["pair"]),
+        ("build NSKG", "path states by window", demo.built.states),
+        ("build ASKG", "scores", demo.built.scores),
+        ("build ASKG", "scores unknown, with a reason", demo.built.unknown_scores),
+    ]
+
+
+def quality_rows(demo: Demo) -> list[Row]:
+    """Application x country: score, paths, limiting metric."""
+    return [
+        {
+            "application": str(answer.application),
+            "country": _country(answer),
+            "score": answer.score,
+            "paths": answer.paths,
+            "limiting_metric": answer.limiting_metric,
+            "synthetic": answer.synthetic,
+        }
+        for answer in demo.answers
+    ]
+
+
+def model_rows(demo: Demo) -> list[dict[str, str]]:
+    """Every predictor on every target, formatted."""
+    evaluation = demo.trained.evaluation
+    return [_figures(row) for row in evaluation.rows if row.cells > 0]
+
+
+def _figures(row: Figures) -> dict[str, str]:
+    match Target(row.target):
+        case Target.RTT | Target.JITTER:
+            error, unit = row.mae_ms, " ms"
+        case Target.ANY_LOSS:
+            error, unit = row.brier, " (Brier)"
+        case Target.LOSS:
+            error, unit = row.loss_mae, ""
+    interval = (
+        _NOTHING
+        if row.ci_low is None or row.ci_high is None
+        else f"{row.ci_low:+.3g} … {row.ci_high:+.3g}{' (tied)' if row.tied_with_best else ''}"
+    )
+    return {
+        "model": row.model,
+        "kind": row.kind,
+        "target": row.target.replace("_", " "),
+        "error": _number(error, unit),
+        "median": _number(row.medae_ms, " ms"),
+        "difference": interval,
+        "coverage": _NOTHING if row.coverage_90 is None else f"{100 * row.coverage_90:.1f} %",
+        "width": _number(row.width_90_ms, " ms"),
+    }
+
+
+def _number(value: float | None, unit: str) -> str:
+    return _NOTHING if value is None else f"{value:.3g}{unit}"
+
+
+def write_page(demo: Demo, path: Path, *, command: str) -> None:
+    """Write the page.
+
+    Args:
+        demo: what it shows.
+        path: where.
+        command: what makes it again.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    evaluation = demo.trained.evaluation
+    verdict = evaluation.verdicts[demo.trained.card.model]
+    page = environment.get_template(
+        "demo.html"
+    ).render(
+        span=f"{demo.built.windows_from:%d %b %Y} to {demo.built.windows_until:%d %b %Y} UTC",
+        window=f"{WINDOW.total_seconds() / 3600:g} h",
+        profile=next(answer.profile for answer in demo.answers if answer.profile is not None),
+        counts=count_rows(demo),
+        applications=[str(application) for application in Application],
+        quality=_matrix(demo.answers),
+        happenings=demo.happenings,
+        plot=Markup(_plot(demo)),  # noqa: S704  # made by plotly from numbers and our own words
+        conclusion=evaluation.conclusion,
+        audit=f"passed, {len(verdict.windows)} windows perturbed" if verdict.passed else "failed",
+        models=[row | {"is_model": row["kind"] != "baseline"} for row in model_rows(demo)],
+        seed=SEED,
+        data_hash=demo.trained.card.data_hash[:12],
+        version=version("qoetwin"),
+        command=command,
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _matrix(answers: Sequence[Answer]) -> list[dict[str, object]]:
+    """A row a country, a cell an application."""
+    by_country: dict[str, dict[Application, Answer]] = {}
+    for answer in answers:
+        by_country.setdefault(_country(answer), {})[answer.application] = answer
+    return [
+        {
+            "country": country,
+            "paths": cells[Application.WEB].paths,
+            "cells": [
+                {
+                    "score": _NOTHING if cells[a].score is None else f"{cells[a].score:.1f}",
+                    "limit": cells[a].limiting_metric or "",
+                    "colour": _shade(cells[a].score),
+                }
+                for a in Application
+            ],
+        }
+        for country, cells in by_country.items()
+    ]
+
+
+def _country(answer: Answer) -> str:
+    return "unknown" if answer.group is None else str(answer.group)
+
+
+def _shade(score: float | None) -> str:
+    """From white (100) to a strong blue (50 and below): one hue, told by lightness."""
+    if score is None:
+        return "#ffffff"
+    depth = min(1.0, (100.0 - score) / 50.0)
+    return f"rgba(0, 114, 178, {0.55 * depth:.2f})"
+
+
+def _plot(demo: Demo) -> str:
+    """Score by application over time, with what happened marked."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for application, colour, dash in zip(Application, _COLOURS, _DASHES, strict=True):
+        own = [a for a in demo.over_time if a.application is application and a.score is not None]
+        figure.add_scatter(
+            x=[answer.window_start for answer in own],
+            y=[answer.score for answer in own],
+            name=str(application),
+            line={"color": colour, "dash": dash},
+            hovertemplate="%{y:.1f}",
+        )
+    for happening in demo.happenings:
+        figure.add_vrect(
+            x0=happening.start,
+            x1=happening.end,
+            fillcolor="#000",
+            opacity=0.07,
+            line_width=0,
+            annotation_text=happening.what,
+            annotation_position="top left",
+        )
+    figure.update_layout(
+        template="plotly_white",
+        height=420,
+        margin={"l": 55, "r": 10, "t": 30, "b": 40},
+        hovermode="x unified",
+        legend={"orientation": "h", "y": -0.15},
+        yaxis={"title": "score (synthetic)"},
+    )
+    html: str = figure.to_html(
+        full_html=False, include_plotlyjs="inline", config={"displaylogo": False, "responsive": True}
+    )
+    return html

@@ -1,0 +1,109 @@
+"""The whole way on the testbed: a synthetic Atlas is measured through the same API, and nothing knows that it is synthetic
+but the data, which says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from domain.application import Application
+from domain.errors import InputError
+from domain.progress import Report
+from domain.selection import Selection
+from ingest.atlas import AtlasSource
+from ingest.lake import Lake
+from ingest.probes import Probes
+from kg.store import GraphStore
+from qoe.profile import load_profile
+from testbed.events import Congestion, Event
+from testbed.internet import SyntheticInternet
+from testbed.server import TestbedServer
+from twin.pipeline import Built, Ingested, Trained, build_graph, ingest_atlas, sync_probes, train
+from twin.qoe import Answer, GroupBy, qoe
+
+SEED = 7
+PROBES, ANCHORS = 32, 10
+START = datetime(2026, 1, 5, tzinfo=UTC)
+LENGTH = timedelta(days=3)
+WINDOW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """An event that the testbed scheduled: what the answers should show."""
+
+    what: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """What came of each step."""
+
+    measurements: int
+    probes: Probes
+    ingested: Ingested
+    built: Built
+    counts: dict[str, int]
+    trained: Trained
+    answers: Sequence[Answer]
+    over_time: Sequence[Answer]
+    happenings: Sequence[Happening]
+
+
+def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> Demo:
+    """Start the testbed, pull three days of it through the Atlas API, and go the whole way.
+
+    Raises:
+        InputError: when the home holds real measurements, which synthetic ones must not be mixed with.
+    """
+    _refuse_real(lake)
+    report("drawing a synthetic Internet", 0, 1)
+    internet = SyntheticInternet.generate(SEED, PROBES, ANCHORS)
+    with TestbedServer(internet, START, START + LENGTH) as server:
+        report("drawing a synthetic Internet", 1, 1)
+        source = AtlasSource(server=server.address, verify=server.certificate)
+        measurements = sorted(one["id"] for one in source.measurements())
+        ingested = ingest_atlas(lake, source, measurements, START, START + LENGTH, report=report)
+        probes = sync_probes(lake, source, report=report)
+        happenings = [_happening(event) for event in server.truth.events]
+    built = build_graph(lake, store, WINDOW, load_profile(), report=report)
+    trained = train(
+        store, "sage", "forecast", models / "sage-forecast", selection=Selection(), seed=SEED, report=report
+    )
+    return Demo(
+        measurements=len(measurements),
+        probes=probes,
+        ingested=ingested,
+        built=built,
+        counts=store.counts(),
+        trained=trained,
+        answers=qoe(store, list(Application), Selection(), group_by=GroupBy.COUNTRY),
+        over_time=[
+            answer
+            for window in range(LENGTH // WINDOW)
+            for answer in qoe(store, list(Application), Selection(at=START + window * WINDOW))
+        ],
+        happenings=happenings,
+    )
+
+
+def _refuse_real(lake: Lake) -> None:
+    real = lake.query("SELECT count(*) AS n FROM ping WHERE NOT synthetic")["n"][0].as_py()
+    if real > 0:
+        raise InputError(
+            "this home holds real measurements",
+            where=str(lake.folder.parent),
+            found=f"{real} of them",
+            expected="a home of its own for the synthetic ones of the demo",
+            next_step="choose another with --home",
+        )
+
+
+def _happening(event: Event) -> Happening:
+    what = "a link is congested" if isinstance(event, Congestion) else "a link fails"
+    return Happening(what=what, start=event.window.start, end=event.window.end)
