@@ -14,7 +14,7 @@ from kg.arrays import Ints, PathArrays
 TEST_SHARE = 0.25
 CALIBRATION_SHARE = 0.10
 VALIDATION_SHARE = 0.10
-LEAST_WINDOWS = 16
+LEAST_WINDOWS = 12
 """Fewer measured windows leave fewer than two for validation or calibration."""
 
 
