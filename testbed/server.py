@@ -137,7 +137,8 @@ class _Listener(ThreadingHTTPServer):
         with self._lock:
             for connection in self._open:
                 try:
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # The plain shutdown: that of SSLSocket would take the TLS state from under its thread.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
                 except OSError:
                     _LOG.debug("a connection was already gone", exc_info=True)
 
