@@ -21,7 +21,7 @@ from ripe.atlas.cousteau import (
     ProbeRequest,
 )
 
-from domain.errors import InputError
+from domain.errors import InputError, SourceError
 from domain.window import Window
 from testbed.campaign import FIRST_MSM_ID
 from testbed.internet import FIRST_PROBE_ID, SyntheticInternet
@@ -226,7 +226,7 @@ def test_a_server_that_is_closed_leaves_nothing_behind(
     internet: SyntheticInternet, window: Window, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = TestbedServer(internet, window.start, window.end)
-    with pytest.raises(RuntimeError, match="with statement"):
+    with pytest.raises(SourceError, match="with statement"):
         _ = server.address
     with requests.Session() as session:
         with server:
@@ -239,6 +239,17 @@ def test_a_server_that_is_closed_leaves_nothing_behind(
     with (
         pytest.raises(ConnectionError),
         socket.create_connection(("127.0.0.1", int(address.split(":")[1])), 2),
+    ):
+        pass
+
+
+def test_a_port_that_is_taken_is_named(
+    internet: SyntheticInternet, server: TestbedServer, window: Window
+) -> None:
+    port = int(server.address.split(":")[1])
+    with (
+        pytest.raises(SourceError, match=f"cannot listen: 127.0.0.1:{port}"),
+        TestbedServer(internet, window.start, window.end, port=port),
     ):
         pass
 

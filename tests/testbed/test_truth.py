@@ -161,3 +161,20 @@ def test_pairs_that_do_not_exist_are_refused(internet: SyntheticInternet, truth:
     for pair in (itself, mixed):
         with pytest.raises(UnknownNameError, match="no such synthetic pair"):
             truth.rtt_ms(pair, np.array([0]))
+
+
+def test_a_path_is_its_links_crossed_twice(internet: SyntheticInternet, truth: Truth, window: Window) -> None:
+    at_s = every(Window(start=window.start, end=window.start + timedelta(days=1)))
+    for pair in pairs(internet)[::5]:
+        links = [internet.links[number] for number in truth.links(pair, int(at_s[0]))]
+        ratios = [truth.utilisation_ratio(link.number, at_s) for link in links]
+        floor = sum(2.0 * (fibre_rtt_ms(link.length_km) / 2.0 + link.fixed_ms) for link in links)
+        waits = sum(2.0 * link.wait_ms * r / (1.0 - r) for link, r in zip(links, ratios, strict=True))
+        assert truth.floor_ms(pair, at_s) == pytest.approx(floor, rel=1e-12)
+        assert truth.rtt_ms(pair, at_s) == pytest.approx(floor + waits, rel=1e-12)
+        idle = 1.0 - np.prod([(1.0 - link.loss_floor_ratio) ** 2 for link in links])
+        loss = truth.loss_ratio(pair, at_s)
+        assert (loss >= idle * (1.0 - 1e-9)).all()
+        calm = np.all([ratio < 0.8 for ratio in ratios], axis=0)
+        # Where no link is nearly full only a burst on a line adds to the floor, and most quarter hours have none.
+        assert np.median(loss[calm]) == pytest.approx(idle, rel=1e-6)
