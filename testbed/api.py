@@ -49,7 +49,7 @@ def refusal(status: HTTPStatus, detail: str) -> Answer:
         "title": status.phrase,
         "detail": detail,
     }
-    return _json(error=error, status=status)
+    return _json({"error": error}, status)
 
 
 class Api:
@@ -85,7 +85,7 @@ class Api:
             case ["measurements", number]:
                 _check(query)
                 found = self._campaign.measurement(_identifier(number))
-                return _json(**atlas_json.measurement(self._campaign, found, address))
+                return _json(atlas_json.measurement(self._campaign, found, address))
             case ["measurements", number, "results"]:
                 return self._results(self._campaign.measurement(_identifier(number)), query)
             case ["measurements", number, "latest"]:
@@ -95,7 +95,7 @@ class Api:
             case ["probes", number]:
                 _check(query)
                 return _json(
-                    **atlas_json.probe(self._campaign, self._campaign.internet.host(_identifier(number)))
+                    atlas_json.probe(self._campaign, self._campaign.internet.host(_identifier(number)))
                 )
             case ["anchors"]:
                 return self._anchors(query, link)
@@ -105,7 +105,7 @@ class Api:
                 anchors = self._campaign.internet.anchors
                 if not 0 <= place < len(anchors):
                     raise UnknownNameError("no such synthetic anchor", found=number)
-                return _json(**atlas_json.anchor(self._campaign, anchors[place]))
+                return _json(atlas_json.anchor(self._campaign, anchors[place]))
             case _:
                 raise UnknownNameError("nothing is served here", where=path)
 
@@ -247,14 +247,16 @@ def _page(found: list[Json], query: Query, link: str) -> Answer:
         return f"{link}?{urlencode({**query, 'page': number})}" if 1 <= number <= pages else None
 
     return _json(
-        count=len(found),
-        next=linked(page + 1),
-        previous=linked(page - 1),
-        results=found[(page - 1) * size : page * size],
+        {
+            "count": len(found),
+            "next": linked(page + 1),
+            "previous": linked(page - 1),
+            "results": found[(page - 1) * size : page * size],
+        }
     )
 
 
-def _json(status: HTTPStatus = HTTPStatus.OK, **content: object) -> Answer:
+def _json(content: Json, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(status=status, content_type="application/json", body=orjson.dumps(content))
 
 

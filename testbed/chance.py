@@ -36,10 +36,9 @@ class Purpose(IntEnum):
     CLOCK = 13
     HOP_LOST = 14
     HOP_WAIT = 15
-    SILENT = 16
-    DEAF_TARGET = 17
-    GATEWAY = 18
-    EVENT = 19
+    DEAF_TARGET = 16
+    GATEWAY = 17
+    EVENT = 18
 
 
 def _mixed(value: Hashes) -> Hashes:

@@ -13,6 +13,7 @@ from domain.window import Window
 from testbed.chance import Ints, Purpose, draw, uniform
 from testbed.internet import SyntheticInternet
 from testbed.routes import Routes
+from testbed.topology import Link, LinkKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,9 @@ class Congestion:
 
 Event: TypeAlias = LinkFailure | Congestion
 
+_LONG_KM = 500.0
+"""Length from which on a detour around a link is felt."""
+
 _FELT_MS = 0.3
 """Least `wait_ms` of a link whose congestion adds some ten ms to a round trip."""
 
@@ -41,47 +45,49 @@ _FELT_MS = 0.3
 def schedule(internet: SyntheticInternet, window: Window) -> tuple[LinkFailure, Congestion]:
     """Two events within the window: a link with a detour fails, and another one is congested.
 
-    The failed link is the busiest one that carries at most 40 % of the pairs and whose loss cuts nobody off; the congested
-    one is the busiest other one that carries at most 60 % and whose queue is long enough to be felt. The failure lasts a tenth of the window and begins around
-    its 45th percentile; the congestion lasts 15 % and begins around the 70th.
+    Of the long links whose loss cuts nobody off, the busiest fails that carries at most 40 % of the pairs; of the others whose
+    queue is long enough to be felt, the busiest that carries at most 60 % is congested. In a world so small that there is no such
+    link, a short one, else the least loaded one above that share, else one that nobody crosses. The failure lasts a tenth of the window and begins around its 45th
+    percentile; the congestion lasts 15 % and begins around the 70th.
 
     Raises:
-        DataError: when no link can fail without cutting routers off.
+        DataError: when no link can fail without cutting routers off, or no other can be congested.
     """
     routes = Routes(internet)
     carried = _pairs_carried(internet, routes)
     pairs = len(internet.anchors) * (len(internet.hosts) - 1)
-    by_load = [int(link) for link in np.argsort(-carried, kind="stable") if carried[link] > 0]
-    families = (4, 6)
-    ends = {(anchor.router, af) for anchor in internet.anchors for af in families}
-    failing = next(
-        (
-            link
-            for link in by_load
-            if carried[link] <= 0.4 * pairs
-            and all(bool((routes.towards(*end, frozenset({link})).length >= 0).all()) for end in sorted(ends))
-        ),
-        None,
-    )
-    congested = next(
-        (
-            link
-            for link in by_load
-            if link != failing and carried[link] <= 0.6 * pairs and internet.links[link].wait_ms >= _FELT_MS
-        ),
-        None,
-    )
+    between = [link for link in internet.links if link.kind is not LinkKind.LINE]
+    ends = sorted({(anchor.router, af) for anchor in internet.anchors for af in (4, 6)})
+
+    def has_detour(link: Link) -> bool:
+        return all((routes.towards(*end, frozenset({link.number})).length >= 0).all() for end in ends)
+
+    def by_load(most_ratio: float) -> list[Link]:
+        """First those that carry something, but not too much, the long ones before the short, then the busiest first."""
+
+        def rank(link: Link) -> tuple[bool, bool, bool, int, int]:
+            load = int(carried[link.number])
+            over = load > most_ratio * pairs
+            return load == 0, over, link.length_km < _LONG_KM, load if over else -load, link.number
+
+        return sorted(between, key=rank)
+
+    failing = next((link for link in by_load(0.4) if has_detour(link)), None)
+    felt = (link for link in by_load(0.6) if link is not failing and link.wait_ms >= _FELT_MS)
+    congested = next(felt, None)
     if failing is None or congested is None:
         raise DataError(
-            "no link of the synthetic Internet can fail without cutting routers off",
+            "no two links of the synthetic Internet can have events without cutting routers off",
             where=f"seed {internet.seed}",
             next_step="use another seed, or more probes and anchors",
         )
     shift = uniform(draw(internet.seed, Purpose.EVENT, np.arange(2)))
     return (
-        LinkFailure(window=_part(window, 0.40 + 0.05 * float(shift[0]), 0.10), link=failing),
+        LinkFailure(window=_part(window, 0.40 + 0.05 * float(shift[0]), 0.10), link=failing.number),
         Congestion(
-            window=_part(window, 0.65 + 0.05 * float(shift[1]), 0.15), links=(congested,), added_ratio=0.4
+            window=_part(window, 0.65 + 0.05 * float(shift[1]), 0.15),
+            links=(congested.number,),
+            added_ratio=0.4,
         ),
     )
 

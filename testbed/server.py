@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from domain.errors import SourceError
 from domain.window import Window
 from testbed.api import Answer, Api, refusal
 from testbed.campaign import PING_INTERVAL, TRACEROUTE_INTERVAL, Campaign
@@ -38,6 +39,11 @@ class TestbedServer:
         events: what happens; by default the two of `testbed.events.schedule`.
         ping_interval, traceroute_interval: of the measurements.
         port: 0 takes a free one.
+
+    Raises:
+        InputError: when the window is naive or empty, or an interval too short.
+        DataError: when the default events find no links.
+        SourceError: on entering, when it cannot listen; when its address is asked for while it is not running.
 
     Attributes:
         truth: what is true of it, to be asked by tests.
@@ -76,7 +82,7 @@ class TestbedServer:
 
     def _started(self) -> tuple[_Listener, threading.Thread, tempfile.TemporaryDirectory[str]]:
         if self._running is None:
-            raise RuntimeError("the testbed server is not running; use it in a with statement")
+            raise SourceError("the testbed server is not running", next_step="use it in a with statement")
         return self._running
 
     def __enter__(self) -> TestbedServer:
@@ -87,9 +93,15 @@ class TestbedServer:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.load_cert_chain(presented)
             listener = _Listener(("127.0.0.1", self._port), context, self._api)
-        except BaseException:
+        except OSError as error:
             folder.cleanup()
-            raise
+            raise SourceError(
+                "the testbed server cannot listen",
+                where=f"127.0.0.1:{self._port}",
+                found=str(error),
+                expected="a free port",
+                next_step="use port 0, which takes one",
+            ) from error
         thread = threading.Thread(target=listener.serve_forever, name="testbed", daemon=True, args=(0.05,))
         thread.start()
         self._running = (listener, thread, folder)
@@ -137,7 +149,8 @@ class _Listener(ThreadingHTTPServer):
         with self._lock:
             for connection in self._open:
                 try:
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # The plain shutdown: that of SSLSocket would take the TLS state from under its thread.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
                 except OSError:
                     _LOG.debug("a connection was already gone", exc_info=True)
 

@@ -139,7 +139,8 @@ class _Builder:
         self.routers.append(router)
         return router
 
-    def join(self, one: Router, other: Router, kind: LinkKind) -> None:
+    def join(self, one: Router, other: Router, kind: LinkKind, *, needed: bool = True) -> None:
+        """Lay a link unless there is one; those not needed for reachability may lack IPv6."""
         key = (min(one.number, other.number), max(one.number, other.number))
         if key in self.joined:
             return
@@ -162,7 +163,7 @@ class _Builder:
                 ),
                 loss_floor_ratio=float(self.generator.uniform(0.0, 4e-5)),
                 burst_ratio=0.0,
-                carries_v6=not (hot and self.generator.random() < 0.3),
+                carries_v6=needed or bool(self.generator.random() < 0.6),
             )
         )
 
@@ -221,9 +222,9 @@ def draw_topology(generator: np.random.Generator, countries: tuple[tuple[City, .
             )
             same_city = [pair for pair in pairs if pair[0].city == pair[1].city]
             meet = same_city if same_city else pairs[:1]
-            for index in generator.permutation(len(meet))[:4]:
+            for count, index in enumerate(generator.permutation(len(meet))[:4]):
                 here, there = meet[index]
-                builder.join(here, there, LinkKind.PEERING)
+                builder.join(here, there, LinkKind.PEERING, needed=count == 0)
     access = iter(_ACCESS_ASNS)
     for cities, upstream in zip(countries, at_hub, strict=True):
         at_exchange: list[Router] = []
@@ -239,7 +240,7 @@ def draw_topology(generator: np.random.Generator, countries: tuple[tuple[City, .
                 builder.join(routers[0], upstream[provider], LinkKind.PROVIDER)
             for neighbour in at_exchange:
                 if generator.random() < 0.6:
-                    builder.join(routers[0], neighbour, LinkKind.PEERING)
+                    builder.join(routers[0], neighbour, LinkKind.PEERING, needed=False)
             at_exchange.append(routers[0])
     return Topology(
         systems=tuple(builder.systems), routers=tuple(builder.routers), links=tuple(builder.links)
