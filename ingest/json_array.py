@@ -30,7 +30,7 @@ class ArraySplitter:
     >>> splitter = ArraySplitter()
     >>> list(splitter.feed(b' [{"a": "]}"}, {"b"')), splitter.closed, splitter.rest
     ([b'{"a": "]}"}'], False, b' {"b"')
-    >>> list(splitter.feed(b': [1, 2]}]')), splitter.closed, splitter.rest
+    >>> list(splitter.feed(b': [1, 2]}] ')), splitter.closed, splitter.rest
     ([b'{"b": [1, 2]}'], True, b'')
     """
 
@@ -50,7 +50,7 @@ class ArraySplitter:
             data = data[1:]  # the opening bracket
             self._begun = True
         if self.closed:
-            self.rest = data
+            self.rest = data.lstrip(_BLANK)
             return
         begin = 0
         for end in self._ends(data):
@@ -58,7 +58,7 @@ class ArraySplitter:
             begin = end + 1
             if element or not self.closed:  # `[]` and a comma before the closing bracket hold no element
                 yield element
-        self.rest = data[begin:].strip(_BLANK) if self.closed else data[begin:]
+        self.rest = data[begin:].lstrip(_BLANK) if self.closed else data[begin:]
 
     def _ends(self, data: bytes) -> list[int]:
         """Where elements end: commas of the array itself, and its closing bracket, which is noted."""

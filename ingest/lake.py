@@ -35,6 +35,9 @@ SCHEMA_VERSION = 1
 _VERSION_KEY = b"qoetwin_schema"
 PROBE_SCHEMA = schema_of(Probe)
 
+_MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+"""What DuckDB says of a wrong statement: ours to mend, not the lake's trouble."""
+
 _OBSERVATION_KEY = (
     "msm_id",
     "probe_id",
@@ -153,7 +156,9 @@ class Lake:
                 self._view(database, kind, self.files(kind))
             try:
                 return database.sql(sql, params=parameters).to_arrow_table()
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            except _MISTAKES:
+                raise
+            except duckdb.Error as error:
                 raise self._damage(error) from error
 
     def probes(self) -> pa.Table:
@@ -229,7 +234,9 @@ class Lake:
                     f"WITH new AS (SELECT {names}, min(row) AS row FROM batch GROUP BY {names}) "  # noqa: S608
                     f"SELECT row FROM new ANTI JOIN {kind} AS old ON {same} ORDER BY row"
                 ).to_arrow_table()
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            except _MISTAKES:
+                raise
+            except duckdb.Error as error:
                 raise self._damage(error) from error
         if fresh.num_rows == 0:
             return 0
