@@ -168,6 +168,8 @@ class Lake:
     def merge_probes(self, probes: pa.Table) -> int:
         """Merge probes into the probe table, field by field: a value replaces, a null never erases.
 
+        What was synthetic once stays so.
+
         Args:
             probes: rows of `Probe`; of one probe the later row counts.
 
@@ -177,9 +179,10 @@ class Lake:
         Raises:
             StoreError: when the lake cannot be read or written.
         """
-        columns = [
+        latest = [
             f"last({name} ORDER BY generation) FILTER ({name} IS NOT NULL) AS {name}"
-            for name in PROBE_SCHEMA.names[1:]
+            for name in PROBE_SCHEMA.names
+            if name not in ("probe_id", "synthetic")
         ]
         with self._alone():
             old = self.probes()
@@ -191,7 +194,7 @@ class Lake:
                 )
                 merged = (
                     database.sql(
-                        f"SELECT probe_id, {', '.join(columns)} FROM "  # noqa: S608 - names of our own fields
+                        f"SELECT probe_id, {', '.join(latest)}, bool_or(synthetic) AS synthetic FROM "  # noqa: S608 - names of our own fields
                         "(SELECT *, 0 AS generation FROM old UNION ALL BY NAME SELECT * RENAME (row AS generation) FROM new) "
                         "GROUP BY probe_id ORDER BY probe_id"
                     )
@@ -323,6 +326,8 @@ def _check(file: Path, kind: Kind) -> None:
     """Raise StoreError unless the file's footer is whole and of this version."""
     try:
         metadata = pq.read_metadata(file).metadata
+    except PermissionError as error:
+        raise _unreadable(file, error) from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
     found = None if metadata is None else metadata.get(_VERSION_KEY)

@@ -34,7 +34,9 @@ def land(lake: Lake, *records: Any, source: str = "test") -> Landed:
     return lake.land(parse(records, source))
 
 
-def test_a_result_lies_under_the_day_of_its_timestamp_in_utc(ping: Make, traceroute: Make, lake: Lake) -> None:
+def test_a_result_lies_under_the_day_of_its_timestamp_in_utc(
+    ping: Make, traceroute: Make, lake: Lake
+) -> None:
     land(lake, ping(timestamp=1557705599), ping(timestamp=1557705600), traceroute(), {"type": "?"})
     days = sorted(str(path.parent.relative_to(lake.folder)) for path in lake.folder.rglob("*.parquet"))
     assert days == ["ping/day=2019-05-12", "ping/day=2019-05-13", "quarantine", "traceroute/day=2019-05-13"]
@@ -53,7 +55,9 @@ def test_a_result_that_comes_twice_in_a_batch_lands_once(ping: Make, lake: Lake)
     assert land(lake, ping(), ping(), ping()) == Landed(results_read=3, observations=1, duplicates=2)
 
 
-def test_results_that_differ_in_any_part_of_their_identity_all_land(ping: Make, traceroute: Make, lake: Lake) -> None:
+def test_results_that_differ_in_any_part_of_their_identity_all_land(
+    ping: Make, traceroute: Make, lake: Lake
+) -> None:
     records = [
         ping(), ping(msm_id=2), ping(prb_id=9), ping(timestamp=1557705601), ping(dst_addr="192.0.2.2"),
         ping(dst_name="other"), ping(dst_addr=...), ping(dst_addr=..., af=6), ping(dst_addr=..., dst_name=...),
@@ -77,7 +81,9 @@ def test_quarantine_keeps_a_record_once_by_source_position_and_content(lake: Lak
 
 
 def test_what_is_read_back_is_what_was_parsed(ping: Make, traceroute: Make, lake: Lake) -> None:
-    parsed = parse([ping(), ping(result=..., prb_id=8), traceroute(), traceroute(prb_id=9, result=[])], "test")
+    parsed = parse(
+        [ping(), ping(result=..., prb_id=8), traceroute(), traceroute(prb_id=9, result=[])], "test"
+    )
     lake.land(parsed)
     for kind, table in ((Kind.PING, parsed.pings), (Kind.TRACEROUTE, parsed.traceroutes)):
         (file,) = lake.files(kind)
@@ -152,7 +158,9 @@ def test_a_damaged_file_is_named(ping: Make, lake: Lake, damage: str) -> None:
     whole = broken.read_bytes()
     flipped = whole[:60] + bytes(255 - byte for byte in whole[60:160]) + whole[160:]
     broken.write_bytes(
-        {"cut": whole[: len(whole) // 2], "footer": whole[:-20] + bytes(20), "page": flipped, "empty": b""}[damage]
+        {"cut": whole[: len(whole) // 2], "footer": whole[:-20] + bytes(20), "page": flipped, "empty": b""}[
+            damage
+        ]
     )
     with pytest.raises(StoreError, match="damaged") as error:
         lake.query("SELECT * FROM ping")
@@ -181,21 +189,38 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(ping: Make, tmp_pa
 
 
 def test_probes_merge_field_by_field_and_null_never_erases(lake: Lake) -> None:
-    full = {"id": 5, "latitude": 1.0, "longitude": 2.0, "asn_v4": 64500, "country_code": "LB", "is_anchor": False}
+    full = {
+        "id": 5,
+        "latitude": 1.0,
+        "longitude": 2.0,
+        "asn_v4": 64500,
+        "country_code": "LB",
+        "is_anchor": False,
+    }
     assert lake.merge_probes(probes_table([full, {"id": 6, "asn_v6": 64501}]).table) == 2
     before = content(lake)
     assert lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table) == 0
     assert content(lake) == before
-    assert lake.merge_probes(probes_table([{"id": 5, "asn_v4": 64511}, {"id": 5, "asn_v4": 64512}]).table) == 1
+    assert (
+        lake.merge_probes(probes_table([{"id": 5, "asn_v4": 64511}, {"id": 5, "asn_v4": 64512}]).table) == 1
+    )
     first, second = lake.probes().to_pylist()
     assert (first["latitude"], first["asn_v4"], first["country"]) == (1.0, 64512, "LB")
     assert (second["probe_id"], second["asn_v6"], second["latitude"]) == (6, 64501, None)
 
 
+def test_a_probe_that_was_synthetic_once_stays_so(lake: Lake) -> None:
+    lake.merge_probes(probes_table([{"id": 5, "latitude": 1.0, "longitude": 2.0, "synthetic": True}]).table)
+    lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table)
+    assert lake.probes().column("synthetic").to_pylist() == [True]
+
+
 @pytest.mark.recorded
 def test_the_recorded_sets_land_once_with_the_counts_of_their_readme(recorded: Path, lake: Lake) -> None:
     folder = recorded / "atlas" / "regional-2019"
-    files = [folder / f"{kind}-2019-05-{day}.ndjson.bz2" for kind in ("ping", "traceroute") for day in (13, 14)]
+    files = [
+        folder / f"{kind}-2019-05-{day}.ndjson.bz2" for kind in ("ping", "traceroute") for day in (13, 14)
+    ]
 
     def run() -> Landed:
         return sum((lake.land(parsed) for file in files for parsed in parse_file(file)), Landed())

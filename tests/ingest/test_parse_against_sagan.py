@@ -68,7 +68,9 @@ def check_shared(record: dict[str, Any], row: dict[str, Any], result: Any) -> No
     assert row["timestamp"] == result.created
     assert row["firmware"] == result.firmware
     assert row["probe_address"] == compressed(result.origin)
-    if " lts" in record or " proto" in record:  # a firmware's stray blank in a key: sagan does not see the value
+    if (
+        " lts" in record or " proto" in record
+    ):  # a firmware's stray blank in a key: sagan does not see the value
         return
     assert row["clock_age_s"] == result.seconds_since_sync
     assert row["protocol"] == result.protocol
@@ -77,7 +79,9 @@ def check_shared(record: dict[str, Any], row: dict[str, Any], result: Any) -> No
 def check_ping(record: dict[str, Any], row: dict[str, Any]) -> None:
     result = PingResult(record, on_error=IGNORE, on_malformation=IGNORE)
     check_shared(record, row, result)
-    if record["fw"] == 0:  # unknown to sagan, which then looks under newer firmware's names and finds the same
+    if (
+        record["fw"] == 0
+    ):  # unknown to sagan, which then looks under newer firmware's names and finds the same
         assert result.is_malformed
     assert row["target"] == compressed(result.destination_address)
     assert row["target_name"] == result.destination_name
@@ -146,7 +150,9 @@ def test_every_fixture_of_every_firmware_is_read_as_sagan_reads_it(recorded: Pat
 
 
 @pytest.mark.parametrize(("name", "step"), SAMPLES)
-def test_a_sample_of_each_recorded_set_is_read_as_sagan_reads_it(recorded: Path, name: str, step: int) -> None:
+def test_a_sample_of_each_recorded_set_is_read_as_sagan_reads_it(
+    recorded: Path, name: str, step: int
+) -> None:
     assert check(list(islice(lines(recorded / "atlas" / name), 0, None, step))) >= 150
 
 

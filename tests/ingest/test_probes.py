@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InputError, NotFoundError, TruncatedError
@@ -24,7 +24,7 @@ ANCHOR = {
 }  # fmt: skip
 
 
-def row(one: Any) -> dict[str, Any]:
+def row(one: Any) -> Any:
     (found,) = probes_table([one]).table.to_pylist()
     return found
 
@@ -94,7 +94,9 @@ def test_what_cannot_be_is_none_and_bad_positions_are_counted() -> None:
         ]
     )
     rows = odd.table.to_pylist()
-    assert [(one["latitude"], one["longitude"]) for one in rows] == [(None, None), (0.0, 0.0)] + [(None, None)] * 3
+    assert [(one["latitude"], one["longitude"]) for one in rows] == [(None, None), (0.0, 0.0)] + [
+        (None, None)
+    ] * 3
     assert (rows[0]["country"], rows[0]["asn_v4"]) == (None, None)
     assert (rows[1]["asn_v4"], rows[1]["address_v4"]) == (64500, None)
     assert (rows[3]["prefix_v4"], rows[3]["is_anchor"]) == (None, None)
@@ -104,7 +106,11 @@ def test_what_cannot_be_is_none_and_bad_positions_are_counted() -> None:
 
 def test_results_and_measurements_are_no_probes_although_they_have_ids(tmp_path: Path) -> None:
     path = tmp_path / "other"
-    others = [{"id": 1001, "type": "ping"}, {"msm_id": 1, "prb_id": 2, "type": "ping"}, {"msm_id": 1, "prb_id": 2}]
+    others = [
+        {"id": 1001, "type": "ping"},
+        {"msm_id": 1, "prb_id": 2, "type": "ping"},
+        {"msm_id": 1, "prb_id": 2},
+    ]
     path.write_text(json.dumps(others))
     with pytest.raises(InputError, match="without probes"):
         read_probes(path)
@@ -133,9 +139,17 @@ def test_what_is_no_list_of_probes_is_one_error(
         read_probes(tmp_path / "none")
 
 
-_value = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.floats(), max_size=2)
+_value = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.lists(st.floats(), max_size=2)
+)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*PROBE, *ANCHOR, "lat", "lon"]), _value))
 def test_no_object_breaks_the_reader(changes: dict[str, Any]) -> None:
     probes = probes_table([PROBE | changes, ANCHOR | changes])
