@@ -250,6 +250,8 @@ def _address_and_family(text: str) -> tuple[str | None, int | None]:
         address = ip_address(text)
     except ValueError:
         return None, None
+    if not text.isascii():  # the zone of an IPv6 address may be any text
+        return None, None
     return address.compressed, address.version
 
 

@@ -315,7 +315,9 @@ _json = st.recursive(
     | st.integers(-(2**70), 2**70)
     | st.floats()
     | st.text(st.characters(), max_size=8)
-    | st.sampled_from(["ping", "traceroute", "192.0.2.1", "2001:db8::1", "-1", "nan", "1e400", "*"]),
+    | st.sampled_from(
+        ["ping", "traceroute", "192.0.2.1", "2001:db8::1", "-1", "nan", "1e400", "*", "\ud800", "::1%\ud800"]
+    ),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
