@@ -32,7 +32,8 @@ from tenacity import (
     retry_if_exception,
     retry_if_result,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from domain.errors import (
@@ -199,9 +200,8 @@ class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
         atlas = self._atlas
         ask = Retrying(
             stop=stop_after_attempt(atlas.attempts),
-            wait=wait_exponential_jitter(
-                initial=atlas.first_wait_s, max=_LONGEST_WAIT_S, jitter=atlas.first_wait_s
-            ),
+            wait=wait_exponential(multiplier=atlas.first_wait_s, max=_LONGEST_WAIT_S)
+            + wait_random(0.0, atlas.first_wait_s),
             retry=retry_any(retry_if_exception(_may_pass), retry_if_result(_is_busy)),
             retry_error_callback=_last_outcome,
         )
@@ -248,7 +248,7 @@ class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
         elif isinstance(
             error, requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError
         ):
-            found = str(cause)
+            found = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         else:
             return SourceError("the source cannot be asked", where=self.url, found=str(cause))
         return UnreachableError(

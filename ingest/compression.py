@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 from domain.errors import InputError, NotFoundError, TruncatedError
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 14  # of damaged data, what is inflated together is lost together
 _INFLATED_BYTES = 1 << 22
 _MAGIC_BYTES = 6
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_OPENING = np.zeros(256, dtype=np.int8)
-_OPENING[[ord("["), ord("{")]] = 1
-_OPENING[[ord("]"), ord("}")]] = -1
+_STRUCTURE = np.zeros(256, dtype=np.bool_)
+_STRUCTURE[list(b'"[]{},')] = True
+
+_NESTING = np.zeros(256, dtype=np.int32)
+_NESTING[list(b"[{")] = 1
+_NESTING[list(b"]}")] = -1
 
 _BLANK = b" \t\r\n"
 
@@ -30,7 +33,7 @@ class ArraySplitter:
     >>> splitter = ArraySplitter()
     >>> list(splitter.feed(b' [{"a": "]}"}, {"b"')), splitter.closed, splitter.rest
     ([b'{"a": "]}"}'], False, b' {"b"')
-    >>> list(splitter.feed(b': [1, 2]}]')), splitter.closed, splitter.rest
+    >>> list(splitter.feed(b': [1, 2]}] ')), splitter.closed, splitter.rest
     ([b'{"b": [1, 2]}'], True, b'')
     """
 
@@ -50,7 +53,7 @@ class ArraySplitter:
             data = data[1:]  # the opening bracket
             self._begun = True
         if self.closed:
-            self.rest = data
+            self.rest = data.lstrip(_BLANK)
             return
         begin = 0
         for end in self._ends(data):
@@ -58,34 +61,32 @@ class ArraySplitter:
             begin = end + 1
             if element or not self.closed:  # `[]` and a comma before the closing bracket hold no element
                 yield element
-        self.rest = data[begin:].strip(_BLANK) if self.closed else data[begin:]
+        self.rest = data[begin:].lstrip(_BLANK) if self.closed else data[begin:]
 
     def _ends(self, data: bytes) -> list[int]:
         """Where elements end: commas of the array itself, and its closing bracket, which is noted."""
         codes = np.frombuffer(data, dtype=np.uint8)
-        outside = ~_inside_strings(codes)
-        depth = np.cumsum(np.where(outside, _OPENING[codes], 0), dtype=np.int64)  # 0 in the array itself
+        at = np.flatnonzero(_STRUCTURE[codes])
+        marks = codes[at]
+        quotes = marks == ord('"')
+        if b"\\" in data:
+            quotes[quotes] = ~_escaped(codes, at[quotes])
+        outside = np.cumsum(quotes, dtype=np.int32) & 1 == 0  # of strings
+        at, marks = at[outside], marks[outside]
+        depth = np.cumsum(_NESTING[marks], dtype=np.int32)  # 0 in the array itself
+        ends = at[(marks == ord(",")) & (depth == 0)]
         closing = np.flatnonzero(depth < 0)
-        length = int(closing[0]) if closing.size else len(data)
-        commas = np.flatnonzero((codes[:length] == ord(",")) & outside[:length] & (depth[:length] == 0))
-        ends: list[int] = commas.tolist()
         if closing.size:
             self.closed = True
-            ends.append(length)
-        return ends
+            end = at[closing[0]]
+            ends = np.append(ends[ends < end], end)
+        return [int(end) for end in ends]
 
 
-def _inside_strings(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(N,) True from a string's opening quote up to, not including, its closing quote."""
-    quotes = codes == ord('"')
-    backslashes = codes == ord("\\")
-    if backslashes.any():
-        # A quote after an odd run of backslashes belongs to the string.
-        index = np.arange(codes.size)
-        last_other = np.maximum.accumulate(np.where(backslashes, -1, index))
-        run = index - last_other  # length of the run of backslashes that ends here
-        escaped = np.zeros(codes.size, dtype=np.bool_)
-        escaped[1:] = run[:-1] % 2 == 1
-        quotes &= ~escaped
-    inside: NDArray[np.bool_] = (np.cumsum(quotes) & 1).astype(np.bool_)
-    return inside
+def _escaped(codes: NDArray[np.uint8], quotes: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(Q,) whether the quotes at these places follow an odd run of backslashes, and so belong to their strings."""
+    others = np.flatnonzero(codes != ord("\\"))
+    before = np.searchsorted(others, quotes) - 1  # the last byte before the quote that is no backslash
+    run = quotes - 1 - np.where(before >= 0, others[before], -1)
+    escaped: NDArray[np.bool_] = run % 2 == 1
+    return escaped

@@ -36,6 +36,9 @@ SCHEMA_VERSION = 1
 _VERSION_KEY = b"qoetwin_schema"
 PROBE_SCHEMA = schema_of(Probe)
 
+_MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+"""What DuckDB says of a wrong statement: ours to mend, not the lake's trouble."""
+
 _OBSERVATION_KEY = (
     "msm_id",
     "probe_id",
@@ -162,7 +165,9 @@ class Lake:
                 self._view(database, kind, self.files(kind))
             try:
                 return database.sql(sql, params=parameters).to_arrow_table()
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            except _MISTAKES:
+                raise
+            except duckdb.Error as error:
                 raise self._damage(error) from error
 
     def probes(self) -> pa.Table:
@@ -171,6 +176,8 @@ class Lake:
 
     def merge_probes(self, probes: pa.Table) -> int:
         """Merge probes into the probe table, field by field: a value replaces, a null never erases.
+
+        What was synthetic once stays so.
 
         Args:
             probes: rows of `Probe`; of one probe the later row counts.
@@ -181,9 +188,10 @@ class Lake:
         Raises:
             StoreError: when the lake cannot be read or written.
         """
-        columns = [
+        latest = [
             f"last({name} ORDER BY generation) FILTER ({name} IS NOT NULL) AS {name}"
-            for name in PROBE_SCHEMA.names[1:]
+            for name in PROBE_SCHEMA.names
+            if name not in ("probe_id", "synthetic")
         ]
         with self._alone():
             old = self.probes()
@@ -195,7 +203,7 @@ class Lake:
                 )
                 merged = (
                     database.sql(
-                        f"SELECT probe_id, {', '.join(columns)} FROM "  # noqa: S608 - names of our own fields
+                        f"SELECT probe_id, {', '.join(latest)}, bool_or(synthetic) AS synthetic FROM "  # noqa: S608 - names of our own fields
                         "(SELECT *, 0 AS generation FROM old UNION ALL BY NAME SELECT * RENAME (row AS generation) FROM new) "
                         "GROUP BY probe_id ORDER BY probe_id"
                     )
@@ -238,7 +246,9 @@ class Lake:
                     f"WITH new AS (SELECT {names}, min(row) AS row FROM batch GROUP BY {names}) "  # noqa: S608
                     f"SELECT row FROM new ANTI JOIN {kind} AS old ON {same} ORDER BY row"
                 ).to_arrow_table()
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            except _MISTAKES:
+                raise
+            except duckdb.Error as error:
                 raise self._damage(error) from error
         if fresh.num_rows == 0:
             return 0
@@ -325,6 +335,8 @@ def _check(file: Path, kind: Kind) -> None:
     """Raise StoreError unless the file's footer is whole and of this version."""
     try:
         metadata = pq.read_metadata(file).metadata
+    except PermissionError as error:
+        raise _unreadable(file, error) from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
     found = None if metadata is None else metadata.get(_VERSION_KEY)

@@ -94,11 +94,6 @@ class Parsed:
         return int(self.pings.num_rows + self.traceroutes.num_rows) + self.other_types
 
 
-def parse_batch(batch: Batch) -> Parsed:
-    """Parse a batch; of a source that is cut, the tail goes into quarantine under that reason."""
-    return _parse(batch.records, batch.source, batch.first_position, batch.cut, batch.tail)
-
-
 def parse(records: Iterable[Raw], source: str, first_position: int = 0) -> Parsed:
     """Parse raw records.
 
@@ -110,17 +105,17 @@ def parse(records: Iterable[Raw], source: str, first_position: int = 0) -> Parse
     Returns:
         Three tables; no record is in none or in two of them.
     """
-    return _parse(records, source, first_position, None, b"")
+    return parse_batch(Batch(source=source, first_position=first_position, records=tuple(records)))
 
 
-def _parse(records: Iterable[Raw], source: str, first_position: int, cut: str | None, tail: bytes) -> Parsed:
+def parse_batch(batch: Batch) -> Parsed:
+    """Parse a batch; of a source that is cut, the tail goes into quarantine under that reason."""
     pings, traceroutes = _Pings(), _Traceroutes()
     positions: list[int] = []
     reasons: list[str] = []
     raws: list[bytes] = []
     other_types = 0
-    position = first_position
-    for raw in records:
+    for position, raw in enumerate(batch.records, batch.first_position):
         try:
             record = _object(raw)
             kind = _kind(record)
@@ -140,12 +135,11 @@ def _parse(records: Iterable[Raw], source: str, first_position: int, cut: str | 
             positions.append(position)
             reasons.append(error.line())
             raws.append(_bytes(raw))
-        position += 1
-    if cut is not None:
-        positions.append(position)
-        reasons.append(cut)
-        raws.append(tail)
-    name = source.encode("utf-8", "backslashreplace").decode()
+    if batch.cut is not None:
+        positions.append(batch.first_position + len(batch.records))
+        reasons.append(batch.cut)
+        raws.append(batch.tail)
+    name = batch.source.encode("utf-8", "backslashreplace").decode()
     return Parsed(
         pings=pings.table(),
         traceroutes=traceroutes.table(),
@@ -154,7 +148,7 @@ def _parse(records: Iterable[Raw], source: str, first_position: int, cut: str | 
             schema=QUARANTINE_SCHEMA,
         ),
         other_types=other_types,
-        cut=cut,
+        cut=batch.cut,
     )
 
 
@@ -249,6 +243,8 @@ def _address_and_family(text: str) -> tuple[str | None, int | None]:
     try:
         address = ip_address(text)
     except ValueError:
+        return None, None
+    if not text.isascii():  # the zone of an IPv6 address may be any text
         return None, None
     return address.compressed, address.version
 

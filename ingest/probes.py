@@ -133,7 +133,7 @@ def _csv_rows(content: bytes) -> list[object] | None:
 def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
     """The values of `Probe`'s fields, and whether a position was stated that is none; None when it is no probe."""
     # Results and measurements have ids too; only an object without a type may be taken for a probe.
-    if "msm_id" in one or str(one.get("type", "probe")).lower() not in ("probe", "anchor"):
+    if "msm_id" in one or str(one.get("type") or "probe").lower() not in ("probe", "anchor"):
         return None
     is_anchor_object = "fqdn" in one
     probe_id = _whole(one.get("probe") if is_anchor_object else _first(one, *_ID_COLUMNS))

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from domain.errors import StoreError
+from ingest.files import parse_file
+from ingest.lake import Kind, Lake, Landed
+from ingest.parse import parse
+from ingest.probes import probes_table, read_probes
+
+Make = Callable[..., dict[str, Any]]
+
+
+def content(lake: Lake) -> dict[str, tuple[int, bytes]]:
+    """Every file below the lake, with its modification time and its bytes; the lock has none."""
+    return {
+        str(path.relative_to(lake.folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(lake.folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def land(lake: Lake, *records: Any, source: str = "test") -> Landed:
+    return lake.land(parse(records, source))
+
+
+def test_a_result_lies_under_the_day_of_its_timestamp_in_utc(
+    ping: Make, traceroute: Make, lake: Lake
+) -> None:
+    land(lake, ping(timestamp=1557705599), ping(timestamp=1557705600), traceroute(), {"type": "?"})
+    days = sorted(str(path.parent.relative_to(lake.folder)) for path in lake.folder.rglob("*.parquet"))
+    assert days == ["ping/day=2019-05-12", "ping/day=2019-05-13", "quarantine", "traceroute/day=2019-05-13"]
+
+
+def test_landing_twice_changes_nothing_not_even_a_file(ping: Make, traceroute: Make, lake: Lake) -> None:
+    records = [ping(), ping(prb_id=8), traceroute(), b"{broken", ping(dst_addr=..., af=..., src_addr=...)]
+    first = land(lake, *records)
+    assert first == Landed(results_read=5, observations=4, duplicates=0, quarantined=1)
+    before = content(lake)
+    assert land(lake, *records) == Landed(results_read=5, observations=0, duplicates=4, quarantined=1)
+    assert content(lake) == before
+
+
+def test_a_result_that_comes_twice_in_a_batch_lands_once(ping: Make, lake: Lake) -> None:
+    assert land(lake, ping(), ping(), ping()) == Landed(results_read=3, observations=1, duplicates=2)
+
+
+def test_results_that_differ_in_any_part_of_their_identity_all_land(
+    ping: Make, traceroute: Make, lake: Lake
+) -> None:
+    records = [
+        ping(), ping(msm_id=2), ping(prb_id=9), ping(timestamp=1557705601), ping(dst_addr="192.0.2.2"),
+        ping(dst_name="other"), ping(dst_addr=...), ping(dst_addr=..., af=6), ping(dst_addr=..., dst_name=...),
+        traceroute(msm_id=1001, dst_name="example.org"),
+    ]  # fmt: skip
+    assert land(lake, *records).observations == len(records)
+    assert land(lake, *records).observations == 0
+
+
+def test_quarantine_keeps_a_record_once_by_source_position_and_content(lake: Lake) -> None:
+    land(lake, b"{a", b"{a")
+    land(lake, b"{a", b"{b")
+    land(lake, b"{a", source="elsewhere")
+    rows = lake.query("SELECT source, position, raw FROM quarantine ORDER BY ALL").to_pylist()
+    assert [(row["source"], row["position"], row["raw"]) for row in rows] == [
+        ("elsewhere", 0, b"{a"),
+        ("test", 0, b"{a"),
+        ("test", 1, b"{a"),
+        ("test", 1, b"{b"),
+    ]
+
+
+def test_what_is_read_back_is_what_was_parsed(ping: Make, traceroute: Make, lake: Lake) -> None:
+    parsed = parse(
+        [ping(), ping(result=..., prb_id=8), traceroute(), traceroute(prb_id=9, result=[])], "test"
+    )
+    lake.land(parsed)
+    for kind, table in ((Kind.PING, parsed.pings), (Kind.TRACEROUTE, parsed.traceroutes)):
+        (file,) = lake.files(kind)
+        assert pq.read_table(file, partitioning=None).to_pylist() == table.to_pylist()
+        assert pq.read_schema(file).remove_metadata() == table.schema
+
+
+def test_duckdb_and_pandas_read_the_lake_without_us(ping: Make, lake: Lake) -> None:
+    land(lake, ping(), ping(prb_id=8))
+    with duckdb.connect() as database:
+        answer = database.execute(
+            "SELECT probe_id, replies[1].rtt_ms FROM read_parquet(?) ORDER BY 1",
+            [f"{lake.folder}/ping/**/*.parquet"],
+        )
+        assert answer.fetchall() == [(7, 1.0), (8, 1.0)]
+    assert pa.parquet.read_table(lake.folder / "ping").num_rows == 2
+
+
+def test_two_writers_at_once_land_each_result_once(ping: Make, lake: Lake) -> None:
+    records = [ping(prb_id=number) for number in range(1, 40)]
+    with ThreadPoolExecutor(4) as pool:
+        landed = list(pool.map(lambda _: land(Lake(lake.folder), *records), range(4)))
+    assert sum(one.observations for one in landed) == 39
+    assert lake.query("SELECT count(*) AS n FROM ping").column("n").to_pylist() == [39]
+
+
+def test_a_run_that_dies_while_writing_shows_no_half_file_and_the_next_completes_it(
+    ping: Make, traceroute: Make, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [ping(), ping(timestamp=1557792000), traceroute()]
+    sync, calls = os.fsync, []
+
+    def die_at_the_second_file(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 2:  # a file and its folder
+            raise KeyboardInterrupt
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", die_at_the_second_file)
+        with pytest.raises(KeyboardInterrupt):
+            land(lake, *records)
+    assert lake.query("SELECT count(*) AS n FROM ping").column("n").to_pylist() == [1]
+    assert land(lake, *records) == Landed(results_read=3, observations=2, duplicates=1)
+    assert not list(lake.folder.rglob("*.partial"))
+
+
+def test_a_full_disk_is_a_store_error_and_leaves_nothing(
+    ping: Make, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        land(lake, ping())
+    assert [path.name for path in lake.folder.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_store_error(ping: Make, lake: Lake) -> None:
+    (lake.folder / "ping").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        land(lake, ping())
+    with pytest.raises(StoreError, match="no such folder"):
+        Lake(lake.folder / "nowhere")
+
+
+@pytest.mark.parametrize("damage", ["cut", "footer", "page", "empty"])
+def test_a_damaged_file_is_named(ping: Make, lake: Lake, damage: str) -> None:
+    land(lake, ping(), ping(timestamp=1557792000))
+    broken = lake.files(Kind.PING)[1]
+    whole = broken.read_bytes()
+    flipped = whole[:60] + bytes(255 - byte for byte in whole[60:160]) + whole[160:]
+    broken.write_bytes(
+        {"cut": whole[: len(whole) // 2], "footer": whole[:-20] + bytes(20), "page": flipped, "empty": b""}[
+            damage
+        ]
+    )
+    with pytest.raises(StoreError, match="damaged") as error:
+        lake.query("SELECT * FROM ping")
+    assert error.value.where == str(broken)
+
+
+@pytest.mark.parametrize("version", [None, b"ping/0", b"traceroute/1"])
+def test_a_file_of_another_version_is_refused(ping: Make, lake: Lake, version: bytes | None) -> None:
+    land(lake, ping())
+    (file,) = lake.files(Kind.PING)
+    table = pq.read_table(file, partitioning=None)
+    pq.write_table(table.replace_schema_metadata(version and {b"qoetwin_schema": version}), file)
+    for use in (lambda: lake.query("SELECT 1"), lambda: land(lake, ping())):
+        with pytest.raises(StoreError, match="another version") as error:
+            use()
+        assert error.value.where == str(file)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(ping: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "a[b]*?{c}'"
+    folder.mkdir()
+    (tmp_path / "ab").mkdir()
+    lake = Lake(folder)
+    assert land(lake, ping()).observations == 1
+    assert land(lake, ping()).observations == 0
+
+
+def test_probes_merge_field_by_field_and_null_never_erases(lake: Lake) -> None:
+    full = {
+        "id": 5,
+        "latitude": 1.0,
+        "longitude": 2.0,
+        "asn_v4": 64500,
+        "country_code": "LB",
+        "is_anchor": False,
+    }
+    assert lake.merge_probes(probes_table([full, {"id": 6, "asn_v6": 64501}]).table) == 2
+    before = content(lake)
+    assert lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table) == 0
+    assert content(lake) == before
+    assert (
+        lake.merge_probes(probes_table([{"id": 5, "asn_v4": 64511}, {"id": 5, "asn_v4": 64512}]).table) == 1
+    )
+    first, second = lake.probes().to_pylist()
+    assert (first["latitude"], first["asn_v4"], first["country"]) == (1.0, 64512, "LB")
+    assert (second["probe_id"], second["asn_v6"], second["latitude"]) == (6, 64501, None)
+
+
+def test_a_probe_that_was_synthetic_once_stays_so(lake: Lake) -> None:
+    lake.merge_probes(probes_table([{"id": 5, "latitude": 1.0, "longitude": 2.0, "synthetic": True}]).table)
+    lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table)
+    assert lake.probes().column("synthetic").to_pylist() == [True]
+
+
+@pytest.mark.recorded
+def test_the_recorded_sets_land_once_with_the_counts_of_their_readme(recorded: Path, lake: Lake) -> None:
+    folder = recorded / "atlas" / "regional-2019"
+    files = [
+        folder / f"{kind}-2019-05-{day}.ndjson.bz2" for kind in ("ping", "traceroute") for day in (13, 14)
+    ]
+
+    def run() -> Landed:
+        return sum((lake.land(parsed) for file in files for parsed in parse_file(file)), Landed())
+
+    assert run() == Landed(results_read=20410, observations=20410)
+    before = content(lake)
+    assert run() == Landed(results_read=20410, duplicates=20410)
+    assert content(lake) == before
+    probes = read_probes(recorded / "atlas" / "probes" / "probes.csv.gz")
+    assert (probes.read, probes.table.num_rows - probes.without_position) == (21756, 18477)
+    assert lake.merge_probes(probes.table) == 21756
+    assert lake.merge_probes(probes.table) == 0

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.parse import Batch, Parsed, parse, parse_batch
+
+Make = Callable[..., dict[str, Any]]
+
+
+def one_ping(record: object) -> Any:
+    parsed = parse([json.dumps(record).encode()], "test")
+    assert parsed.quarantined.to_pylist() == []
+    (row,) = parsed.pings.to_pylist()
+    return row
+
+
+def one_traceroute(record: object) -> Any:
+    parsed = parse([json.dumps(record).encode()], "test")
+    assert parsed.quarantined.to_pylist() == []
+    (row,) = parsed.traceroutes.to_pylist()
+    return row
+
+
+def reason(record: Any) -> Any:
+    parsed = parse([record], "test")
+    assert (parsed.pings.num_rows, parsed.traceroutes.num_rows) == (0, 0)
+    (row,) = parsed.quarantined.to_pylist()
+    return row["reason"]
+
+
+def counts(row: dict[str, Any]) -> tuple[int, int, int, int]:
+    return row["sent"], row["received"], row["duplicates"], row["errors"]
+
+
+def test_every_field_of_a_ping_arrives(ping: Make) -> None:
+    assert one_ping(ping(proto="icmp", dst_addr="2001:DB8:0:0::1", af=6)) == {
+        "msm_id": 1001,
+        "probe_id": 7,
+        "timestamp": datetime(2019, 5, 13, tzinfo=UTC),
+        "stored_timestamp": datetime(2019, 5, 13, 0, 1, 40, tzinfo=UTC),
+        "af": 6,
+        "target": "2001:db8::1",
+        "target_name": "example.org",
+        "probe_address": "198.51.100.7",
+        "source_address": "10.0.0.2",
+        "protocol": "ICMP",
+        "firmware": 4970,
+        "clock_age_s": 30,
+        "size_bytes": 20,
+        "synthetic": False,
+        "sent": 3,
+        "received": 3,
+        "duplicates": 0,
+        "errors": 0,
+        "rtt_min_ms": 1.0,
+        "rtt_avg_ms": 2.0,
+        "rtt_max_ms": 3.0,
+        "replies": [{"rtt_ms": rtt, "ttl": 57, "duplicate": False, "error": None} for rtt in (1.0, 3.0, 2.0)],
+    }
+
+
+def test_every_field_of_a_traceroute_arrives(traceroute: Make) -> None:
+    answer = {"from": "2001:DB8::0:9", "rtt": "1.5", "ttl": 60, "size": 28, "err": 1, "late": 2, "dup": True}
+    row = one_traceroute(traceroute({4: [{"x": "*"}, answer]}, synthetic=True))
+    assert (row["end_timestamp"], row["paris_id"], row["error"]) == (
+        datetime(2019, 5, 13, 0, 0, 10, tzinfo=UTC),
+        3,
+        None,
+    )
+    assert row["synthetic"] is True
+    assert row["hops"] == [
+        {
+            "hop": 4,
+            "error": None,
+            "replies": [
+                {"address": None, "rtt_ms": None, "ttl": None, "size_bytes": None, "icmp_error": None, "late": None, "duplicate": False},
+                {"address": "2001:db8::9", "rtt_ms": 1.5, "ttl": 60, "size_bytes": 28, "icmp_error": "1", "late": 2, "duplicate": True},
+            ],
+        }
+    ]  # fmt: skip
+
+
+def test_a_lost_packet_is_loss_and_a_send_error_is_not(ping: Make) -> None:
+    row = one_ping(
+        ping(result=[{"rtt": 5.0}, {"x": "*"}, {"error": "sendto failed: Permission denied"}], sent=2, rcvd=1)
+    )
+    assert counts(row) == (2, 1, 0, 1)
+    assert [reply["error"] for reply in row["replies"]] == [None, None, "sendto failed: Permission denied"]
+
+
+def test_a_send_error_is_no_loss_even_where_the_count_of_sent_packets_includes_it(ping: Make) -> None:
+    row = one_ping(ping(result=[{"rtt": 5.0}, {"error": "no route"}, {"error": "no route"}], sent=3, rcvd=1))
+    assert counts(row) == (1, 1, 0, 2)
+
+
+def test_a_duplicate_is_not_a_packet_and_its_rtt_is_in_no_statistic(ping: Make) -> None:
+    row = one_ping(ping(result=[{"rtt": 5.0}, {"dup": 1, "rtt": 90.0}, {"x": "*"}], sent=2, rcvd=1, dup=1))
+    assert counts(row) == (2, 1, 1, 0)
+    assert (row["rtt_min_ms"], row["rtt_avg_ms"], row["rtt_max_ms"]) == (5.0, 5.0, 5.0)
+
+
+def test_packets_that_only_the_count_knows_were_lost(ping: Make) -> None:
+    assert counts(one_ping(ping(result=[], sent=3, rcvd=0, avg=None, min=None, max=None))) == (3, 0, 0, 0)
+
+
+def test_an_empty_list_beside_answered_packets_is_a_summary_and_not_loss(ping: Make) -> None:
+    row = one_ping(ping(result=[]))
+    assert counts(row) == (3, 3, 0, 0)
+    assert (row["rtt_avg_ms"], row["replies"]) == (2.0, [])
+
+
+def test_an_rtt_of_zero_is_a_value(ping: Make) -> None:
+    row = one_ping(ping(result=[{"rtt": 0.0}, {"rtt": 0}, {"x": "*"}], rcvd=2))
+    assert counts(row) == (3, 2, 0, 0)
+    assert [reply["rtt_ms"] for reply in row["replies"]] == [0.0, 0.0, None]
+    assert row["rtt_avg_ms"] == 0.0
+
+
+def test_minus_one_and_null_mean_no_rtt(ping: Make) -> None:
+    for none in (-1, -1.0, "-1", None):
+        row = one_ping(ping(result=[{"x": "*"}] * 3, rcvd=0, avg=none, min=none, max=none, ttl=...))
+        assert (row["rtt_min_ms"], row["rtt_avg_ms"], row["rtt_max_ms"]) == (None, None, None)
+        row = one_ping(ping(result=..., fw=1, avg=none, min=none, max=none))
+        assert (row["received"], row["rtt_avg_ms"]) == (3, None)
+
+
+def test_a_reply_states_its_ttl_only_where_it_differs(ping: Make) -> None:
+    row = one_ping(ping(result=[{"rtt": 1.0}, {"rtt": 1.0, "ttl": 50}, {"x": "*"}]))
+    assert [reply["ttl"] for reply in row["replies"]] == [57, 50, None]
+
+
+def test_the_firsts_firmwares_have_only_counts_which_may_be_text() -> None:
+    row = one_ping(
+        {"addr": "192.0.2.1", "avg": "58.042", "dup": "1", "fw": 1, "max": "58.272", "min": "57.876",
+         "msm_id": "1000192", "name": "example.org", "prb_id": 677, "rcvd": "2", "sent": "3",
+         "timestamp": "1328019792", "type": "ping"}
+    )  # fmt: skip
+    assert counts(row) == (3, 2, 1, 0)
+    assert (row["af"], row["target"], row["target_name"]) == (4, "192.0.2.1", "example.org")
+    assert (row["rtt_min_ms"], row["rtt_avg_ms"], row["rtt_max_ms"]) == (57.876, 58.042, 58.272)
+    assert row["replies"] == []
+    assert row["protocol"] is None
+
+
+def test_a_name_that_did_not_resolve_leaves_no_target(ping: Make, traceroute: Make) -> None:
+    error = "name resolution failed: non-recoverable failure in name resolution (1)"
+    row = one_traceroute(traceroute(dst_addr=..., dst_name="nowhere.example", result=[{"error": error}]))
+    assert (row["target"], row["target_name"], row["error"], row["hops"]) == (
+        None,
+        "nowhere.example",
+        error,
+        [],
+    )
+    row = one_ping(ping(dst_addr=..., result=[{"error": error}], sent=0, rcvd=0, avg=-1, min=-1, max=-1))
+    assert (row["target"], row["sent"], row["errors"]) == (None, 0, 1)
+
+
+def test_a_hop_may_hold_an_error_in_place_of_replies_or_among_them(traceroute: Make) -> None:
+    hops = [
+        {"hop": 1, "error": "sendto failed"},
+        {"hop": 2, "result": [{"error": "bind failed"}, {"x": "*"}]},
+    ]
+    row = one_traceroute(traceroute(result=hops))
+    assert [(hop["error"], len(hop["replies"])) for hop in row["hops"]] == [
+        ("sendto failed", 0),
+        ("bind failed", 1),
+    ]
+
+
+def test_a_missing_type_is_told_from_the_shape(ping: Make, traceroute: Make) -> None:
+    records = [
+        ping(type=...),
+        ping(type=..., result=..., fw=1),
+        traceroute(type=...),
+        traceroute(type=..., result=[{"error": "x"}]),
+    ]
+    parsed = parse(records, "test")
+    assert (parsed.pings.num_rows, parsed.traceroutes.num_rows) == (2, 2)
+    assert "the keys" in reason({"msm_id": 1, "prb_id": 1, "timestamp": 1557705600})
+
+
+def test_a_missing_address_family_is_told_from_the_address(ping: Make) -> None:
+    assert one_ping(ping(af=...))["af"] == 4
+    assert one_ping(ping(af=..., dst_addr="2001:db8::1"))["af"] == 6
+    assert one_ping(ping(af=..., dst_addr=..., src_addr="fe80::1"))["af"] == 6
+    assert one_ping(ping(af=..., dst_addr=..., src_addr=...))["af"] is None
+
+
+def test_keys_with_a_stray_leading_blank_are_read(ping: Make) -> None:
+    row = one_ping({" proto": "ICMP", " lts": 87, **ping(proto=..., lts=...)})
+    assert (row["protocol"], row["clock_age_s"]) == ("ICMP", 87)
+
+
+def test_an_optional_field_of_a_wrong_type_is_none(ping: Make) -> None:
+    row = one_ping(
+        ping(fw="new", lts=True, size=[20], proto=6, src_addr=7, stored_timestamp=5, dst_name={}, ttl=1e300)
+        | {"from": "not an address"}
+    )
+    for name in (
+        "firmware",
+        "clock_age_s",
+        "size_bytes",
+        "protocol",
+        "source_address",
+        "stored_timestamp",
+        "target_name",
+    ):
+        assert row[name] is None, name
+    assert row["probe_address"] is None
+    assert one_ping(ping(lts=-1))["clock_age_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"msm_id": ...}, "msm_id"),
+        ({"msm_id": True}, "msm_id"),
+        ({"msm_id": 2**63}, "msm_id"),
+        ({"prb_id": -4}, "prb_id"),
+        ({"prb_id": 1.5}, "prb_id"),
+        ({"timestamp": 1262303999}, "timestamp"),
+        ({"timestamp": 4102444800}, "timestamp"),
+        ({"timestamp": "yesterday"}, "timestamp"),
+        ({"result": "GET4"}, "list"),
+        ({"result": [7]}, "7"),
+        ({"result": [{}]}, "one of rtt, x and error"),
+        ({"result": [{"rtt": 1.0, "error": "x"}]}, "one of rtt, x and error"),
+        ({"result": [{"rtt": -0.5}]}, "-0.5"),
+        ({"result": [{"rtt": 1000001.0}]}, "1000001"),
+        ({"result": [{"rtt": "nan"}]}, "nan"),
+        ({"result": [{"rtt": "inf"}]}, "inf"),
+        ({"result": [{"rtt": True}]}, "True"),
+        ({"result": [{"rtt": "1_0"}]}, "1_0"),
+        ({"result": [{"dup": 1, "rtt": -3}]}, "-3"),
+        ({"sent": -1}, "sent"),
+        ({"sent": 10**12}, "sent"),
+        ({"result": ..., "sent": ...}, "sent"),
+        ({"result": ..., "rcvd": 4}, "rcvd 4"),
+        ({"result": ..., "avg": -2}, "-2"),
+        ({"result": ..., "avg": "fast"}, "fast"),
+    ],
+)  # fmt: skip
+def test_a_ping_that_is_not_understood_is_kept_whole_with_the_reason(
+    ping: Make, changes: dict[str, Any], words: str
+) -> None:
+    raw = json.dumps(ping(**changes)).encode()
+    parsed = parse([json.dumps(ping()).encode(), raw], "some file")
+    assert parsed.pings.num_rows == 1
+    (row,) = parsed.quarantined.to_pylist()
+    assert (row["source"], row["position"], row["raw"]) == ("some file", 1, raw)
+    assert words in row["reason"]
+    assert "found" in row["reason"]
+    assert "expected" in row["reason"]
+    assert parsed.other_types == 0
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None, {}, [3], [{}], [{"hop": "x", "result": []}], [{"hop": 256, "result": []}], [{"hop": 1}],
+        [{"hop": 1, "result": [5]}], [{"hop": 1, "result": [{}]}], [{"hop": 1, "result": [{"rtt": 3.0}]}],
+        [{"hop": 1, "result": [{"from": "router", "rtt": 3.0}]}],
+        [{"hop": 1, "result": [{"from": "192.0.2.9", "rtt": -3.0}]}],
+        [{"hop": 1, "result": [{"from": "192.0.2.9", "rtt": 3.0}]}, {"hop": 2, "result": 7}],
+    ],
+)  # fmt: skip
+def test_a_traceroute_that_is_not_understood_leaves_its_neighbours_as_they_are(
+    traceroute: Make, result: Any
+) -> None:
+    parsed = parse([traceroute(), traceroute(result=result), traceroute()], "test")
+    before, after = parsed.traceroutes.to_pylist()
+    assert before == after == one_traceroute(traceroute())
+    assert parsed.quarantined.column("position").to_pylist() == [1]
+
+
+def test_a_ping_that_is_not_understood_leaves_its_neighbours_as_they_are(ping: Make) -> None:
+    parsed = parse([ping(), ping(result=[{"rtt": 1.0}, {"rtt": "?"}]), ping()], "test")
+    before, after = parsed.pings.to_pylist()
+    assert before == after == one_ping(ping())
+
+
+def test_other_atlas_results_are_counted_by_themselves() -> None:
+    records = [
+        {"type": kind, "msm_id": 1, "prb_id": 2, "timestamp": 1557705600, "result": "…"}
+        for kind in ("dns", "sslcert", "ntp", "http", "wifi")
+    ]
+    parsed = parse([*records, {"type": "dns"}, b"[1]", b"7", b"{", b"\xff\x00"], "test")
+    assert (parsed.other_types, parsed.quarantined.num_rows, parsed.atlas_results) == (5, 10, 5)
+    reasons = parsed.quarantined.column("reason").to_pylist()
+    assert all("another type" in one for one in reasons[:5])
+    assert "msm_id" in reasons[5]
+
+
+def test_the_tail_of_a_cut_source_is_the_last_quarantined_record(ping: Make) -> None:
+    batch = Batch(source="a", first_position=40, records=[ping()], cut="the file is cut", tail=b'{"af')
+    parsed = parse_batch(batch)
+    assert parsed.quarantined.to_pylist() == [
+        {"source": "a", "position": 41, "reason": "the file is cut", "raw": b'{"af'}
+    ]
+    assert (parsed.cut, parsed.records) == ("the file is cut", 2)
+
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(), max_size=8)
+    | st.sampled_from(
+        ["ping", "traceroute", "192.0.2.1", "2001:db8::1", "-1", "nan", "1e400", "*", "\ud800", "::1%\ud800"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["rtt", "x", "error", "dup", "hop", "result", "from", "late", "err", "ttl", " a"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def whole(parsed: Parsed) -> bool:
+    for table in (parsed.pings, parsed.traceroutes, parsed.quarantined):
+        table.validate(full=True)
+    return parsed.records == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_mutated_record_never_breaks_the_parser_and_is_counted(
+    ping: Make, traceroute: Make, data: st.DataObject
+) -> None:
+    record = data.draw(st.sampled_from([ping(), traceroute(), traceroute(type=...), ping(type=...)]))
+    place = data.draw(st.sampled_from(["top", "inside"]))
+    if place == "top":
+        record[data.draw(st.sampled_from(sorted(record)))] = data.draw(_json)
+    else:
+        items = [dict(item) for item in record["result"]]
+        items[0][data.draw(st.sampled_from(["rtt", "hop", "result", "error", "dup"]))] = data.draw(_json)
+        record["result"] = items
+    assert whole(parse([record], "test"))
+    if not any(isinstance(value, float) and not math.isfinite(value) for value in record.values()):
+        assert whole(parse([json.dumps(record).encode()], "test"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(cut=st.integers(0, 400), put=st.binary(max_size=3))
+def test_mutated_bytes_never_break_the_parser_and_are_counted(ping: Make, cut: int, put: bytes) -> None:
+    raw = orjson.dumps(ping())
+    assert whole(parse([raw[:cut] + put + raw[cut + len(put) :]], "test"))
