@@ -20,7 +20,7 @@ from app.output import Format, Row, as_text, object_as_text
 from app.progress import progress
 from app.settings import HOME_VARIABLE, STORE_VARIABLE, atlas_key, default_home
 from domain.application import Application
-from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError, StoreError
+from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
 from domain.selection import Area, Selection
 from domain.window import parse_length, parse_time
 
@@ -221,7 +221,7 @@ def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str,
 
     before = perf_counter()
     with progress() as report:
-        ingested = ingest_files(_lake(home, create=True), paths, report=report)
+        ingested = ingest_files(_lake(home), paths, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
 
 
@@ -264,7 +264,7 @@ def ingest_atlas_command(
     source = _source(server, certificate)
     before = perf_counter()
     with progress() as report:
-        lake = _lake(home, create=True)
+        lake = _lake(home)
         ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
 
@@ -281,7 +281,7 @@ def probes_load_command(file: Path, home: Path | None, store: str, form: Format)
     """Read a list of probes: API objects (JSON) or CSV with prb_id, lat, lon, asn_v4, country …; plain or compressed."""
     from twin.pipeline import load_probes
 
-    _write_probes(load_probes(_lake(home, create=True), file), form)
+    _write_probes(load_probes(_lake(home), file), form)
 
 
 @probes.command("sync")
@@ -302,7 +302,7 @@ def probes_sync_command(
     """Ask the Atlas API about the probes that have measured here, and about all anchors."""
     from twin.pipeline import sync_probes
 
-    lake = _lake(home, create=False)
+    lake = _lake(home, must_exist=True)
     with progress() as report:
         synced = sync_probes(lake, _source(server, certificate), report=report)
     _write_probes(synced, form)
@@ -327,7 +327,7 @@ def graph_build_command(window: Any, home: Path | None, store: str, form: Format
     from qoe.profile import load_profile
     from twin.pipeline import build_graph
 
-    lake = _lake(home, create=False)
+    lake = _lake(home, must_exist=True)
     before = perf_counter()
     with progress() as report, _open(home, store, create=True) as opened:
         built = build_graph(lake, opened, window, load_profile(), report=report)
@@ -424,8 +424,8 @@ def train_command(
     from gnn.registry import predictor_class
 
     selection = _selection(**chosen, window=window)
-    predictor_class(model)  # an unknown name is said before anything is imported or read
-    protocol_named(protocol)
+    protocol_named(protocol)  # an unknown name is said before anything is read
+    predictor_class(model)
     from twin.pipeline import train
 
     folder = _home(home) / "models" / f"{model}-{protocol}"
@@ -441,7 +441,7 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     from twin.demo import run_demo
 
     folder = default_home() / "demo" if home is None else home
-    lake = _lake(folder, create=True)
+    lake = _lake(folder)
     with _open(folder, store, create=True) as opened, progress() as report:
         demo = run_demo(lake, opened, folder / "models", report=report)
     from app.demo_page import count_rows, model_rows, quality_rows, write_page
@@ -546,22 +546,11 @@ def _home(home: Path | None) -> Path:
     return default_home() if home is None else home
 
 
-def _lake(home: Path | None, *, create: bool) -> Lake:
+def _lake(home: Path | None, *, must_exist: bool = False) -> Lake:
     from ingest.lake import Lake
 
     folder = _home(home) / "lake"
-    if create:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                "cannot make the home folder",
-                where=str(_home(home)),
-                found=error.strerror,
-                expected="a folder that may be written",
-                next_step="choose another with --home",
-            ) from error
-    elif not folder.is_dir():
+    if must_exist and not folder.is_dir():
         raise EmptyError(
             "there is nothing in this home yet",
             where=str(_home(home)),

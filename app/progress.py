@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from domain.progress import Report
 
@@ -19,13 +20,28 @@ def progress() -> Iterator[Report]:
         yield _lines()
 
 
-def _lines() -> Report:
-    said: set[str] = set()
+_FIRST_LINE_S = 1.0
+_NEXT_LINE_S = 10.0
 
-    def report(what: str, done: int, total: int | None) -> None:  # noqa: ARG001
-        if what not in said:
-            said.add(what)
-            sys.stderr.write(f"{what}\n")
+
+def _lines() -> Report:
+    """Say nothing of what is quick, and of what is not where it is, now and then."""
+    began: dict[str, float] = {}
+    said: dict[str, float] = {}
+
+    def report(what: str, done: int, total: int | None) -> None:
+        now = monotonic()
+        elapsed_s = now - began.setdefault(what, now)
+        finished = done == total
+        if elapsed_s < _FIRST_LINE_S or (not finished and now - said.get(what, -_NEXT_LINE_S) < _NEXT_LINE_S):
+            return
+        said[what] = now
+        line = f"{what}: {done}" if total is None else f"{what}: {done} of {total}"
+        if finished:
+            line += f", {elapsed_s:.0f} s"
+        elif total is not None and done > 0:
+            line += f", about {elapsed_s / done * (total - done):.0f} s left"
+        sys.stderr.write(f"{line}\n")
 
     return report
 

@@ -99,20 +99,10 @@ class Lake:
     """A folder of Parquet files.
 
     Args:
-        folder: where it is; it must exist.
-
-    Raises:
-        StoreError: when the folder does not exist.
+        folder: where it is. It is made with the first thing that lands; until then the lake is empty.
     """
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise StoreError(
-                "no such folder for the lake",
-                where=str(folder),
-                expected="a folder",
-                next_step="create it first",
-            )
         self.folder = folder
 
     def land(self, parsed: Parsed) -> Landed:
@@ -307,6 +297,7 @@ class Lake:
     def _alone(self) -> Iterator[None]:
         lock = self.folder / ".lock"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _unwritable(lock, error) from error

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,13 @@ def way(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     home = tmp_path_factory.mktemp("home")
     folder = recorded / "atlas" / "regional-2019"
     files = [folder / f"{kind}-{day}.ndjson.bz2" for day in DAYS for kind in ("ping", "traceroute")]
-    (home / "lake").mkdir()
     lake = Lake(home / "lake")
     load_probes(lake, recorded / "atlas" / "probes" / "probes.csv.gz")
     ingested = ingest_files(lake, files)
     assert ingested.failures == ()
     with open_store("sqlite", home, create=True) as store:
         build_graph(lake, store, WINDOW, load_profile())
-    records = [json.loads(line) for file in files for line in bz2.open(file)]
+    records = [json.loads(line) for file in files for line in bz2.decompress(file.read_bytes()).splitlines()]
     return Way(home=home, files=files, landed=ingested.landed, records=records)
 
 
@@ -144,7 +144,7 @@ def test_the_jitter_of_every_state_is_the_mean_step_between_packets_answered_one
         rtts = [reply.get("rtt") for reply in record["result"] if "dup" not in reply]
         steps = [
             abs(second - first)
-            for first, second in zip(rtts, rtts[1:], strict=False)
+            for first, second in pairwise(rtts)
             if first is not None and second is not None
         ]
         if steps:

@@ -1,5 +1,6 @@
-"""The whole way on the testbed: a synthetic Atlas is measured through the same API, and nothing knows that it is synthetic
-but the data, which says so.
+"""The whole way on the testbed: a synthetic Atlas is measured through the API that real ones are measured through.
+
+Nothing on the way knows that it is synthetic but the data itself, which says so.
 """
 
 from __future__ import annotations

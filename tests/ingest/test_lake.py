@@ -147,8 +147,18 @@ def test_a_folder_that_cannot_be_written_is_a_store_error(ping: Make, lake: Lake
     (lake.folder / "ping").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written"):
         land(lake, ping())
-    with pytest.raises(StoreError, match="no such folder"):
-        Lake(lake.folder / "nowhere")
+    with pytest.raises(StoreError, match="cannot be written"):
+        land(Lake(lake.folder / "ping" / "lake"), ping())
+
+
+def test_a_lake_is_empty_until_something_lands_and_its_folder_is_made_then(
+    tmp_path: Path, ping: Make
+) -> None:
+    lake = Lake(tmp_path / "home" / "lake")
+    assert lake.query("SELECT * FROM ping").num_rows == 0
+    assert not lake.folder.exists()
+    land(lake, ping())
+    assert lake.query("SELECT * FROM ping").num_rows == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "footer", "page", "empty"])
