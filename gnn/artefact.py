@@ -127,7 +127,7 @@ def save(predictor: Predictor, about: Card, folder: Path) -> None:
     Raises:
         ArtefactError: when the folder cannot be written.
     """
-    tensors = dump_tensors({name: np.ascontiguousarray(array) for name, array in predictor.state().items()})
+    tensors = dump_tensors({name: np.array(array, order="C") for name, array in predictor.state().items()})
     described = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
