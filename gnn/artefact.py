@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as dump_tensors
 
-from domain.errors import ArtefactError, UnknownNameError
+from domain.errors import ArtefactError, DataError, UnknownNameError
 from gnn.audit import Verdict
 from gnn.predictor import Predictor
 from gnn.registry import predictor_class
@@ -42,7 +41,7 @@ class Card:
         window_s: length of the windows it was fitted on.
         seed: of learning.
         data_hash: `data_hash` of the arrays it was fitted on.
-        code_version: of this package.
+        code_version: of the program that fitted it.
         audit_passed, audit_windows: verdict of the leakage audit, and how many windows it looked at.
         synthetic: True when fitted on data of the testbed.
     """
@@ -69,6 +68,7 @@ def card(
     horizon: int | None,
     seed: int,
     verdict: Verdict,
+    code_version: str,
 ) -> Card:
     """The card of a predictor fitted on these arrays."""
     return Card(
@@ -80,7 +80,7 @@ def card(
         window_s=arrays.window_s,
         seed=seed,
         data_hash=data_hash(arrays),
-        code_version=version("qoetwin"),
+        code_version=code_version,
         audit_passed=verdict.passed,
         audit_windows=len(verdict.windows),
         synthetic=arrays.synthetic,
@@ -127,7 +127,7 @@ def save(predictor: Predictor, about: Card, folder: Path) -> None:
     Raises:
         ArtefactError: when the folder cannot be written.
     """
-    tensors = dump_tensors({name: np.ascontiguousarray(array) for name, array in predictor.state().items()})
+    tensors = dump_tensors({name: np.array(array, order="C") for name, array in predictor.state().items()})
     described = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -172,7 +172,7 @@ def load(folder: Path) -> tuple[Predictor, Card]:
     try:
         state = parse_tensors(tensors)
         predictor = _made(predictor_class(about.model), about.config, where)
-    except (SafetensorError, UnknownNameError) as error:
+    except (SafetensorError, UnknownNameError, DataError) as error:
         raise ArtefactError("a model that cannot be read", where=where, found=str(error)) from error
     predictor.restore(state, about.columns)
     return predictor, about

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy.stats import rankdata
 
 from domain.errors import DataError
 from gnn.audit import Verdict, audit_answers
@@ -319,7 +318,9 @@ def area_under_curve(score: Floats, happened: Bools) -> float | None:
     yes, no = int(happened.sum()), int((~happened).sum())
     if yes == 0 or no == 0:
         return None
-    return float((rankdata(score)[happened].sum() - yes * (yes + 1) / 2.0) / (yes * no))
+    _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(ties) - (ties - 1) / 2.0)[place]  # equal scores share the mean of their ranks
+    return float((rank[happened].sum() - yes * (yes + 1) / 2.0) / (yes * no))
 
 
 def _conclusion(rows: Sequence[Row], synthetic: bool) -> str:

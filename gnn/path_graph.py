@@ -26,6 +26,9 @@ RELATIONS = ("probe", "target", "probe_as", "target_as", "probe_country", "targe
 CATEGORIES = ("probe_as", "probe_country", "target_as", "target_country")
 """Categories of a node, hashed."""
 
+MOVES = 3
+"""Latest windows whose difference from the usual is an input."""
+
 NEAR_KM = 500.0
 """How far apart the ends of two near pairs may be: the root of the summed squares of both distances."""
 
@@ -113,7 +116,7 @@ def _nearest_in_group(
     Pairs of unknown place come after all others of the group, in an order drawn from a fixed seed, which also breaks ties.
     """
     members = np.flatnonzero(taking_part)
-    if len(members) < 2:
+    if len(members) < 2 or neighbours == 0:
         return np.zeros((2, 0), dtype=np.int64)
     drawn = np.random.default_rng(0).random((len(group), place.shape[1]))[members]
     unknown = np.asarray(~np.isfinite(place[members]).all(axis=1))
@@ -210,6 +213,10 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
                 f"{name}_mean_half_life_8": history.weighted_mean(past, 8.0),
             }
             columns |= {key: np.arcsinh((value - base) / unit) for key, value in relative.items()}
+            # What the pair moved by of late, against its usual: the news that its neighbours may want to hear.
+            columns |= {
+                f"{name}_lag_{i + 1}_move": np.arcsinh((past[:, :, i] - median) / unit) for i in range(MOVES)
+            }
     sent = arrays.sent > 0
     loss = arrays.loss_ratio
     any_loss = np.where(sent, (arrays.received < arrays.sent).astype(np.float64), np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,5 +60,8 @@ def windows_as_data(
 def _adjacency(edge: Ints, pairs: int) -> Tensor:
     """(P, P) CSR with a one where the row's pair hears the column's."""
     hears = torch.from_numpy(np.ascontiguousarray(edge[::-1]))
-    adjacency: Tensor = to_torch_csr_tensor(hears, size=(pairs, pairs))
+    with warnings.catch_warnings():
+        # torch says once that CSR is in beta and that it does not check indices. These come right from the path graph.
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
+        adjacency: Tensor = to_torch_csr_tensor(hears, size=(pairs, pairs))
     return adjacency

@@ -6,6 +6,7 @@ the median of the last windows. Differences are compressed by asinh(x / unit): l
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -53,15 +54,28 @@ class GraphSettings:
     hidden: int = 32
     layers: int = 2
     neighbours: int = 16
-    dropout: float = 0.2
+    dropout: float = 0.1
     epochs: int = 20
     patience: int = 5
-    batch: int = 8
-    learning_rate: float = 3e-3
+    batch: int = 4
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-2
     average: float = 0.98
-    rtt_unit_ms: float = 20.0
+    rtt_unit_ms: float = 60.0
     jitter_unit_ms: float = 5.0
+
+    def __post_init__(self) -> None:
+        may_be_zero = {"neighbours", "layers", "dropout", "weight_decay", "average"}
+        below_one = {"dropout", "average"}
+        for name, value in asdict(self).items():
+            too_low = value < 0 or (value == 0 and name not in may_be_zero)
+            if too_low or not math.isfinite(value) or (name in below_one and value >= 1):
+                raise DataError(
+                    "a setting out of its range",
+                    where=name,
+                    found=str(value),
+                    expected="0 or more" if name in may_be_zero else "above 0",
+                )
 
 
 class PathNetwork(nn.Module):

@@ -14,7 +14,14 @@ START_S = 1_557_619_200  # 2019-05-12T00:00Z, a Sunday
 
 
 def synthetic_arrays(
-    *, probes: int = 8, targets: int = 6, windows: int = 40, seed: int = 0, noise_ms: float = 1.0
+    *,
+    probes: int = 8,
+    targets: int = 6,
+    windows: int = 40,
+    seed: int = 0,
+    noise_ms: float = 1.0,
+    unmeasured: float = 0.1,
+    persistence: float = 0.7,
 ) -> PathArrays:
     """Synthetic: distance, a daily rhythm, and spells in which all paths of one probe are slow and lossy."""
     generator = np.random.default_rng(seed)
@@ -24,16 +31,16 @@ def synthetic_arrays(
     latitude = generator.uniform(20.0, 50.0, size=probes + targets)
     longitude = generator.uniform(0.0, 40.0, size=probes + targets)
     slow = np.zeros((windows, probes))
-    for row in range(1, windows):  # a spell begins with 8 % and goes on with 70 %
-        begins = generator.random(probes) < np.where(slow[row - 1] > 0.0, 0.7, 0.08)
+    for row in range(1, windows):  # a spell begins in one of twelve windows
+        begins = generator.random(probes) < np.where(slow[row - 1] > 0.0, persistence, 0.08)
         slow[row] = np.where(begins, 30.0, 0.0)
     day = np.sin(2.0 * np.pi * (np.arange(windows) * WINDOW_S % 86400) / 86400)
     base = generator.uniform(10.0, 120.0, size=pairs)
     rtt = base + 4.0 * day[:, None] + slow[:, probe] + generator.exponential(noise_ms, size=(windows, pairs))
     sent = np.full((windows, pairs), 9, dtype=np.int64)
     lost = generator.binomial(9, np.where(slow[:, probe] > 0.0, 0.1, 0.005))
-    unmeasured = generator.random((windows, pairs)) < 0.1
-    sent[unmeasured], lost[unmeasured] = 0, 0
+    silent = generator.random((windows, pairs)) < unmeasured
+    sent[silent], lost[silent] = 0, 0
     jitter = 1.0 + 0.1 * slow[:, probe] + generator.exponential(0.2, size=(windows, pairs))
     country = np.array(["LB", "JO", "AE", ""], dtype=object)
     return PathArrays(

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as dump_tensors
+
+from domain.errors import ArtefactError
+from gnn import artefact
+from gnn.models.graph_predictor import GraphSettings
+from gnn.models.sage import Sage
+from gnn.protocols.forecast import Forecast
+from gnn.registry import PREDICTORS, predictor_class
+
+
+@pytest.fixture(scope="module")
+def fitted(arrays):
+    found = {}
+    split = Forecast().split(arrays)
+    for name in PREDICTORS:
+        kind = predictor_class(name)
+        predictor = Sage(GraphSettings(hidden=8, epochs=1)) if name == "sage" else kind()
+        _, verdict = predictor.fit(arrays, split, seed=5)
+        card = artefact.card(
+            predictor, arrays, protocol="forecast", horizon=1, seed=5, verdict=verdict, code_version="0.1.0"
+        )
+        found[name] = (predictor, card)
+    return found
+
+
+@pytest.fixture
+def saved(fitted, tmp_path):
+    artefact.save(*fitted["sage"], tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
+def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(fitted, arrays, name, tmp_path):
+    predictor, card = fitted[name]
+    artefact.save(predictor, card, tmp_path / "new" / "folder")
+    loaded, about = artefact.load(tmp_path / "new" / "folder")
+    assert about == card
+    question = Forecast().split(arrays).test
+    before, after = predictor.predict(arrays, question), loaded.predict(arrays, question)
+    for field in fields(before):
+        one, other = getattr(before, field.name), getattr(after, field.name)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_card_says_where_the_model_comes_from(fitted, arrays):
+    _, card = fitted["sage"]
+    assert card.seed == 5
+    assert card.synthetic
+    assert card.audit_passed
+    assert card.window_s == arrays.window_s
+    assert card.data_hash == artefact.data_hash(arrays)
+    assert "rtt_lag_1" in card.columns
+
+
+def test_the_data_hash_follows_every_array(arrays):
+    before = artefact.data_hash(arrays)
+    assert before == artefact.data_hash(replace(arrays, rtt_ms=arrays.rtt_ms.copy()))
+    asn = arrays.probe_end.asn.copy()
+    asn[0] += 1
+    received = arrays.received.copy()
+    received[0, 0] -= 1
+    target = arrays.target.copy()
+    target[0] = "198.51.100.1"
+    others = [
+        replace(arrays, probe_end=replace(arrays.probe_end, asn=asn)),
+        replace(arrays, received=received),
+        replace(arrays, target=target),
+        replace(arrays, synthetic=False),
+        replace(arrays, window_s=3600),
+    ]
+    assert len({before, *map(artefact.data_hash, others)}) == 6
+
+
+def _described(folder):
+    return json.loads((folder / "model.json").read_text())
+
+
+def _rewrite(folder, **changes):
+    described = _described(folder) | changes
+    (folder / "model.json").write_text(json.dumps(described))
+
+
+def _rewrite_tensors(folder, change):
+    state = parse_tensors((folder / "model.safetensors").read_bytes())
+    change(state)
+    tensors = dump_tensors(state)
+    (folder / "model.safetensors").write_bytes(tensors)
+    _rewrite(folder, tensors_sha256=hashlib.sha256(tensors).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"format_version": 99}, "format_version"),
+        ({"format": "other"}, "format"),
+        ({"units": {"rtt": "s"}}, "units"),
+        ({"model": "oracle"}, "oracle"),
+        ({"config": {"hidden": 8}}, "settings"),
+        ({"config": {"hidden": "8"}}, "settings"),
+        ({"seed": "five"}, "seed"),
+        ({"tensors_sha256": "0"}, "damaged"),
+        ({"surprise": 1}, "surprise"),
+        ({"columns": ["rtt_lag_1"]}, "shape"),
+    ],
+)
+def test_a_description_that_is_not_ours_is_refused(saved, changes, named):
+    _rewrite(saved, **changes)
+    with pytest.raises(ArtefactError, match=named):
+        artefact.load(saved)
+
+
+def test_settings_out_of_range_are_refused(saved):
+    _rewrite(saved, config=_described(saved)["config"] | {"hidden": -8})
+    with pytest.raises(ArtefactError, match="hidden"):
+        artefact.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda state: state.pop("mean"), "mean"),
+        (lambda state: state.update(extra=np.zeros(1)), "extra"),
+        (lambda state: state.update(mean=np.zeros(3)), "shape"),
+        (lambda state: state.update(mean=state["mean"].astype(np.float32)), "float32"),
+    ],
+)
+def test_other_arrays_than_its_kind_has_are_refused(saved, change, named):
+    _rewrite_tensors(saved, change)
+    with pytest.raises(ArtefactError, match=named):
+        artefact.load(saved)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"\x80\x04K\x01."])
+def test_a_missing_empty_or_pickled_file_is_refused(saved, name, content):
+    (saved / name).unlink()
+    if content is not None:
+        (saved / name).write_bytes(content)
+    with pytest.raises(ArtefactError):
+        artefact.load(saved)
+
+
+def test_a_folder_that_cannot_be_written_is_named(fitted, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtefactError, match="cannot be saved"):
+        artefact.save(*fitted["sage"], tmp_path / "file")
