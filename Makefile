@@ -2,6 +2,7 @@
 # make test     all tests
 # make check    format, lint, types, import rules
 # make bench    figures as JSON, on recorded measurements where there are some
+# make docs     docs/commands.md, from the command line itself
 # make clean    remove what was made here
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   ?= .venv
 DEMO_HOME ?= demo-home
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean install
+.PHONY: demo test check bench docs clean install
 
 demo: $(VENV)/installed
 	$(BIN)/qoetwin demo --home $(DEMO_HOME)
@@ -25,6 +26,9 @@ check: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.whole_way
+
+docs: $(VENV)/installed
+	$(BIN)/python -m app.manual > docs/commands.md
 
 install: $(VENV)/installed
 

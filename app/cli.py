@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -190,6 +191,9 @@ def _selection(*, window: timedelta | None, **chosen: Any) -> Selection:
 
 def main() -> None:
     """Run the command line. An error that a user can meet is one line on stderr, and exit status 1."""
+    if not sys.warnoptions:
+        # Warnings of libraries are for those who develop with them; the tests make them errors.
+        warnings.simplefilter("ignore")
     try:
         cli(standalone_mode=True, prog_name="qoetwin")
     except QoetwinError as error:

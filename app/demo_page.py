@@ -35,6 +35,9 @@ def count_rows(demo: Demo) -> list[tuple[str, str, int]]:
         ("build NSKG", "path states by window", demo.built.states),
         ("build ASKG", "scores", demo.built.scores),
         ("build ASKG", "scores unknown, with a reason", demo.built.unknown_scores),
+        ("export", "PyG graphs, one a window", demo.trained.exported.windows),
+        ("export", "nodes of the first tested one: paths", demo.trained.exported.nodes),
+        ("export", "its edges, of seven types", sum(demo.trained.exported.edges.values())),
     ]
 
 

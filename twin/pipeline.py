@@ -10,9 +10,10 @@ the graph on, everything comes from the graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -25,9 +26,11 @@ from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.evaluation import Evaluation, evaluate
+from gnn.path_graph import PathGraphConfig, path_graph
 from gnn.predictor import Kind as PredictorKind
 from gnn.protocols import protocol_named
 from gnn.protocols.forecast import Forecast
+from gnn.protocols.protocol import Question
 from gnn.registry import PREDICTORS, predictor_named
 from ingest.atlas import AtlasSource
 from ingest.files import find_files, parse_file
@@ -35,7 +38,7 @@ from ingest.lake import Kind, Lake, Landed
 from ingest.parse import parse_batch
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.summarise import hop_links, measurement_targets, pings_without_pair, summarise
-from kg.arrays import path_arrays
+from kg.arrays import PathArrays, path_arrays
 from kg.build import add_hops, add_measurements, add_probes
 from kg.store import GraphStore
 from qoe.profile import Profile
@@ -222,15 +225,32 @@ def build_graph(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The path graph that was learned on, counted.
+
+    Attributes:
+        windows: graphs, one a window.
+        nodes: pairs in the first window of the test, seen measured before it.
+        edges: of that window, by edge type.
+    """
+
+    windows: int
+    nodes: int
+    edges: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
     """A model that was learned, beside its baselines.
 
     Attributes:
+        exported: what it was learned on.
         evaluation: every predictor on the same cells.
         card: what the saved model says of itself.
         folder: where it was saved.
     """
 
+    exported: Exported
     evaluation: Evaluation
     card: Card
     folder: Path
@@ -268,6 +288,7 @@ def train(
     arrays = path_arrays(store, selection)
     test_begins_s = int(arrays.window_start_s[rule.split(arrays).test.windows.min()])
     arrays = path_arrays(store, selection, topology_before=datetime.fromtimestamp(test_begins_s, tz=UTC))
+    exported = _counted(arrays, rule.split(arrays).test.part(slice(0, 1)))
     report("exporting the graph", 1, 1)
     evaluation = evaluate(
         arrays,
@@ -283,9 +304,19 @@ def train(
         horizon=rule.horizon if isinstance(rule, Forecast) else None,
         seed=seed,
         verdict=evaluation.verdicts[predictor.name],
+        code_version=version("qoetwin"),
     )
     save(predictor, card, folder)
-    return Trained(evaluation=evaluation, card=card, folder=folder)
+    return Trained(exported=exported, evaluation=evaluation, card=card, folder=folder)
+
+
+def _counted(arrays: PathArrays, question: Question) -> Exported:
+    graph = path_graph(arrays, question, PathGraphConfig()).graphs[0]
+    return Exported(
+        windows=arrays.windows,
+        nodes=int(question.seen_before(arrays.sent > 0)[0].sum()),
+        edges={relation: ends.shape[1] for relation, ends in graph.items()},
+    )
 
 
 def _provenance(lake: Lake, kind: Kind, *, synthetic: bool) -> Provenance:

@@ -54,7 +54,7 @@ def test_the_four_parts_are_disjoint_in_time_order_and_whole(make_arrays, window
 
 
 def test_too_few_windows_are_named_and_refused(make_arrays):
-    with pytest.raises(DataError, match="at least 16"):
+    with pytest.raises(DataError, match="at least 12"):
         Forecast().split(make_arrays(windows=LEAST_WINDOWS))
 
 

@@ -1,0 +1,33 @@
+"""The manual of the command line, made from the command line itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from app.cli import cli
+
+_HEAD = """# Commands
+
+Made from the command line by `make docs`; a test fails when it is old. Data goes to stdout, progress and notices to stderr. Exit
+status: 0 done, 1 failed, 2 wrong usage.
+"""
+
+
+def manual() -> str:
+    """Every command with its help, as Markdown."""
+    return "\n".join([_HEAD, *_sections(cli, "qoetwin")])
+
+
+def _sections(command: click.Command, path: str) -> Iterator[str]:
+    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
+    yield f"## {path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            yield from _sections(child, f"{path} {name}")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manual())
