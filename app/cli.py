@@ -206,8 +206,8 @@ def main() -> None:
 def cli() -> None:
     """A knowledge-graph QoE digital twin of the Internet.
 
-    RIPE Atlas measurements in; RTT, loss and quality per application out: for paths that were measured, and, with
-    intervals, for paths that were not. Start with: qoetwin demo
+    RIPE Atlas measurements in; out come the state of each path by window, the quality of five applications, and
+    forecasts of RTT, loss and jitter beside their baselines. Start with: qoetwin demo
     """
 
 
@@ -375,7 +375,9 @@ def graph_show_command(
 
 
 @cli.command("qoe")
-@click.argument("application", type=click.Choice([*(one.value for one in Application), "all"]))
+@click.argument(
+    "application", metavar="APPLICATION", type=click.Choice([*(one.value for one in Application), "all"])
+)
 @_filters
 @click.option(
     "--group-by",
@@ -393,7 +395,10 @@ def qoe_command(
     form: Format,
     **chosen: Any,
 ) -> None:
-    """How good an application is, from where, to where, when. Each path counts once; 100 is perfect, 0 useless."""
+    """How good an application is, from where, to where, when. Each path counts once; 100 is perfect, 0 useless.
+
+    APPLICATION is web, video, voip, gaming, file-transfer or all.
+    """
     selection = _selection(**chosen, window=window)
     from twin.qoe import GroupBy, qoe
 

@@ -18,15 +18,22 @@ status: 0 done, 1 failed, 2 wrong usage.
 
 def manual() -> str:
     """Every command with its help, as Markdown."""
-    return "\n".join([_HEAD, *_sections(cli, "qoetwin")])
+    return "\n".join([_HEAD, *_sections(cli, "qoetwin", None)])
 
 
-def _sections(command: click.Command, path: str) -> Iterator[str]:
-    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
-    yield f"## {path}\n\n```text\n{command.get_help(context)}\n```\n"
+def _sections(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        help_option_names=["-h", "--help"],
+        max_content_width=100,
+        terminal_width=100,
+    )
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            yield from _sections(child, f"{path} {name}")
+        for child_name, child in sorted(command.commands.items()):
+            yield from _sections(child, child_name, context)
 
 
 if __name__ == "__main__":

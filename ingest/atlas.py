@@ -66,7 +66,7 @@ class AtlasSource:
 
     Raises:
         NotFoundError: when the file of authorities is not there.
-        InputError: when the key cannot be one.
+        InputError: when the key, or the file of authorities, cannot be one.
     """
 
     server: str = "atlas.ripe.net"
@@ -80,6 +80,13 @@ class AtlasSource:
     def __post_init__(self) -> None:
         if isinstance(self.verify, Path) and not self.verify.is_file():
             raise NotFoundError("no such file of certificates", where=str(self.verify))
+        if isinstance(self.verify, Path):
+            try:
+                ssl.create_default_context(cafile=self.verify)
+            except (ssl.SSLError, OSError) as error:
+                raise InputError(
+                    "not a file of certificates", where=str(self.verify), found=str(error), expected="PEM"
+                ) from error
         if self.api_key is not None and not (
             self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key and self.api_key
         ):

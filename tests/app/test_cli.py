@@ -1,0 +1,418 @@
+"""The command line: its contract with those who parse it, and what it does with bad input."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from testbed.server import TestbedServer
+from tests.app.conftest import Cli
+
+INGEST_KEYS = ["results_read", "observations", "duplicates", "quarantined", "seconds"]
+QOE_KEYS = [
+    "application",
+    "group_by",
+    "group",
+    "score",
+    "score_low",
+    "score_high",
+    "mos",
+    "paths",
+    "measured",
+    "predicted",
+    "limiting_metric",
+    "window_start",
+    "window_end",
+    "model",
+]
+ROW_KEYS = [
+    "model",
+    "kind",
+    "target",
+    "mae_ms",
+    "medae_ms",
+    "median_relative_error",
+    "rmse_ms",
+    "r2",
+    "brier",
+    "log_loss",
+    "auc",
+    "loss_mae",
+    "coverage_90",
+    "width_90_ms",
+    "ci_low",
+    "ci_high",
+    "tied_with_best",
+    "epochs",
+    "fit_seconds",
+    "parameters",
+]
+
+
+def test_the_whole_way_on_files_and_what_machines_read_of_it(
+    qoetwin: Cli, records: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    assert qoetwin("probes", "load", records / "probes.json", "--home", home).code == 0
+    ingested = qoetwin("ingest", "files", records, "--home", home, "--format", "json")
+    assert ingested.code == 1, "probes.json is in that folder too, and is not of results"
+    assert "probes.json" in ingested.err
+    first = json.loads(ingested.out)
+    assert set(INGEST_KEYS) <= set(first)
+    assert first["results_read"] == first["observations"] > 1000
+    again = json.loads(
+        qoetwin("ingest", "files", records / "results.ndjson.bz2", "--home", home, "--format", "json").out
+    )
+    assert (again["observations"], again["duplicates"]) == (0, first["observations"])
+    built = qoetwin("graph", "build", "--window", "1h", "--home", home, "--format", "json")
+    assert built.code == 0
+    assert json.loads(built.out)["path_state"] == json.loads(built.out)["states"] > 100
+    assert "synthetic" in built.err
+    trained = qoetwin("train", "sage", "--protocol", "forecast", "--home", home, "--format", "json")
+    assert trained.code == 0
+    report = json.loads(trained.out)
+    assert {"protocol", "seed", "dataset_hash", "audit", "rows"} <= set(report)
+    assert report["audit"] == {"passed": True, "findings": []}
+    assert set(ROW_KEYS) <= set(report["rows"][0])
+    assert {(row["model"], row["kind"]) for row in report["rows"]} == {
+        ("last-value", "baseline"),
+        ("seasonal-median", "baseline"),
+        ("sage", "gnn"),
+    }
+    assert "synthetic" in trained.err
+    assert sorted(path.name for path in (home / "models" / "sage-forecast").iterdir()) == [
+        "model.json",
+        "model.safetensors",
+    ]
+
+
+def test_the_api_gives_what_the_files_give(
+    qoetwin: Cli, atlas: TestbedServer, built: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    server = ["--server", atlas.address, "--certificate", atlas.certificate]
+    measurements = [part for one in atlas.campaign.measurements for part in ("-m", one.msm_id)]
+    span = ["--from", "2026-01-05", "--to", "2026-01-07"]
+    assert qoetwin("ingest", "atlas", *measurements, *span, *server, "--home", home).code == 0
+    assert qoetwin("probes", "sync", *server, "--home", home).code == 0
+    assert qoetwin("graph", "build", "--window", "1h", "--home", home).code == 0
+    ask = ["qoe", "all", "--group-by", "country", "--format", "json", "--home"]
+    assert json.loads(qoetwin(*ask, home).out) == json.loads(qoetwin(*ask, built).out)
+
+
+def test_qoe_says_the_same_in_every_format(qoetwin: Cli, built: Path) -> None:
+    ask = ["qoe", "voip", "--group-by", "probe", "--home", built, "--format"]
+    rows = json.loads(qoetwin(*ask, "json").out)
+    assert set(QOE_KEYS) <= set(rows[0])
+    assert [json.loads(line) for line in qoetwin(*ask, "ndjson").out.splitlines()] == rows
+    table = list(csv.DictReader(io.StringIO(qoetwin(*ask, "csv").out)))
+    assert [float(row["score"]) for row in table] == [row["score"] for row in rows]
+    people = qoetwin(*ask, "table").out
+    assert all(str(row["group"]) in people for row in rows)
+    assert all(row["synthetic"] for row in rows)
+
+
+def test_data_goes_to_stdout_and_notices_to_stderr(qoetwin: Cli, built: Path) -> None:
+    answer = qoetwin("qoe", "web", "--home", built, "--format", "json")
+    assert "synthetic" in answer.err
+    json.loads(answer.out)
+
+
+def test_a_pair_never_measured_is_no_error_and_no_number(qoetwin: Cli, built: Path) -> None:
+    answer = qoetwin(
+        "qoe", "voip", "--probe", 1, "--target", "192.0.2.1", "--home", built, "--format", "json"
+    )
+    assert answer.code == 0
+    (row,) = json.loads(answer.out)
+    assert (row["score"], row["paths"]) == (None, 0)
+    assert "never measured" in row["reason"]
+
+
+def test_the_neighbourhood_of_a_probe_is_shown(qoetwin: Cli, built: Path) -> None:
+    rows = json.loads(qoetwin("graph", "show", "--home", built, "--format", "json").out)
+    assert {"what": "path_state", "count": 0} not in rows
+    probe = json.loads(qoetwin("qoe", "web", "--group-by", "probe", "--home", built, "--format", "json").out)[
+        0
+    ]
+    around = json.loads(
+        qoetwin("graph", "show", "AtlasProbe", probe["group"], "--home", built, "--format", "json").out
+    )
+    assert {"LOCATED_IN", "COUNTRY", "PART_OF"} <= {row["edge"] for row in around}
+
+
+# Bad input: one line, the right exit status, nothing half-written.
+
+
+def written(home: Path) -> list[str]:
+    return sorted(path.name for path in home.rglob("*.parquet"))
+
+
+def assert_one_line(err: str, *words: object) -> None:
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+    for word in words:
+        assert str(word) in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "an empty file"),
+        (b"   \n", "an empty file"),
+        (b'{"a": 1}\n', "not Atlas results"),
+        (b"<html>Not found</html>", "not JSON"),
+        (b"\x00\xff\x00\xff" * 64, "not JSON"),
+        (b"prb_id,rtt\n1,2\n", "not JSON"),
+        (bz2.compress(b""), "an empty file"),
+        (gzip.compress(b"<html>"), "not JSON"),
+        (lzma.compress(b"[]"), "a file without records"),
+        (b'{"msm_id": 1, "prb_id": 1, "timest', "cut before the end of its first record"),
+    ],
+)
+def test_a_file_that_is_not_of_atlas_results_is_one_line_and_lands_nothing(
+    qoetwin: Cli, tmp_path: Path, content: bytes, says: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    run = qoetwin("ingest", "files", file, "--home", tmp_path / "home", "--format", "json")
+    assert run.code == 1
+    assert_one_line(run.err, says, "file", "expected")
+    assert json.loads(run.out)["results_read"] == 0
+    assert written(tmp_path / "home") == []
+
+
+def test_a_missing_file_is_one_line_and_the_files_beside_it_are_not_begun(
+    qoetwin: Cli, records: Path, tmp_path: Path
+) -> None:
+    run = qoetwin(
+        "ingest", "files", records / "results.ndjson.bz2", tmp_path / "nope", "--home", tmp_path / "home"
+    )
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, "no such file", "nope")
+    assert not (tmp_path / "home").exists()
+
+
+def cut_in_two(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: cut_in_two(whole),
+        lambda whole: cut_in_two(bz2.decompress(whole)),
+        lambda whole: cut_in_two(gzip.compress(bz2.decompress(whole))),
+        lambda whole: cut_in_two(lzma.compress(bz2.decompress(whole))),
+        lambda whole: b"[" + b",".join(bz2.decompress(whole).splitlines()[:50]) + b',{"msm_id": 1',
+    ],
+    ids=["bz2", "plain", "gzip", "xz", "array"],
+)
+def test_of_a_cut_file_the_whole_records_land_and_the_cut_is_counted_and_named(
+    qoetwin: Cli, records: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    file, home = tmp_path / "cut.ndjson", tmp_path / "home"
+    file.write_bytes(damage((records / "results.ndjson.bz2").read_bytes()))
+    run = qoetwin("ingest", "files", file, "--home", home, "--format", "json")
+    counts = json.loads(run.out)
+    assert run.code == 1
+    assert_one_line(run.err, "cut.ndjson", "ends in the middle")
+    assert counts["observations"] > 0
+    assert counts["quarantined"] == 1
+    assert counts["results_read"] == counts["observations"] + 1
+
+
+def test_one_bad_file_among_good_ones_is_named_and_the_good_ones_land(
+    qoetwin: Cli, records: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    run = qoetwin(
+        "ingest",
+        "files",
+        bad,
+        records / "results.ndjson.bz2",
+        "--home",
+        tmp_path / "home",
+        "--format",
+        "json",
+    )
+    assert run.code == 1
+    assert_one_line(run.err, "bad.json")
+    assert json.loads(run.out)["observations"] > 1000
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", "/proc/home"])
+def test_a_home_that_cannot_be_written_is_one_line(qoetwin: Cli, records: Path, home: str) -> None:
+    run = qoetwin("ingest", "files", records / "results.ndjson.bz2", "--home", home)
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, home, "written")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["qoe", "voip"],
+        ["graph", "build"],
+        ["graph", "show"],
+        ["train", "sage", "--protocol", "forecast"],
+        ["probes", "sync"],
+    ],
+    ids=lambda command: " ".join(command),
+)
+def test_a_home_that_does_not_exist_is_one_line_that_says_what_to_do_and_is_not_made(
+    qoetwin: Cli, tmp_path: Path, command: list[str]
+) -> None:
+    run = qoetwin(*command, "--home", tmp_path / "nowhere")
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, "nowhere", "ingest")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_lake_without_pings_builds_no_graph(qoetwin: Cli, records: Path, tmp_path: Path) -> None:
+    qoetwin("probes", "load", records / "probes.json", "--home", tmp_path)
+    run = qoetwin("graph", "build", "--home", tmp_path)
+    assert run.code == 1
+    assert_one_line(run.err, "no ping", "qoetwin ingest files")
+
+
+def test_a_graph_file_that_is_no_database_is_one_line(qoetwin: Cli, tmp_path: Path) -> None:
+    (tmp_path / "graph.sqlite").write_text("no database")
+    run = qoetwin("qoe", "web", "--home", tmp_path)
+    assert run.code == 1
+    assert_one_line(run.err, "graph.sqlite", "not a database")
+
+
+def test_an_unknown_country_is_one_line_with_those_that_were_measured(qoetwin: Cli, built: Path) -> None:
+    run = qoetwin("qoe", "voip", "--country", "XX", "--home", built)
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, "'XX'", "expected a country with measurements")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["qoe", "chess"], "'chess' is not one of"),
+        (["qoe", "voip", "--at", "yesterday"], "ISO 8601"),
+        (["qoe", "voip", "--at", "2026-01-05", "--from", "2026-01-05"], "choose one"),
+        (["qoe", "voip", "--from", "2026-01-06", "--to", "2026-01-05"], "later than --from"),
+        (["qoe", "voip", "--area", "95,0,10"], "no place on Earth"),
+        (["qoe", "voip", "--area", "here"], "LAT,LON,KM"),
+        (["qoe", "voip", "--target", "localhost"], "not an IP address"),
+        (["qoe", "voip", "--probe", "-3"], "-3"),
+        (["qoe", "voip", "--window", "3 weeks"], "not a window length"),
+        (["graph", "build", "--window", "0h"], "not a window length"),
+        (["graph", "show", "Router", "1"], "labels are"),
+        (["ingest", "files"], "PATHS"),
+        (
+            ["ingest", "atlas", "-m", "1001", "--from", "2026-01-06", "--to", "2026-01-05"],
+            "later than --from",
+        ),
+        (["qoe"], "APPLICATION"),
+        (["fly"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_exit_2_and_says_what_would_be_right(
+    qoetwin: Cli, built: Path, arguments: list[str], says: str
+) -> None:
+    home = ["--home", built] if arguments[0] in ("qoe", "graph") and len(arguments) > 1 else []
+    run = qoetwin(*arguments, *home)
+    assert (run.code, run.out) == (2, "")
+    assert says in run.err
+    assert "Traceback" not in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "chess", "--protocol", "forecast"], "expected last-value or sage or seasonal-median"),
+        (["train", "sage", "--protocol", "magic"], "expected forecast"),
+        (["qoe", "voip", "--store", "postgres"], "expected sqlite"),
+    ],
+)
+def test_an_unknown_name_is_one_line_with_those_there_are(
+    qoetwin: Cli, built: Path, arguments: list[str], says: str
+) -> None:
+    run = qoetwin(*arguments, "--home", built)
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, says)
+
+
+def ask_api(qoetwin: Cli, home: Path, server: str, *more: object) -> str:
+    span = ["--from", "2026-01-05", "--to", "2026-01-06"]
+    run = qoetwin("ingest", "atlas", "-m", "1000001", *span, "--server", server, *more, "--home", home)
+    assert (run.code, run.out) == (1, "")
+    assert written(home) == []
+    return run.err
+
+
+def test_a_certificate_that_nobody_vouches_for_is_one_line(
+    qoetwin: Cli, atlas: TestbedServer, tmp_path: Path
+) -> None:
+    assert_one_line(ask_api(qoetwin, tmp_path, atlas.address), "certificate is not trusted", atlas.address)
+
+
+def test_a_missing_certificate_file_is_one_line(qoetwin: Cli, atlas: TestbedServer, tmp_path: Path) -> None:
+    err = ask_api(qoetwin, tmp_path, atlas.address, "--certificate", tmp_path / "nope.pem")
+    assert_one_line(err, "no such file of certificates", "nope.pem")
+
+
+def test_a_file_that_is_no_certificate_is_one_line(
+    qoetwin: Cli, atlas: TestbedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    assert_one_line(
+        ask_api(qoetwin, tmp_path, atlas.address, "--certificate", tmp_path / "bad.pem"), "bad.pem"
+    )
+
+
+def test_a_measurement_that_is_not_there_is_one_line_in_the_words_of_the_api(
+    qoetwin: Cli, atlas: TestbedServer, tmp_path: Path
+) -> None:
+    span = ["--from", "2026-01-05", "--to", "2026-01-06"]
+    server = ["--server", atlas.address, "--certificate", atlas.certificate]
+    run = qoetwin("ingest", "atlas", "-m", 77, *span, *server, "--home", tmp_path)
+    assert run.code == 1
+    assert_one_line(run.err, "404", "77")
+
+
+def test_an_api_that_is_not_there_is_one_line(
+    qoetwin: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest.atlas import AtlasSource
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"  # bound and not listening: nobody answers there
+        quick = {"first_wait_s": 0.01}
+        monkeypatch.setattr(
+            "app.cli._source", lambda server, _certificate: AtlasSource(server=server, **quick)
+        )
+        assert_one_line(ask_api(qoetwin, tmp_path, address), "does not answer", address)
+
+
+def test_the_demo_refuses_a_home_with_real_measurements(qoetwin: Cli, tmp_path: Path) -> None:
+    real = {
+        "type": "ping",
+        "af": 4,
+        "msm_id": 1001,
+        "prb_id": 1,
+        "timestamp": 1767571200,
+        "dst_addr": "192.0.2.1",
+        "sent": 1,
+        "result": [{"rtt": 1.0}],
+    }
+    (tmp_path / "real.json").write_text(json.dumps([real]))
+    assert qoetwin("ingest", "files", tmp_path / "real.json", "--home", tmp_path / "home").code == 0
+    run = qoetwin("demo", "--home", tmp_path / "home")
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, "real measurements", "--home")

@@ -1,0 +1,60 @@
+"""Windows are half-open, aligned to the epoch, and refuse what has no time zone."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.errors import InputError
+from domain.window import Window, parse_length, parse_time
+
+moments = st.integers(1_262_304_000, 4_102_444_800).map(lambda second: datetime.fromtimestamp(second, tz=UTC))
+NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001
+lengths = st.integers(1, 100_000).map(lambda seconds: timedelta(seconds=seconds))
+
+
+@given(moments, lengths)
+def test_the_window_that_holds_a_moment_holds_it_and_its_neighbours_do_not(
+    moment: datetime, length: timedelta
+) -> None:
+    window = Window.holding(moment, length)
+    assert moment in window
+    assert window.length == length
+    assert window.start.timestamp() % length.total_seconds() == 0
+    assert window.start in window
+    assert window.end not in window
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (NAIVE, NAIVE + timedelta(days=1)),
+        (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_naive_or_empty_window_is_refused(start: datetime, end: datetime) -> None:
+    with pytest.raises(InputError):
+        Window(start=start, end=end)
+
+
+@given(st.integers(1, 10_000), st.sampled_from("smhd"))
+def test_a_length_is_a_number_and_a_unit(number: int, unit: str) -> None:
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
+    assert parse_length(f"{number}{unit}").total_seconds() == number * seconds
+
+
+@given(st.text())
+def test_other_texts_are_no_length_and_no_time_and_never_crash(text: str) -> None:
+    for parse in (parse_length, parse_time):
+        with contextlib.suppress(InputError):
+            parse(text)
+
+
+def test_a_time_without_an_offset_is_utc_and_one_with_an_offset_is_converted() -> None:
+    assert parse_time("2019-05-12T09:00") == datetime(2019, 5, 12, 9, tzinfo=UTC)
+    assert parse_time("2019-05-12T11:00+02:00") == datetime(2019, 5, 12, 9, tzinfo=UTC)
+    assert parse_time("2019-05-12T11:00+02:00").tzinfo is UTC
