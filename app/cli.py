@@ -168,6 +168,19 @@ def _filters(command: Command) -> Command:
     return command
 
 
+def _answered_by(command: Command) -> Command:
+    """The options that say who speaks the Atlas API."""
+    trusted = click.option(
+        "--certificate",
+        type=click.Path(path_type=Path),
+        help="Authorities to trust instead of the system's (PEM).",
+    )
+    server = click.option(
+        "--server", default="atlas.ripe.net", show_default=True, help="Who answers, HOST or HOST:PORT."
+    )
+    return server(trusted(command))
+
+
 def _selection(*, window: timedelta | None, **chosen: Any) -> Selection:
     """The selection that the filters state."""
     if chosen["at"] is not None and (chosen["start"] is not None or chosen["end"] is not None):
@@ -242,12 +255,7 @@ def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str,
 @click.option("--from", "start", type=_Time(), required=True, help="First moment (ISO 8601).")
 @click.option("--to", "stop", type=_Time(), required=True, help="First moment no longer wanted.")
 @click.option("--probe", "probes", multiple=True, type=click.IntRange(min=1), help="Only this probe.")
-@click.option("--server", default="atlas.ripe.net", show_default=True, help="Who answers, HOST or HOST:PORT.")
-@click.option(
-    "--certificate",
-    type=click.Path(path_type=Path),
-    help="Authorities to trust instead of the system's (PEM).",
-)
+@_answered_by
 @_common
 def ingest_atlas_command(
     measurements: tuple[int, ...],
@@ -289,12 +297,7 @@ def probes_load_command(file: Path, home: Path | None, store: str, form: Format)
 
 
 @probes.command("sync")
-@click.option("--server", default="atlas.ripe.net", show_default=True, help="Who answers, HOST or HOST:PORT.")
-@click.option(
-    "--certificate",
-    type=click.Path(path_type=Path),
-    help="Authorities to trust instead of the system's (PEM).",
-)
+@_answered_by
 @_common
 def probes_sync_command(
     server: str,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.application import Application
+from domain.path_quality import PathQuality
 from qoe.profile import Metric, Profile
 
 METRICS: tuple[Metric, ...] = tuple(Metric)
@@ -76,3 +77,14 @@ def sensitivity(
         limiting=np.where(takes, worst, UNKNOWN_METRIC),
         missing=np.where(incomplete, unknown.argmax(axis=1), UNKNOWN_METRIC),
     )
+
+
+def score_of(profile: Profile, application: Application, quality: PathQuality) -> float | None:
+    """Score of one path, 0..100; None where it is not known."""
+    rtt_ms, loss_ratio, jitter_ms = (
+        np.array([np.nan if value is None else value])
+        for value in (quality.rtt_ms, quality.loss_ratio, quality.jitter_ms)
+    )
+    scores = sensitivity(profile, application, rtt_ms=rtt_ms, loss_ratio=loss_ratio, jitter_ms=jitter_ms)
+    score = float(scores.score[0])
+    return None if np.isnan(score) else score

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.application import Application
+from domain.path_quality import PathQuality
 from qoe.profile import Metric, load_profile
-from qoe.sensitivity import METRICS, Scores, sensitivity
+from qoe.sensitivity import METRICS, Scores, score_of, sensitivity
 
 PROFILE = load_profile()
 NAN = float("nan")
@@ -22,8 +23,11 @@ def scored(application: Application, *paths: tuple[float, float, float]) -> Scor
     return sensitivity(PROFILE, application, rtt_ms=rtt_ms, loss_ratio=loss_ratio, jitter_ms=jitter_ms)
 
 
-def one(application: Application, rtt_ms: float, loss_ratio: float, jitter_ms: float) -> float:
-    return float(scored(application, (rtt_ms, loss_ratio, jitter_ms)).score[0])
+def one(application: Application, rtt_ms: float | None, loss_ratio: float, jitter_ms: float | None) -> float:
+    quality = PathQuality(rtt_ms=rtt_ms, loss_ratio=loss_ratio, jitter_ms=jitter_ms)
+    score = score_of(PROFILE, application, quality)
+    assert score is not None
+    return score
 
 
 def test_a_call_worked_out_by_hand() -> None:
@@ -45,7 +49,7 @@ def test_a_perfect_path_scores_100_and_limits_by_nothing() -> None:
 
 def test_where_nothing_came_back_the_score_is_0_and_not_unknown() -> None:
     for application in Application:
-        assert one(application, NAN, 1.0, NAN) == pytest.approx(0.0)
+        assert one(application, None, 1.0, None) == pytest.approx(0.0)
 
 
 def test_an_unknown_metric_makes_the_score_unknown_and_is_named() -> None:
@@ -53,6 +57,8 @@ def test_an_unknown_metric_makes_the_score_unknown_and_is_named() -> None:
     assert np.isnan(result.score).all()
     assert [METRICS[i] for i in result.missing] == [Metric.JITTER, Metric.RTT, Metric.LOSS]
     assert result.limiting.tolist() == [-1, -1, -1]
+    unknown = PathQuality(rtt_ms=10.0, loss_ratio=0.0, jitter_ms=None)
+    assert score_of(PROFILE, Application.WEB, unknown) is None
 
 
 def test_the_limiting_metric_is_the_one_that_costs_most_points() -> None:
@@ -104,7 +110,9 @@ def test_scores_lie_between_0_and_100_and_costs_add_up_to_the_rest(
 @given(application=applications, loss=st.floats(0.0, 1.0))
 def test_more_loss_never_scores_better_up_to_all_lost(application: Application, loss: float) -> None:
     rows = sorted({0.0, loss, 0.999, 1.0})
-    scores = [one(application, NAN if row == 1.0 else 30.0, row, NAN if row == 1.0 else 3.0) for row in rows]
+    scores = [
+        one(application, None if row == 1.0 else 30.0, row, None if row == 1.0 else 3.0) for row in rows
+    ]
     assert all(better >= worse for better, worse in pairwise(scores))
 
 
