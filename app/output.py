@@ -86,11 +86,9 @@ def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str) -> st
     for row in rows:
         table.add_row(*(Text(_cell(row[name])) for name in names))
     # As wide as it needs to be: a terminal may scroll, a pipe must not lose a column.
-    console = Console(file=io.StringIO(), width=max(80, _width(rows, names)), color_system=None)
-    console.print(table)
-    output = console.file
-    assert isinstance(output, io.StringIO)  # noqa: S101  # for the type checker: it was given one line above
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+    text = io.StringIO()
+    Console(file=text, width=max(80, _width(rows, names)), color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def _width(rows: Sequence[Row], names: Sequence[str]) -> int:

@@ -351,7 +351,13 @@ def _sentence(row: Row, best: Row) -> str:
         return f"{against}; {row.clusters} clusters of probe and day are too few to tell the two apart (at least {LEAST_CLUSTERS})."
     interval = f"(difference {row.ci_low:+.3g} to {row.ci_high:+.3g} ms at 95 %)"
     if row.ci_high < 0.0:
-        return f"{against} {interval}: it beats it."
-    if row.ci_low > 0.0:
-        return f"{against} {interval}: it does not beat it, and is worse."
-    return f"{against} {interval}: it does not beat it; the two are tied."
+        verdict = "it beats it"
+    elif row.ci_low > 0.0:
+        verdict = "it does not beat it, and is worse"
+    else:
+        verdict = "it does not beat it; the two are tied"
+    if row.medae_ms is None or best.medae_ms is None:
+        return f"{against} {interval}: {verdict}."
+    # A mean can be won on a few paths that jump; the median says what happens on the quiet ones.
+    nearer = "nearer" if row.medae_ms < best.medae_ms else "not nearer"
+    return f"{against} {interval}: {verdict}. On the median path it is {nearer}: {row.medae_ms:.3g} against {best.medae_ms:.3g} ms."

@@ -29,6 +29,9 @@ UNKNOWN_ASN = 0
 
 UNKNOWN_COUNTRY = ""
 
+MOST_CELLS = 50_000_000
+"""Windows x pairs that arrays may hold: 1.6 GB. Records of years with gaps would fill memory with nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
@@ -113,7 +116,7 @@ def path_arrays(
 
     Raises:
         EmptyError: when no state is selected.
-        DataError: when the graph has windows of several lengths and none was chosen.
+        DataError: when the graph has windows of several lengths and none was chosen, or when the span is too long.
     """
     states = store.states(selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic"))
     if states.num_rows == 0:
@@ -134,6 +137,13 @@ def path_arrays(
     window = (start_s - start_s.min()) // window_s
     windows = int(window.max()) + 1
     pairs, column = _columns_of(states, store.pairs(selection))
+    if windows * pairs.num_rows > MOST_CELLS:
+        raise DataError(
+            "too long a span for one table of windows and pairs",
+            found=f"{windows} windows of {window_s} s, {pairs.num_rows} pairs, {states.num_rows} of the cells measured",
+            expected=f"at most {MOST_CELLS} cells",
+            next_step="choose a span with --from and --to, or longer windows",
+        )
 
     def grid(name: str, empty: float, kind: type) -> NDArray[Any]:
         cells = np.full((windows, pairs.num_rows), empty, dtype=kind)

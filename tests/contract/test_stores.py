@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.errors import DataError
 from domain.provenance import Provenance
 from domain.selection import Area, Selection
 from kg.arrays import path_arrays
@@ -352,3 +353,14 @@ def test_a_refused_write_leaves_nothing_behind(store: GraphStore) -> None:
     with pytest.raises(Exception, match="cannot write the graph"):
         store.put_states(broken, said("ping"))
     assert everything(store) == before
+
+
+def test_a_span_of_years_with_nothing_in_it_is_refused_and_does_not_fill_memory(store: GraphStore) -> None:
+    short = timedelta(seconds=1)
+    rows = [
+        state(window_start=start, window_end=start + short)
+        for start in (datetime(2012, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC))
+    ]
+    store.put_states(states(*rows), said("ping"))
+    with pytest.raises(DataError, match="--from and --to"):
+        path_arrays(store, Selection())
