@@ -66,7 +66,10 @@ def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows([_plain(row) for row in rows])
+    writer.writerows(
+        {key: str(value).lower() if isinstance(value, bool) else value for key, value in _plain(row).items()}
+        for row in rows
+    )
     return text.getvalue()
 
 

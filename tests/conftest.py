@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is no matter of right or wrong.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -41,7 +41,7 @@ def test_a_horizon_of_nothing_is_refused():
 
 
 @given(windows=st.integers(LEAST_WINDOWS + 3, 400), horizon=st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_four_parts_are_disjoint_in_time_order_and_whole(make_arrays, windows, horizon):
     arrays = make_arrays(probes=1, targets=1, windows=windows)
     arrays = replace(arrays, sent=np.full_like(arrays.sent, 9))

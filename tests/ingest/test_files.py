@@ -91,7 +91,7 @@ def test_records_come_in_batches_that_know_their_position(
 
 
 @pytest.mark.parametrize("write", [ndjson, array])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(share=st.floats(0.0, 1.0, exclude_max=True), pack=st.sampled_from(sorted(PACKERS)))
 def test_of_a_cut_file_the_whole_records_are_read_and_the_cut_is_named(
     ping: Make,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.json_array import ArraySplitter
@@ -14,7 +14,6 @@ _values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     elements=st.lists(_values, max_size=6),
     indent=st.sampled_from([None, 2]),

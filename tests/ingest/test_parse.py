@@ -338,7 +338,7 @@ def whole(parsed: Parsed) -> bool:
     return parsed.records == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_mutated_record_never_breaks_the_parser_and_is_counted(
     ping: Make, traceroute: Make, data: st.DataObject
@@ -356,7 +356,7 @@ def test_a_mutated_record_never_breaks_the_parser_and_is_counted(
         assert whole(parse([json.dumps(record).encode()], "test"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cut=st.integers(0, 400), put=st.binary(max_size=3))
 def test_mutated_bytes_never_break_the_parser_and_are_counted(ping: Make, cut: int, put: bytes) -> None:
     raw = orjson.dumps(ping())

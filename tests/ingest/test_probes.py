@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import InputError, NotFoundError, TruncatedError
@@ -149,7 +149,6 @@ _value = (
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*PROBE, *ANCHOR, "lat", "lon"]), _value))
 def test_no_object_breaks_the_reader(changes: dict[str, Any]) -> None:
     probes = probes_table([PROBE | changes, ANCHOR | changes])

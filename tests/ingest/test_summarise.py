@@ -175,7 +175,7 @@ _packet = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(results=st.lists(st.lists(_packet, max_size=9), min_size=1, max_size=6))
 def test_a_window_is_what_plain_python_makes_of_its_packets(
     ping: Make, tmp_path_factory: pytest.TempPathFactory, results: list[list[dict[str, Any]]]

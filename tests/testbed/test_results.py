@@ -42,7 +42,7 @@ def whole(raw: Raw) -> dict[int, list[bytes]]:
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     msm_id=st.sampled_from([PING, TRACEROUTE]),
     cuts=st.lists(st.integers(0, SPAN_S - 1), min_size=1, max_size=5, unique=True),
@@ -77,7 +77,7 @@ def test_a_result_does_not_depend_on_when_the_campaign_began(
     assert found == fetch(f"/api/v2/measurements/{PING}/results/?start={start_s}")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_asking_for_some_probes_gives_exactly_their_results(
     campaign: Campaign, fetch: Fetch, data: st.DataObject
