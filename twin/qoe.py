@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -54,12 +53,13 @@ class Answer:
         score_low, score_high: interval of the score; None until intervals are measured.
         mos: opinion score; None, as the sensitivity profile defines none.
         paths: paths in the group; `measured` and `predicted` of them have a score of that origin.
+        windows: path-windows measured; `windows_without_score` of them are in no score, and `reason` says why.
         limiting_metric: the metric that takes most points on average; None when nothing takes any.
-        window_start, window_end: the span that the scored windows cover.
+        window_start, window_end: the span that the scored windows cover; None when none is.
         model: what predicted; None for measurements.
         profile: the profile, with its version.
         synthetic: True when any of it comes from the testbed.
-        reason: why there is no score, or why paths are left out of it.
+        reason: why there is no score, or why windows or paths are not in it, and how many.
     """
 
     application: Application
@@ -72,6 +72,8 @@ class Answer:
     paths: int
     measured: int
     predicted: int
+    windows: int
+    windows_without_score: int
     limiting_metric: str | None
     window_start: datetime | None
     window_end: datetime | None
@@ -140,15 +142,15 @@ def _check_lengths(rows: pa.Table) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Paths:
-    """What is known of P paths in the selected windows, each window counting once.
+    """What is known of P paths in the selected windows, each window that has a score counting once.
 
     Attributes:
         score: (P,) mean over the windows that have one, NaN where none has.
         cost: (P, 3) points each metric takes, over the same windows.
-        start_us, end_us: (P,) span of the windows, microseconds since the epoch.
-        seen: (P,) whether there is any window.
+        start_us, end_us: (P,) span of those windows, microseconds since the epoch.
+        windows: (P,) windows measured.
+        unknown: reason -> (P,) windows measured that have no score for that reason.
         synthetic: (P,) whether any of it comes from the testbed.
-        reason: (P,) why there is no score, None where there is one.
         profiles: which profiles the scores were made with.
     """
 
@@ -156,9 +158,9 @@ class _Paths:
     cost: NDArray[np.float64]
     start_us: NDArray[np.int64]
     end_us: NDArray[np.int64]
-    seen: NDArray[np.bool_]
+    windows: NDArray[np.int64]
+    unknown: Mapping[str, NDArray[np.int64]]
     synthetic: NDArray[np.bool_]
-    reason: NDArray[np.object_]
     profiles: tuple[str, ...]
 
 
@@ -168,30 +170,31 @@ def _paths(rows: pa.Table, pairs: pa.Table) -> _Paths:
     path = _path_of(rows, pairs)
     score = rows["score"].to_numpy(zero_copy_only=False)
     known = ~np.isnan(score)
-    windows = np.bincount(path[known], minlength=count)
+    scored = np.bincount(path[known], minlength=count)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         total = np.bincount(path[known], weights=values[known], minlength=count)
         with np.errstate(invalid="ignore"):
-            return np.asarray(total / windows, dtype=np.float64)
+            return np.asarray(total / scored, dtype=np.float64)
 
     start_us = np.full(count, np.iinfo(np.int64).max)
     end_us = np.full(count, np.iinfo(np.int64).min)
-    np.minimum.at(start_us, path, rows["window_start"].cast(pa.int64()).to_numpy())
-    np.maximum.at(end_us, path, rows["window_end"].cast(pa.int64()).to_numpy())
-    seen = np.bincount(path, minlength=count) > 0
-    reason = np.full(count, "not measured in that time", dtype=np.object_)
-    reason[path[~known]] = np.array(rows["reason"].filter(pa.array(~known)).to_pylist(), dtype=np.object_)
-    reason[windows > 0] = None
+    np.minimum.at(start_us, path[known], rows["window_start"].cast(pa.int64()).to_numpy()[known])
+    np.maximum.at(end_us, path[known], rows["window_end"].cast(pa.int64()).to_numpy()[known])
+    reason = rows["reason"].combine_chunks().dictionary_encode()
+    number = pc.fill_null(reason.indices, -1).to_numpy(zero_copy_only=False)
     return _Paths(
         score=mean(score),
         cost=np.stack([mean(rows[name].to_numpy(zero_copy_only=False)) for name in SCORE_COSTS], axis=1),
         start_us=start_us,
         end_us=end_us,
-        seen=seen,
+        windows=np.bincount(path, minlength=count),
+        unknown={
+            words: np.bincount(path[number == index], minlength=count)
+            for index, words in enumerate(reason.dictionary.to_pylist())
+        },
         synthetic=np.bincount(path, weights=rows["synthetic"].to_numpy(zero_copy_only=False), minlength=count)
         > 0,
-        reason=reason,
         profiles=tuple(sorted(rows["profile"].unique().to_pylist())),
     )
 
@@ -230,35 +233,43 @@ def _answer(
 ) -> Answer:
     """The answer for the paths in `members`."""
     score = paths.score[members]
-    known = ~np.isnan(score)
-    seen = members[paths.seen[members]]
-    cost = paths.cost[members][known].mean(axis=0) if known.any() else np.zeros(len(METRICS))
-    reasons = Counter(paths.reason[members][~known].tolist())
-    if members.shape[0] == 0:
-        reasons["never measured: the graph has no such path"] += 1
+    scored = members[~np.isnan(score)]
+    cost = paths.cost[scored].mean(axis=0) if scored.shape[0] > 0 else np.zeros(len(METRICS))
+    windows = int(paths.windows[members].sum())
+    unknown = {words: int(count[members].sum()) for words, count in paths.unknown.items()}
     return Answer(
         application=application,
         group_by=group_by,
         group=group,
-        score=float(score[known].mean()) if known.any() else None,
+        score=float(paths.score[scored].mean()) if scored.shape[0] > 0 else None,
         score_low=None,
         score_high=None,
         mos=None,
         paths=members.shape[0],
-        measured=int(known.sum()),
+        measured=scored.shape[0],
         predicted=0,
+        windows=windows,
+        windows_without_score=sum(unknown.values()),
         limiting_metric=str(METRICS[int(cost.argmax())]) if cost.max() > 0.0 else None,
-        window_start=_moment(paths.start_us[seen].min()) if seen.shape[0] > 0 else None,
-        window_end=_moment(paths.end_us[seen].max()) if seen.shape[0] > 0 else None,
+        window_start=_moment(paths.start_us[scored].min()) if scored.shape[0] > 0 else None,
+        window_end=_moment(paths.end_us[scored].max()) if scored.shape[0] > 0 else None,
         model=None,
-        profile=", ".join(paths.profiles) if known.any() else None,
+        profile=", ".join(paths.profiles) if scored.shape[0] > 0 else None,
         synthetic=bool(paths.synthetic[members].any()),
-        reason="; ".join(
-            f"{reason} ({count} of {members.shape[0]} paths)" if members.shape[0] > 1 else reason
-            for reason, count in reasons.most_common()
-        )
-        or None,
+        reason=_reason(unknown, windows, members.shape[0], int((paths.windows[members] == 0).sum())),
     )
+
+
+def _reason(unknown: Mapping[str, int], windows: int, paths: int, unmeasured: int) -> str | None:
+    """Why there is no score, or why windows or paths are not in it; None when all are."""
+    if paths == 0:
+        return "never measured: the graph has no such path"
+    reasons = [
+        f"{words} ({count} of {windows} windows)" for words, count in sorted(unknown.items()) if count > 0
+    ]
+    if unmeasured > 0:
+        reasons.append(f"not measured in that time ({unmeasured} of {paths} paths)")
+    return "; ".join(reasons) or None
 
 
 def _moment(microseconds: np.int64) -> datetime:

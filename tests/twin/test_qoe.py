@@ -104,7 +104,7 @@ def test_a_pair_never_measured_says_so_instead_of_inventing(store: GraphStore) -
 def test_a_path_not_measured_at_that_time_says_so(store: GraphStore) -> None:
     (answer,) = ask(store, Selection(probe_ids=(2,), at=T0 + 5 * H3))
     assert answer.score is None
-    assert answer.reason == "not measured in that time"
+    assert answer.reason == "not measured in that time (1 of 1 paths)"
     assert (answer.paths, answer.measured) == (1, 0)
 
 
@@ -131,7 +131,21 @@ def test_paths_without_a_score_are_counted_and_explained_beside_those_with_one(s
     assert (answer.paths, answer.measured) == (3, 2)
     assert answer.score == pytest.approx((79.0 + 100.0) / 2)
     assert answer.reason is not None
-    assert "1 of 3 paths" in answer.reason
+    assert "1 of 4 windows" in answer.reason
+
+
+def test_a_window_without_a_score_is_counted_even_where_its_path_has_others(store: GraphStore) -> None:
+    worst = state(1, "192.0.2.1", 2, 90.0, 0.7, None)  # one of the worst hours: too few answers for jitter
+    states = pa.Table.from_pylist([worst], pa.schema(list(STATE_TYPES.items())))
+    store.put_states(states, SAID)
+    store.put_scores(score_states(states, load_profile()))
+    (answer,) = ask(store, Selection(probe_ids=(1,), targets=("192.0.2.1",)))
+    assert answer.score == pytest.approx(79.0)
+    assert (answer.windows, answer.windows_without_score) == (3, 1)
+    assert answer.reason is not None
+    assert "jitter unknown" in answer.reason
+    assert "1 of 3 windows" in answer.reason
+    assert answer.window_end == T0 + 2 * H3  # the span of what is in the score
 
 
 def test_a_country_without_probes_is_named_with_those_that_have_some(store: GraphStore) -> None:
