@@ -332,13 +332,15 @@ def graph() -> None:
 def graph_build_command(window: Any, home: Path | None, store: str, form: Format) -> None:
     """Lake -> layers: topology (NTKG), path states by window (NSKG), QoE by application (ASKG)."""
     from qoe.profile import load_profile
-    from twin.pipeline import build_graph
+    from twin.pipeline import build_graph, summarise_lake
 
     lake = _lake(home, must_exist=True)
     before = perf_counter()
-    with progress() as report, _open(home, store, create=True) as opened:
-        built = build_graph(lake, opened, window, load_profile(), report=report)
-        counts = opened.counts()
+    with progress() as report:
+        summary = summarise_lake(lake, window, report=report)  # before there is a graph that would stay empty
+        with _open(home, store, create=True) as opened:
+            built = build_graph(summary, opened, load_profile(), report=report)
+            counts = opened.counts()
     if built.synthetic:
         _notice("note: this graph holds synthetic measurements of the testbed")
     click.echo(

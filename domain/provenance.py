@@ -12,9 +12,9 @@ class Provenance:
 
     Attributes:
         reference_name: name of the data set, such as `atlas.ping`.
-        reference_org: who publishes it, such as `RIPE NCC`.
-        reference_url_data: where it was read; None for local files, whose paths are nobody's business.
-        reference_time_fetch: when it was read; None when not recorded.
+        reference_org: who publishes it, such as `RIPE NCC`; `unknown` where that was not recorded.
+        reference_url_data: where it was read; None where that was not recorded, as for local files.
+        reference_time_fetch: when it was read, the newest of it; None when not recorded.
         reference_time_modification: when its publisher last changed it; None when unknown.
         synthetic: True when it comes from the testbed.
     """

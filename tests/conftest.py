@@ -1,9 +1,12 @@
-"""What all tests share: where the recorded measurements are, and what happens when they are not there."""
+"""What tests share: the recorded measurements, if they are there, and a small synthetic Atlas."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -11,6 +14,12 @@ from hypothesis import settings
 # How long an example takes is no matter of right or wrong.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+if TYPE_CHECKING:
+    from testbed.server import TestbedServer
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+LENGTH = timedelta(hours=48)
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -26,3 +35,53 @@ def recorded() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return RECORDED
+
+
+@pytest.fixture(scope="session")
+def atlas() -> Iterator[TestbedServer]:
+    """A small synthetic Atlas over https."""
+    from testbed.internet import SyntheticInternet
+    from testbed.server import TestbedServer
+
+    internet = SyntheticInternet.generate(3, 6, 3)
+    with TestbedServer(internet, START, START + LENGTH, traceroute_interval=timedelta(hours=12)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def records(atlas: TestbedServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `results.ndjson.bz2` and `probes.json`, saved from the synthetic Atlas as a user would save them."""
+    import bz2
+
+    import orjson
+
+    from ingest.atlas import AtlasSource
+
+    folder = tmp_path_factory.mktemp("records")
+    source = AtlasSource(server=atlas.address, verify=atlas.certificate)
+    results = [
+        orjson.dumps(record)
+        for measurement in source.measurements()
+        for batch in source.results(measurement["id"], START, START + LENGTH)
+        for record in batch.records
+    ]
+    (folder / "results.ndjson.bz2").write_bytes(bz2.compress(b"\n".join(results) + b"\n", 1))
+    (folder / "probes.json").write_bytes(orjson.dumps([*source.anchors(), *source.probes()]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a graph of one-hour windows."""
+    from ingest.lake import Lake
+    from kg.store import open_store
+    from qoe.profile import load_profile
+    from twin.pipeline import build_graph, ingest_files, load_probes, summarise_lake
+
+    home = tmp_path_factory.mktemp("built")
+    lake = Lake(home / "lake")
+    load_probes(lake, records / "probes.json")
+    ingest_files(lake, [records / "results.ndjson.bz2"])
+    with open_store("sqlite", home, create=True) as store:
+        build_graph(summarise_lake(lake, timedelta(hours=1)), store, load_profile())
+    return home

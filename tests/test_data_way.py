@@ -30,7 +30,7 @@ from kg.arrays import path_arrays
 from kg.schema import EDGE_TYPES, NODE_TYPES
 from kg.store import GraphStore, open_store
 from qoe.profile import load_profile
-from twin.pipeline import build_graph, ingest_files, load_probes, train
+from twin.pipeline import build_graph, ingest_files, load_probes, summarise_lake, train
 from twin.qoe import GroupBy, qoe
 
 pytestmark = pytest.mark.recorded
@@ -69,7 +69,7 @@ def way(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     ingested = ingest_files(lake, files)
     assert ingested.failures == ()
     with open_store("sqlite", home, create=True) as store:
-        build_graph(lake, store, WINDOW, load_profile())
+        build_graph(summarise_lake(lake, WINDOW), store, load_profile())
     records = [json.loads(line) for file in files for line in bz2.decompress(file.read_bytes()).splitlines()]
     return Way(home=home, files=files, landed=ingested.landed, records=records)
 
@@ -186,7 +186,7 @@ def test_going_the_way_twice_changes_nothing(way: Way, store: GraphStore) -> Non
     files = {file: file.stat().st_mtime_ns for file in (way.home / "lake").rglob("*.parquet")}
     before = everything()
     again = ingest_files(lake, way.files).landed
-    build_graph(lake, store, WINDOW, load_profile())
+    build_graph(summarise_lake(lake, WINDOW), store, load_profile())
     assert (again.observations, again.duplicates) == (0, len(way.records))
     assert {file: file.stat().st_mtime_ns for file in (way.home / "lake").rglob("*.parquet")} == files
     assert everything() == before

@@ -10,19 +10,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from domain.application import Application
 from domain.errors import InputError
 from domain.progress import Report
 from domain.selection import Selection
 from ingest.atlas import AtlasSource
-from ingest.lake import Lake
+from ingest.lake import Kind, Lake
 from ingest.probes import Probes
 from kg.store import GraphStore
 from qoe.profile import load_profile
 from testbed.events import Congestion, Event
 from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
-from twin.pipeline import Built, Ingested, Trained, build_graph, ingest_atlas, sync_probes, train
+from twin.pipeline import (
+    Built,
+    Ingested,
+    Trained,
+    build_graph,
+    ingest_atlas,
+    summarise_lake,
+    sync_probes,
+    train,
+)
 from twin.qoe import Answer, GroupBy, qoe
 
 SEED = 7
@@ -62,7 +73,7 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
     Raises:
         InputError: when the home holds real measurements, which synthetic ones must not be mixed with.
     """
-    _refuse_real(lake)
+    _refuse_real(lake, store)
     report("drawing a synthetic Internet", 0, 1)
     internet = SyntheticInternet.generate(SEED, PROBES, ANCHORS)
     with TestbedServer(internet, START, START + LENGTH) as server:
@@ -72,7 +83,7 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
         ingested = ingest_atlas(lake, source, measurements, START, START + LENGTH, report=report)
         probes = sync_probes(lake, source, report=report)
         happenings = [_happening(event) for event in server.truth.events]
-    built = build_graph(lake, store, WINDOW, load_profile(), report=report)
+    built = build_graph(summarise_lake(lake, WINDOW, report=report), store, load_profile(), report=report)
     trained = train(
         store, "sage", "forecast", models / "sage-forecast", selection=Selection(), seed=SEED, report=report
     )
@@ -93,11 +104,17 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
     )
 
 
-def _refuse_real(lake: Lake) -> None:
-    real = lake.query("SELECT count(*) AS n FROM ping WHERE NOT synthetic")["n"][0].as_py()
+def _refuse_real(lake: Lake, store: GraphStore) -> None:
+    """Synthetic and real must not be mixed: neither in the lake nor in a graph whose lake has gone."""
+    real = sum(
+        lake.query(f"SELECT count(*) AS n FROM {kind} WHERE NOT synthetic")["n"][0].as_py()  # noqa: S608
+        for kind in (Kind.PING, Kind.TRACEROUTE, Kind.PROBE)
+    )
+    states = store.states(Selection(), ("synthetic",))
+    real += states.num_rows - pc.sum(states["synthetic"], min_count=0).as_py()
     if real > 0:
         raise InputError(
-            "this home holds real measurements",
+            "this home holds real measurements or probes",
             where=str(lake.folder.parent),
             found=f"{real} of them",
             expected="a home of its own for the synthetic ones of the demo",

@@ -1,8 +1,8 @@
 """The data's way, on one page. A stranger starts here.
 
     Atlas result --parse--> observation --land--> lake --summarise--> path state --upsert--> knowledge graph
-        --export--> path arrays --learn--> predictor beside its baselines
-        --score--> QoE per application --answer--> `twin.qoe`
+    knowledge graph --score--> QoE per application --answer--> `twin.qoe`
+    knowledge graph --export--> path arrays --learn--> predictor beside its baselines
 
 Each step is a function; what passes between two steps is one named type. Only the first three know the lake: from
 the graph on, everything comes from the graph alone.
@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.errors import EmptyError, InputError, TruncatedError
@@ -30,9 +33,8 @@ from gnn.path_graph import PathGraphConfig, path_graph
 from gnn.predictor import Kind as PredictorKind
 from gnn.protocols import protocol_named
 from gnn.protocols.forecast import Forecast
-from gnn.protocols.protocol import Question
+from gnn.protocols.protocol import Protocol, Question, Split
 from gnn.registry import PREDICTORS, predictor_named
-from ingest.atlas import AtlasSource
 from ingest.files import find_files, parse_file
 from ingest.lake import Kind, Lake, Landed
 from ingest.parse import parse_batch
@@ -43,6 +45,9 @@ from kg.build import add_hops, add_measurements, add_probes
 from kg.store import GraphStore
 from qoe.profile import Profile
 from twin.scoring import score_states
+
+if TYPE_CHECKING:  # cousteau, which it imports, is only for those who ask the API
+    from ingest.atlas import AtlasSource
 
 # Outside -> lake
 
@@ -154,13 +159,61 @@ def sync_probes(lake: Lake, source: AtlasSource, *, report: Report = unheard) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """What a build read from the lake and wrote to the graph.
+class Summary:
+    """What the lake tells the graph, and when it was read into the lake.
 
     Attributes:
-        states: path states written.
-        scores: scores written, five a state; `unknown_scores` of them have no value, with a reason.
-        pings_without_pair: pings whose target or family is unknown; they are in the lake, and in no state.
+        probes: rows of `domain.probe.Probe`.
+        targets: which probe measured what in which measurement.
+        hops: which address answered next to which in traceroutes.
+        states: rows of `domain.path_state.PathState`.
+        pings_without_pair: pings whose target or family is unknown; they stay in the lake, and are in no state.
+        read_at: table of the lake -> when the newest of it was read.
+    """
+
+    probes: pa.Table
+    targets: pa.Table
+    hops: pa.Table
+    states: pa.Table
+    pings_without_pair: int
+    read_at: Mapping[Kind, datetime | None]
+
+
+def summarise_lake(lake: Lake, window: timedelta, *, report: Report = unheard) -> Summary:
+    """Summarise everything in the lake by pair and window.
+
+    Raises:
+        EmptyError: when the lake holds no ping of a known pair.
+        StoreError: when the lake cannot be read.
+    """
+    report("summarising the lake", 0, 1)
+    states = summarise(lake, window)
+    if states.num_rows == 0:
+        raise EmptyError(
+            "the lake holds no ping of a known pair",
+            where=str(lake.folder),
+            next_step="ingest some first: qoetwin ingest files PATH",
+        )
+    summary = Summary(
+        probes=lake.probes(),
+        targets=measurement_targets(lake),
+        hops=hop_links(lake),
+        states=states,
+        pings_without_pair=pings_without_pair(lake),
+        read_at={kind: lake.landed_at(kind) for kind in Kind},
+    )
+    report("summarising the lake", 1, 1)
+    return summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a build wrote to the graph.
+
+    Attributes:
+        states: path states.
+        scores: five a state; `unknown_scores` of them have no value, with a reason.
+        pings_without_pair: pings of the lake that are in no state.
         windows_from, windows_until: the span of the windows.
         synthetic: True when any of it comes from the testbed.
     """
@@ -174,50 +227,54 @@ class Built:
     synthetic: bool
 
 
-def build_graph(
-    lake: Lake, store: GraphStore, window: timedelta, profile: Profile, *, report: Report = unheard
-) -> Built:
+def build_graph(summary: Summary, store: GraphStore, profile: Profile, *, report: Report = unheard) -> Built:
     """Bring the three layers of the graph up to what the lake holds.
 
     Raises:
-        EmptyError: when the lake holds no ping of a known pair.
-        StoreError: when the lake cannot be read, or the graph cannot be written.
+        StoreError: when the graph cannot be written.
     """
-    report("building NTKG", 0, 1)
-    for table, add, kind in (
-        (lake.probes(), add_probes, Kind.PROBE),
-        (measurement_targets(lake), add_measurements, Kind.PING),
-        (hop_links(lake), add_hops, Kind.TRACEROUTE),
+    states = summary.states
+    for what, table, write, kind in (
+        ("probes", summary.probes, partial(add_probes, store), Kind.PROBE),
+        ("measurements", summary.targets, partial(add_measurements, store), Kind.PING),
+        ("hops", summary.hops, partial(add_hops, store), Kind.TRACEROUTE),
+        ("states", states, store.put_states, Kind.PING),
     ):
+        report(f"writing {what}", 0, 1)
         for synthetic in (False, True):
             part = table.filter(pc.equal(table["synthetic"], synthetic))
             if part.num_rows > 0:
-                add(store, part, _provenance(lake, kind, synthetic=synthetic))
-    report("building NTKG", 1, 1)
-    report("building NSKG", 0, 1)
-    states = summarise(lake, window)
-    if states.num_rows == 0:
-        raise EmptyError(
-            "the lake holds no ping of a known pair",
-            where=str(lake.folder),
-            next_step="ingest some first: qoetwin ingest files PATH",
-        )
-    for synthetic in (False, True):
-        part = states.filter(pc.equal(states["synthetic"], synthetic))
-        store.put_states(part, _provenance(lake, Kind.PING, synthetic=synthetic))
-    report("building NSKG", 1, 1)
-    report("building ASKG", 0, 1)
+                write(part, _provenance(summary, kind, synthetic=synthetic))
+        report(f"writing {what}", 1, 1)
+    report("writing scores", 0, 1)
     scores = score_states(states, profile)
     store.put_scores(scores)
-    report("building ASKG", 1, 1)
+    report("writing scores", 1, 1)
     return Built(
         states=states.num_rows,
         scores=scores.num_rows,
         unknown_scores=scores["score"].null_count,
-        pings_without_pair=pings_without_pair(lake),
+        pings_without_pair=summary.pings_without_pair,
         windows_from=pc.min(states["window_start"]).as_py(),
         windows_until=pc.max(states["window_end"]).as_py(),
         synthetic=bool(pc.any(states["synthetic"]).as_py()),
+    )
+
+
+def _provenance(summary: Summary, kind: Kind, *, synthetic: bool) -> Provenance:
+    """Whose word it is. Results of Atlas are the RIPE NCC's wherever a copy was read; of lists of probes, who knows."""
+    name = {Kind.PROBE: "atlas.probes", Kind.PING: "atlas.ping", Kind.TRACEROUTE: "atlas.traceroute"}[kind]
+    if synthetic:
+        name, organisation = f"testbed.{name}", "qoetwin testbed (synthetic)"
+    else:
+        organisation = "unknown" if kind is Kind.PROBE else "RIPE NCC"
+    return Provenance(
+        reference_name=name,
+        reference_org=organisation,
+        reference_url_data=None,
+        reference_time_fetch=summary.read_at[kind],
+        reference_time_modification=None,
+        synthetic=synthetic,
     )
 
 
@@ -256,6 +313,23 @@ class Trained:
     folder: Path
 
 
+def export(store: GraphStore, selection: Selection, rule: Protocol) -> tuple[PathArrays, Split]:
+    """Read path arrays from the graph, and divide them as the protocol says.
+
+    The hops that the arrays know are those seen before the first window that is not fitted on: what is met later is hidden
+    from validation, calibration and test alike.
+
+    Raises:
+        EmptyError: when the graph has no state there.
+        DataError: when there is too little for the protocol.
+    """
+    arrays = path_arrays(store, selection)
+    split = rule.split(arrays)
+    fitted_until_s = int(arrays.window_start_s[split.validation.windows.min()])
+    until = datetime.fromtimestamp(fitted_until_s, tz=UTC)
+    return path_arrays(store, selection, topology_before=until), split
+
+
 def train(
     store: GraphStore,
     model: str,
@@ -267,8 +341,6 @@ def train(
     report: Report = unheard,
 ) -> Trained:
     """Export the graph, learn a model next to every baseline, and save it.
-
-    The hops that the arrays know are those seen before the first window of the test.
 
     Raises:
         UnknownNameError: when there is no such model or protocol.
@@ -285,10 +357,8 @@ def train(
         if one.kind is PredictorKind.BASELINE and one.name != model
     ]
     report("exporting the graph", 0, 1)
-    arrays = path_arrays(store, selection)
-    test_begins_s = int(arrays.window_start_s[rule.split(arrays).test.windows.min()])
-    arrays = path_arrays(store, selection, topology_before=datetime.fromtimestamp(test_begins_s, tz=UTC))
-    exported = _counted(arrays, rule.split(arrays).test.part(slice(0, 1)))
+    arrays, split = export(store, selection, rule)
+    exported = _counted(arrays, split.test.part(slice(0, 1)))
     report("exporting the graph", 1, 1)
     evaluation = evaluate(
         arrays,
@@ -316,16 +386,4 @@ def _counted(arrays: PathArrays, question: Question) -> Exported:
         windows=arrays.windows,
         nodes=int(question.seen_before(arrays.sent > 0)[0].sum()),
         edges={relation: ends.shape[1] for relation, ends in graph.items()},
-    )
-
-
-def _provenance(lake: Lake, kind: Kind, *, synthetic: bool) -> Provenance:
-    names = {Kind.PROBE: "atlas.probes", Kind.PING: "atlas.ping", Kind.TRACEROUTE: "atlas.traceroute"}
-    return Provenance(
-        reference_name=f"testbed.{names[kind]}" if synthetic else names[kind],
-        reference_org="qoetwin testbed (synthetic)" if synthetic else "RIPE NCC",
-        reference_url_data=None,
-        reference_time_fetch=lake.landed_at(kind),
-        reference_time_modification=None,
-        synthetic=synthetic,
     )
