@@ -28,7 +28,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.whole_way
 
 docs: $(VENV)/installed
-	$(BIN)/python -m app.manual > docs/commands.md
+	$(BIN)/python -c "from pathlib import Path; from app.manual import manual; Path('docs/commands.md').write_text(manual())"
 
 install: $(VENV)/installed
 

@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that help is quick and an answ
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from app.output import Format, Row, as_text, object_as_text
+from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
-from app.settings import HOME_VARIABLE, STORE_VARIABLE, atlas_key, default_home
+from app.settings import HOME_VARIABLE, STORE_VARIABLE, TRACEBACK_VARIABLE, atlas_key, default_home
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
 from domain.selection import Area, Selection
@@ -212,6 +213,17 @@ def main() -> None:
     except QoetwinError as error:
         _notice(f"qoetwin: {error.line()}")
         sys.exit(1)
+    except OSError as error:
+        _notice(f"qoetwin: {error.strerror or error}: {error.filename or 'a file'}")
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        _notice(
+            f"qoetwin: this is a defect of qoetwin, please report it: {what}; {TRACEBACK_VARIABLE}=1 shows where"
+        )
+        sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -237,7 +249,7 @@ def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str,
     from twin.pipeline import ingest_files
 
     before = perf_counter()
-    with progress() as report:
+    with progress(_notice) as report:
         ingested = ingest_files(_lake(home), paths, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
 
@@ -275,7 +287,7 @@ def ingest_atlas_command(
         raise click.UsageError("--to must be later than --from")
     source = _source(server, certificate)
     before = perf_counter()
-    with progress() as report:
+    with progress(_notice) as report:
         lake = _lake(home)
         ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
@@ -310,7 +322,7 @@ def probes_sync_command(
     from twin.pipeline import sync_probes
 
     lake = _lake(home, must_exist=True)
-    with progress() as report:
+    with progress(_notice) as report:
         synced = sync_probes(lake, _source(server, certificate), report=report)
     _write_probes(synced, form)
 
@@ -336,7 +348,7 @@ def graph_build_command(window: Any, home: Path | None, store: str, form: Format
 
     lake = _lake(home, must_exist=True)
     before = perf_counter()
-    with progress() as report:
+    with progress(_notice) as report:
         summary = summarise_lake(lake, window, report=report)  # before there is a graph that would stay empty
         with _open(home, store, create=True) as opened:
             built = build_graph(summary, opened, load_profile(), report=report)
@@ -358,11 +370,15 @@ def graph_show_command(
     label: str | None, key: str | None, hops: int, home: Path | None, store: str, form: Format
 ) -> None:
     """What the graph holds; or what is around one node, such as: graph show AtlasProbe 6217."""
-    from kg.schema import NODE_TYPES, Datatype
+    from kg.schema import ATLAS_PROBE, NODE_TYPES, Datatype
 
     with _open(home, store, create=False) as opened:
+        synthetic = any(opened.nodes(ATLAS_PROBE)["synthetic"].to_pylist())
         if label is None:
-            rows: list[Row] = [{"what": what, "count": count} for what, count in opened.counts().items()]
+            rows: list[Row] = [
+                {"what": what, "count": count, "synthetic": synthetic}
+                for what, count in opened.counts().items()
+            ]
             click.echo(as_text(rows, form), nl=False)
             return
         types = {node_type.label.lower(): node_type for node_type in NODE_TYPES}
@@ -376,7 +392,7 @@ def graph_show_command(
         met = opened.neighbours(node_type, int(key) if whole else key, hops=hops)
     if not met:
         raise NotFoundError("the graph has no edge there", where=f"{node_type.label} {key}")
-    click.echo(as_text([asdict(neighbour) for neighbour in met], form), nl=False)
+    click.echo(as_text([asdict(neighbour) | {"synthetic": synthetic} for neighbour in met], form), nl=False)
 
 
 @cli.command("qoe")
@@ -443,7 +459,7 @@ def train_command(
     from twin.pipeline import train
 
     folder = _home(home) / "models" / f"{model}-{protocol}"
-    with _open(home, store, create=False) as opened, progress() as report:
+    with _open(home, store, create=False) as opened, progress(_notice) as report:
         trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
     _write_trained(trained, form)
 
@@ -451,12 +467,12 @@ def train_command(
 @cli.command("demo")
 @_common
 def demo_command(home: Path | None, store: str, form: Format) -> None:
-    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes about a minute, needs no network."""
+    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes about two minutes, needs no network."""
     from twin.demo import run_demo
 
     folder = default_home() / "demo" if home is None else home
     lake = _lake(folder)
-    with _open(folder, store, create=True) as opened, progress() as report:
+    with _open(folder, store, create=True) as opened, progress(_notice) as report:
         demo = run_demo(lake, opened, folder / "models", report=report)
     from app.demo_page import count_rows, model_rows, quality_rows, write_page
 
@@ -501,6 +517,8 @@ def _write_ingested(ingested: Ingested, seconds: float, form: Format) -> None:
         _notice(f"qoetwin: {failure.line()}")
     if ingested.failures:
         sys.exit(1)
+    if ingested.landed.synthetic > 0:
+        _notice(f"note: {ingested.landed.synthetic} of the results are synthetic")
     if ingested.landed.quarantined > 0:
         _notice(
             f"note: {ingested.landed.quarantined} records were not understood, and are kept in quarantine"
@@ -514,30 +532,35 @@ def _write_probes(probes: Probes, form: Format) -> None:
         "without_position": probes.without_position,
         "without_as": probes.without_as,
         "bad_positions": probes.bad_positions,
+        "synthetic": sum(probes.table["synthetic"].to_pylist()),
     }
     click.echo(object_as_text(counts, form, title="probes"), nl=False)
 
 
 def _write_trained(trained: Trained, form: Format) -> None:
-    """The figures: for machines the object that `comparison.json` is, for people what matters of it."""
+    """The figures: an object in json, rows that carry what they are about in csv and ndjson, what matters in a table."""
     evaluation = trained.evaluation
-    rows = [row.as_json() for row in evaluation.rows]
+    audit = evaluation.verdicts[trained.card.model]
+    about: dict[str, Cell] = {
+        "protocol": evaluation.protocol,
+        "seed": evaluation.seed,
+        "dataset_hash": trained.card.data_hash,
+        "synthetic": evaluation.synthetic,
+        "audit_passed": audit.passed,
+    }
     if evaluation.synthetic:
         _notice(
             "note: learned and scored on synthetic measurements of the testbed; no figure is a claim of accuracy"
         )
     if form is Format.JSON:
-        audit = evaluation.verdicts[trained.card.model]
         report = {
-            "protocol": evaluation.protocol,
-            "seed": evaluation.seed,
-            "dataset_hash": trained.card.data_hash,
-            "synthetic": evaluation.synthetic,
-            "audit": {"passed": audit.passed, "findings": list(audit.findings)},
+            **about,
+            "audit": {"passed": audit.passed, "findings": [asdict(finding) for finding in audit.findings]},
             "conclusion": evaluation.conclusion,
             "model_folder": str(trained.folder),
+            "rows": [row.as_json() for row in evaluation.rows],
         }
-        click.echo(json.dumps(report | {"rows": rows}, indent=2, allow_nan=False))
+        click.echo(json.dumps(report, indent=2, allow_nan=False))
         return
     columns = [
         "model",
@@ -551,7 +574,11 @@ def _write_trained(trained: Trained, form: Format) -> None:
         "coverage_90",
         "width_90_ms",
     ]
-    click.echo(as_text(rows, form, columns=[*columns, "ci_low", "ci_high", "tied_with_best"]), nl=False)
+    rows = [{**row.as_json(), **about} for row in evaluation.rows]
+    columns += ["ci_low", "ci_high", "tied_with_best"]
+    title = f"{evaluation.protocol}{' (synthetic)' if evaluation.synthetic else ''}"
+    click.echo(as_text(rows, form, columns=columns, title=title), nl=False)
+    _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {len(audit.windows)} windows")
     _notice(evaluation.conclusion)
     _notice(f"saved: {trained.folder}")
 

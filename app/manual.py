@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import click
@@ -34,7 +33,3 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
     if isinstance(command, click.Group):
         for child_name, child in sorted(command.commands.items()):
             yield from _sections(child, child_name, context)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(manual())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -11,20 +11,24 @@ from domain.progress import Report
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
-    """A function to report steps to: what is done, how much of it, out of how much (None: not known)."""
+def progress(say: Callable[[str], None]) -> Iterator[Report]:
+    """A function to report steps to: what is done, how much of it, out of how much (None: not known).
+
+    Args:
+        say: writes a line to stderr.
+    """
     if sys.stderr.isatty():
         with _bars() as report:
             yield report
     else:
-        yield _lines()
+        yield _lines(say)
 
 
 _FIRST_LINE_S = 1.0
 _NEXT_LINE_S = 10.0
 
 
-def _lines() -> Report:
+def _lines(say: Callable[[str], None]) -> Report:
     """Say nothing of what is quick, and of what is not where it is, now and then."""
     began: dict[str, float] = {}
     said: dict[str, float] = {}
@@ -41,7 +45,7 @@ def _lines() -> Report:
             line += f", {elapsed_s:.0f} s"
         elif total is not None and done > 0:
             line += f", about {elapsed_s / done * (total - done):.0f} s left"
-        sys.stderr.write(f"{line}\n")
+        say(line)
 
     return report
 

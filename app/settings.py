@@ -7,6 +7,7 @@ from pathlib import Path
 
 HOME_VARIABLE = "QOETWIN_HOME"
 STORE_VARIABLE = "QOETWIN_STORE"
+TRACEBACK_VARIABLE = "QOETWIN_TRACEBACK"
 KEY_VARIABLE = "QOETWIN_ATLAS_KEY"  # the name of a variable, not a key
 
 

@@ -78,11 +78,11 @@ class AtlasSource:
     slice_length: timedelta = timedelta(days=1)
 
     def __post_init__(self) -> None:
-        if isinstance(self.verify, Path) and not self.verify.is_file():
-            raise NotFoundError("no such file of certificates", where=str(self.verify))
         if isinstance(self.verify, Path):
             try:
                 ssl.create_default_context(cafile=self.verify)
+            except FileNotFoundError as error:
+                raise NotFoundError("no such file of certificates", where=str(self.verify)) from error
             except (ssl.SSLError, OSError) as error:
                 raise InputError(
                     "not a file of certificates", where=str(self.verify), found=str(error), expected="PEM"

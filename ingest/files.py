@@ -6,6 +6,7 @@ goes into quarantine under that name.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -27,19 +28,30 @@ def find_files(path: Path) -> list[Path]:
 
     Raises:
         NotFoundError: when there is nothing at the path, or no file in the directory.
+        InputError: when it cannot be read.
     """
-    if not path.exists():
-        raise NotFoundError("no such file or directory", where=str(path))
-    if not path.is_dir():
-        return [path]
-    files = sorted(
-        one
-        for one in path.rglob("*")
-        if one.is_file() and not any(part.startswith(".") for part in one.relative_to(path).parts)
-    )
+    try:
+        if not path.exists():
+            raise NotFoundError("no such file or directory", where=str(path))
+        if not path.is_dir():
+            return [path]
+        files = sorted(_below(path))
+    except OSError as error:
+        raise InputError("a path that cannot be read", where=str(path), found=error.strerror) from error
     if not files:
         raise NotFoundError("no files in the directory", where=str(path), expected=f"files of {_FORMS}")
     return files
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, without hidden ones. A folder that cannot be read is an error, and is not passed over."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for above, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(above) / name for name in names if not name.startswith("."))
 
 
 def parse_file(path: Path) -> Iterator[Parsed]:

@@ -77,6 +77,7 @@ class Landed:
         duplicates: results that were in the lake already, or came twice.
         quarantined: not understood, whether or not they were in quarantine already.
         other_types: of the quarantined, well-formed Atlas results of another type than ping and traceroute.
+        synthetic: results read that are of the testbed.
     """
 
     results_read: int = 0
@@ -84,6 +85,7 @@ class Landed:
     duplicates: int = 0
     quarantined: int = 0
     other_types: int = 0
+    synthetic: int = 0
 
     def __add__(self, other: Landed) -> Landed:
         return Landed(
@@ -92,6 +94,7 @@ class Landed:
             duplicates=self.duplicates + other.duplicates,
             quarantined=self.quarantined + other.quarantined,
             other_types=self.other_types + other.other_types,
+            synthetic=self.synthetic + other.synthetic,
         )
 
 
@@ -123,6 +126,9 @@ class Lake:
             duplicates=parsed.pings.num_rows + parsed.traceroutes.num_rows - pings - traceroutes,
             quarantined=parsed.quarantined.num_rows,
             other_types=parsed.other_types,
+            synthetic=sum(
+                table["synthetic"].to_pylist().count(True) for table in (parsed.pings, parsed.traceroutes)
+            ),
         )
 
     def files(self, kind: Kind) -> list[Path]:

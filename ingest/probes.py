@@ -119,13 +119,21 @@ def _json_objects(content: bytes) -> list[object] | None:
 
 
 def _csv_rows(content: bytes) -> list[object] | None:
-    """The rows, empty cells left out; None when it is not CSV with a column of probe ids."""
+    """The rows, empty cells left out; None when it is not CSV with a column of probe ids.
+
+    A row with more or fewer cells than the header is None: of a row that was cut, the last cell may be half a number.
+    """
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
         names = reader.fieldnames
         if names is None or not any(name in names for name in _ID_COLUMNS):
             return None
-        return [{key: value for key, value in row.items() if value} for row in reader]
+        return [
+            None
+            if None in row or None in row.values()
+            else {key: value for key, value in row.items() if value}
+            for row in reader
+        ]
     except (UnicodeDecodeError, csv.Error):
         return None
 

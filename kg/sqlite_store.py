@@ -65,7 +65,9 @@ class SQLiteStore:
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self._path = path
-        if not create and not path.exists():
+        with self._mapped("cannot open the graph"):
+            there = path.exists()
+        if not create and not there:
             raise EmptyError(
                 "there is no graph here yet",
                 where=str(path),

@@ -10,6 +10,7 @@ import json
 import lzma
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,7 @@ def test_a_lake_without_pings_builds_no_graph(qoetwin: Cli, records: Path, tmp_p
     run = qoetwin("graph", "build", "--home", tmp_path)
     assert run.code == 1
     assert_one_line(run.err, "no ping", "qoetwin ingest files")
+    assert not (tmp_path / "graph.sqlite").exists()
 
 
 def test_a_graph_file_that_is_no_database_is_one_line(qoetwin: Cli, tmp_path: Path) -> None:
@@ -400,6 +402,88 @@ def test_an_api_that_is_not_there_is_one_line(
         assert_one_line(ask_api(qoetwin, tmp_path, address), "does not answer", address)
 
 
+def test_a_name_too_long_for_a_file_is_one_line(qoetwin: Cli, tmp_path: Path) -> None:
+    long = "x" * 300
+    for command in (
+        ["ingest", "files", long, "--home", tmp_path],
+        ["qoe", "voip", "--home", tmp_path / long],
+        ["graph", "build", "--home", tmp_path / long],
+        ["probes", "load", long, "--home", tmp_path],
+    ):
+        run = qoetwin(*command)
+        assert (run.code, run.out) == (1, "")
+        assert_one_line(run.err, long)
+
+
+def test_a_row_of_probes_that_was_cut_is_refused_and_not_half_a_position(
+    qoetwin: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "probes.csv").write_text("prb_id,lat,lon,country\n1,33.9,35.5,LB\n2,33.95,3")
+    run = qoetwin("probes", "load", tmp_path / "probes.csv", "--home", tmp_path / "home", "--format", "json")
+    assert run.code == 0
+    assert (json.loads(run.out)["read"], json.loads(run.out)["refused"]) == (2, 1)
+
+
+def test_what_is_synthetic_says_so_wherever_it_is_shown(
+    qoetwin: Cli, records: Path, built: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    for command in (
+        ["ingest", "files", records / "results.ndjson.bz2", "--home", home],
+        ["probes", "load", records / "probes.json", "--home", home],
+        ["graph", "build", "--window", "1h", "--home", home],
+        ["graph", "show", "--home", built],
+        ["graph", "show", "Country", countries(qoetwin, built)[0], "--home", built],
+        ["qoe", "web", "--home", built],
+        ["train", "last-value", "--protocol", "forecast", "--home", built],
+    ):
+        for form in ("table", "json", "csv", "ndjson"):
+            run = qoetwin(*command, "--format", form)
+            assert run.code == 0, run.err
+            assert "synthetic" in run.out, command
+
+
+def countries(qoetwin: Cli, home: Path) -> list[str]:
+    rows = json.loads(qoetwin("qoe", "web", "--group-by", "country", "--home", home, "--format", "json").out)
+    return [row["group"] for row in rows]
+
+
+def test_a_defect_is_one_line_too(qoetwin: Cli, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("twice\nbroken")
+
+    monkeypatch.setattr("twin.qoe.qoe", broken)
+    run = qoetwin("qoe", "web", "--home", built)
+    assert (run.code, run.out) == (1, "")
+    assert_one_line(run.err, "defect of qoetwin", "ZeroDivisionError: twice broken", "QOETWIN_TRACEBACK=1")
+
+
+def test_the_demo_goes_the_whole_way_and_its_page_shows_it(
+    qoetwin: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twin.demo.PROBES", 6)
+    monkeypatch.setattr("twin.demo.ANCHORS", 3)
+    monkeypatch.setattr("twin.demo.LENGTH", timedelta(days=2))
+    first = qoetwin("demo", "--home", tmp_path)
+    assert first.code == 0, first.err
+    for word in (
+        "observations new in the lake",
+        "path states",
+        "limiting metric",
+        "sage",
+        "last-value",
+        "demo.html",
+    ):
+        assert word in first.out
+    page = (tmp_path / "demo.html").read_text()
+    assert "Everything on this page is synthetic" in page
+    assert "https://" not in page.replace("https://plotly", "").split("<script", 1)[0]
+    for country in countries(qoetwin, tmp_path):
+        assert f"<td>{country}</td>" in page
+    again = json.loads(qoetwin("demo", "--home", tmp_path, "--format", "json").out)
+    assert {row["application"] for row in again} == {"web", "video", "voip", "gaming", "file-transfer"}
+
+
 def test_the_demo_refuses_a_home_with_real_measurements(qoetwin: Cli, tmp_path: Path) -> None:
     real = {
         "type": "ping",
@@ -416,3 +500,6 @@ def test_the_demo_refuses_a_home_with_real_measurements(qoetwin: Cli, tmp_path: 
     run = qoetwin("demo", "--home", tmp_path / "home")
     assert (run.code, run.out) == (1, "")
     assert_one_line(run.err, "real measurements", "--home")
+    assert qoetwin("graph", "build", "--home", tmp_path / "home").code == 0
+    (tmp_path / "home" / "lake").rename(tmp_path / "moved")
+    assert_one_line(qoetwin("demo", "--home", tmp_path / "home").err, "real measurements", "--home")
