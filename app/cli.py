@@ -76,6 +76,18 @@ class _Address(click.ParamType[str]):
             self.fail(f"{value!r} is not an IP address", param, ctx)
 
 
+class _Prefix(click.ParamType[str]):
+    name = "prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ipaddress import ip_network
+
+        try:
+            return ip_network(value).compressed
+        except ValueError as error:
+            self.fail(f"{value!r} is not a prefix, such as 193.0.0.0/21: {error}", param, ctx)
+
+
 def _or_usage(
     kind: click.ParamType[Value],
     parse: Callable[[str], Value],
@@ -153,6 +165,13 @@ def _filters(command: Command) -> Command:
                 help="From a probe in this country (ISO 3166-1 alpha-2).",
             ),
             click.option("--area", type=_Area(), help="From a probe within KM of a place."),
+            click.option(
+                "--prefix",
+                "prefixes",
+                multiple=True,
+                type=_Prefix(),
+                help="From a probe with an address in it.",
+            ),
             click.option("--af", type=click.Choice(["4", "6"]), help="Over this address family."),
             click.option(
                 "--at",
@@ -195,6 +214,7 @@ def _selection(*, window: timedelta | None, **chosen: Any) -> Selection:
         target_asns=chosen["target_asns"],
         countries=tuple(country.upper() for country in chosen["countries"]),
         area=chosen["area"],
+        prefixes=chosen["prefixes"],
         af=None if chosen["af"] is None else int(chosen["af"]),
         start=chosen["start"],
         end=chosen["end"],

@@ -25,6 +25,7 @@ class Selection:
         asns, target_asns: AS of the probe, of the target.
         countries: country of the probe, ISO 3166-1 alpha-2, upper case.
         area: where the probe is.
+        prefixes: the probe has an address in one of these, such as `193.0.0.0/21`.
         af: address family, 4 or 6.
         start, end: windows that begin in `[start, end)`; None is open.
         at: windows that hold this moment.
@@ -37,6 +38,7 @@ class Selection:
     target_asns: tuple[int, ...] = ()
     countries: tuple[str, ...] = ()
     area: Area | None = None
+    prefixes: tuple[str, ...] = ()
     af: int | None = None
     start: datetime | None = None
     end: datetime | None = None

@@ -1,6 +1,9 @@
-"""Which probes lie in an area."""
+"""Which probes lie in an area, or have an address in a prefix."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 
 import pyarrow as pa
 
@@ -31,3 +34,22 @@ def within_area(located: pa.Table, points: pa.Table, area: Area) -> list[int]:
         for probe, position in zip(located["source"].to_pylist(), located["target"].to_pylist(), strict=True)
         if position in inside
     ]
+
+
+def within_prefixes(assigned: pa.Table, prefixes: Sequence[str]) -> list[int]:
+    """Ids of the probes that have an address in one of the prefixes.
+
+    Args:
+        assigned: edges address -> probe (`source`, `target`).
+        prefixes: networks in the form of Python's ipaddress.
+    """
+    networks = [ip_network(prefix) for prefix in prefixes]
+    return sorted(
+        {
+            probe
+            for address, probe in zip(
+                assigned["source"].to_pylist(), assigned["target"].to_pylist(), strict=True
+            )
+            if any(ip_address(address) in network for network in networks)
+        }
+    )

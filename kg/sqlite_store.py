@@ -6,6 +6,7 @@ the pair, in the order in which windows are read.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ from kg.schema import (
     NodeType,
     Property,
 )
-from kg.selecting import within_area
+from kg.selecting import within_area, within_prefixes
 from kg.store import PAIR_ATTRIBUTES, Neighbour
 from kg.tables import SCORE_TYPES, STATE_TYPES, TIME, arrow_type
 
@@ -320,10 +321,14 @@ class SQLiteStore:
         among("probe_country", selection.countries)
         if selection.af is not None:
             among("af", (selection.af,))
+        chosen: list[list[int]] = []
         if selection.area is not None:
-            near = within_area(self.edges(LOCATED_IN_POINT), self.nodes(POINT), selection.area)
+            chosen.append(within_area(self.edges(LOCATED_IN_POINT), self.nodes(POINT), selection.area))
+        if selection.prefixes:
+            chosen.append(within_prefixes(self.edges(ASSIGNED), selection.prefixes))
+        for probes in chosen:
             clauses.append("probe_id IN (SELECT value FROM json_each(?))")
-            values.append(repr(near))
+            values.append(json.dumps(probes))
         return (f"WHERE {' AND '.join(clauses)}" if clauses else ""), tuple(values)
 
     def _state_filter(self, selection: Selection) -> tuple[str, tuple[Any, ...]]:

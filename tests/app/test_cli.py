@@ -309,6 +309,7 @@ def test_an_unknown_country_is_one_line_with_those_that_were_measured(qoetwin: C
         (["qoe", "voip", "--area", "95,0,10"], "no place on Earth"),
         (["qoe", "voip", "--area", "here"], "LAT,LON,KM"),
         (["qoe", "voip", "--target", "localhost"], "not an IP address"),
+        (["qoe", "voip", "--prefix", "193.0.0.1/21"], "not a prefix"),
         (["qoe", "voip", "--probe", "-3"], "-3"),
         (["qoe", "voip", "--window", "3 weeks"], "not a window length"),
         (["graph", "build", "--window", "0h"], "not a window length"),

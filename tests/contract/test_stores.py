@@ -221,6 +221,8 @@ def test_every_filter_keeps_what_it_names_and_nothing_else(store: GraphStore) ->
     assert found(Selection(target_asns=(64502,))) == {c}  # an anchor's address is in the AS of its family
     assert found(Selection(countries=("LB", "FR"))) == {a, c}
     assert found(Selection(area=Area(latitude=52.0, longitude=5.0, radius_km=100.0))) == {b}
+    assert found(Selection(prefixes=("192.0.2.0/24", "2001:db8:1::/48"))) == {b}
+    assert found(Selection(prefixes=("2001:db8::/32",), targets=("192.0.2.1",))) == set()
     assert found(Selection(af=6)) == {c}
     assert found(Selection(countries=("LB",), af=4)) == {a}
 
