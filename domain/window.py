@@ -1,4 +1,4 @@
-"""Windows: half-open spans of UTC time, aligned to the epoch."""
+"""Windows: half-open spans of UTC time, and how people write lengths and times."""
 
 from __future__ import annotations
 
@@ -43,14 +43,6 @@ class Window:
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
-
-    @classmethod
-    def holding(cls, moment: datetime, length: timedelta) -> Window:
-        """The window of that length, aligned to the epoch, that holds the moment."""
-        length_s = int(length.total_seconds())
-        start_s = int(moment.timestamp() // length_s) * length_s
-        start = datetime.fromtimestamp(start_s, tz=UTC)
-        return cls(start=start, end=start + timedelta(seconds=length_s))
 
 
 def parse_length(text: str) -> timedelta:
