@@ -183,3 +183,6 @@ SCORE_COSTS: tuple[str, ...] = ("rtt_cost_points", "loss_cost_points", "jitter_c
 
 SCORE_VALUES: tuple[str, ...] = ("score", *SCORE_COSTS, "limiting_metric", "reason", "profile")
 """What a score says; `score` is null when it is unknown, and then `reason` says why."""
+
+SCORED_STATE: tuple[str, ...] = ("rtt_median_ms", "loss_ratio", "jitter_ms", "synthetic")
+"""What a score is read with: the metrics of its state, and whether they are synthetic."""

@@ -32,6 +32,7 @@ from kg.schema import (
     POINT,
     SCORE_KEY,
     SCORE_VALUES,
+    SCORED_STATE,
     STATE_KEY,
     STATE_VALUES,
     Datatype,
@@ -99,10 +100,25 @@ class SQLiteStore:
 
     # Writing
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """See `GraphStore.transaction`."""
+        if self._db.in_transaction:
+            yield
+            return
+        with self._mapped("cannot write the graph"):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.rollback()  # does nothing where SQLite has done so by itself, as on a full disk
+                raise
+
     def upsert_nodes(self, node_type: NodeType, nodes: pa.Table) -> None:
         """See `GraphStore.upsert_nodes`."""
         columns = [p for p in node_type.columns if p.name in nodes.column_names]
-        with self._transaction():
+        with self.transaction():
             self._db.executemany(
                 _upsert(node_type.label, columns, key=(node_type.key,)), _rows(nodes, columns)
             )
@@ -112,7 +128,7 @@ class SQLiteStore:
         source, target = _ends(edge_type)
         given = [p for p in edge_type.properties if p.name in edges.column_names]
         columns = [source, target, *edge_type.identity, *given]
-        with self._transaction():
+        with self.transaction():
             for end, label in ((source, edge_type.source), (target, edge_type.target)):
                 self._db.executemany(
                     f"INSERT OR IGNORE INTO {_name(label)} ({_name(_node_type(label).key.name)}) VALUES (?)",  # noqa: S608
@@ -124,7 +140,7 @@ class SQLiteStore:
 
     def put_states(self, states: pa.Table, provenance: Provenance) -> None:
         """See `GraphStore.put_states`."""
-        with self._transaction():
+        with self.transaction():
             number = self._provenance(provenance)
             names = ("pair", "window_s", "window_start_s", *STATE_VALUES, "provenance")
             self._db.executemany(
@@ -134,7 +150,7 @@ class SQLiteStore:
 
     def put_scores(self, scores: pa.Table) -> None:
         """See `GraphStore.put_scores`."""
-        with self._transaction():
+        with self.transaction():
             names = ("pair", "window_s", "window_start_s", "application", "origin", *SCORE_VALUES)
             values = _values(scores, ("application", "origin", *SCORE_VALUES))
             self._db.executemany(
@@ -276,14 +292,13 @@ class SQLiteStore:
 
     def scores(self, selection: Selection, applications: Sequence[str]) -> pa.Table:
         """See `GraphStore.scores`."""
-        columns = {name: SCORE_TYPES[name] for name in (*SCORE_KEY, *SCORE_VALUES)} | {
-            "synthetic": pa.bool_()
-        }
+        columns = {name: SCORE_TYPES[name] for name in (*SCORE_KEY, *SCORE_VALUES)}
+        columns |= {name: STATE_TYPES[name] for name in SCORED_STATE}
         where, parameters = self._state_filter(selection)
         where += " AND " if where else "WHERE "
         return self._table(
             "SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000,"  # noqa: S608
-            f" application, origin, {_names(SCORE_VALUES)}, synthetic"
+            f" application, origin, {_names(SCORE_VALUES)}, {_names(SCORED_STATE)}"
             " FROM path_score JOIN path_state USING (window_s, window_start_s, pair)"
             f" JOIN pair ON pair.id = pair {where} application IN ({_marks(applications)})"
             " ORDER BY window_s, window_start_s, probe_id, target, af, application, origin",
@@ -358,15 +373,15 @@ class SQLiteStore:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         self._db.execute("PRAGMA cache_size = -65536")
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        empty = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if version == 0 and empty and create:
+        if create:
             self._db.execute("PRAGMA journal_mode = WAL")
-            with self._transaction():
-                for statement in _ddl():
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
+            with self.transaction():  # of two that come first, one makes the tables
+                if self._version() == 0 and self._all("SELECT count(*) FROM sqlite_master", ())[0][0] == 0:
+                    for statement in _ddl():
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        version = self._version()
+        if version != SCHEMA_VERSION:
             raise StoreError(
                 "the graph has another schema",
                 where=str(self._path),
@@ -375,23 +390,21 @@ class SQLiteStore:
                 next_step="move the file away and run: qoetwin graph build",
             )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._mapped("cannot write the graph"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+    def _version(self) -> int:
+        return int(self._all("PRAGMA user_version", ())[0][0])
 
     @contextmanager
     def _mapped(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(what, where=str(self._path), found=str(error)) from error
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            raise StoreError(
+                what,
+                where=str(self._path),
+                found=str(error),
+                expected="a SQLite database that can be read and written",
+                next_step="if it stays so, move the file away and run: qoetwin graph build",
+            ) from error
 
     def _all(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._mapped("cannot read the graph"):

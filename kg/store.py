@@ -7,6 +7,7 @@ The protocol is narrow on purpose: tables in, tables out, no query language. Bul
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -53,6 +54,9 @@ class GraphStore(Protocol):
         StoreError: when the store cannot be read or written.
     """
 
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside happen, or none does; readers see none of them before the end."""
+
     def upsert_nodes(self, node_type: NodeType, nodes: pa.Table) -> None:
         """Write nodes; columns are the key and any of the properties. Null never erases what is known."""
 
@@ -84,7 +88,7 @@ class GraphStore(Protocol):
         """The states selected, sorted by window, probe, target, af: their key and the values asked (None: all)."""
 
     def scores(self, selection: Selection, applications: Sequence[str]) -> pa.Table:
-        """The scores selected, sorted likewise: `SCORE_KEY`, `SCORE_VALUES` and the state's `synthetic`."""
+        """The scores selected, sorted likewise: `SCORE_KEY`, `SCORE_VALUES`, and of the state `SCORED_STATE`."""
 
     def counts(self) -> dict[str, int]:
         """How many nodes of each label, edges of each type, pairs, states and scores there are."""

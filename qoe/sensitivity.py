@@ -19,6 +19,7 @@ from qoe.profile import Metric, Profile
 
 METRICS: tuple[Metric, ...] = tuple(Metric)
 UNKNOWN_METRIC = -1
+_LOSS = METRICS.index(Metric.LOSS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,8 @@ class Scores:
         score: (N,) 0..100, NaN where it is not known.
         cost: (N, 3) points that each of `METRICS` takes away; NaN where not known.
         limiting: (N,) index in `METRICS` of the metric that takes most; -1 where nothing is taken or known.
-        missing: (N,) index in `METRICS` of the first metric that is not known where the score is not; else -1.
+        missing: (N,) index in `METRICS` of a metric that is not known where the score is not, loss before the others,
+            since without it nothing was sent; else -1.
     """
 
     score: NDArray[np.float64]
@@ -48,9 +50,9 @@ def sensitivity(
 ) -> Scores:
     """Score N paths for an application.
 
-    Where nothing came back (`loss_ratio` 1), RTT and jitter have no value and cost all they can: RFC 2681, section
-    2.4, calls such a delay informally infinite. Where a metric is unknown otherwise, so is the score: the weight of
-    what was not measured is not given to what was.
+    Where nothing came back (`loss_ratio` 1) the score is 0, and all of it is the cost of loss: RTT and jitter have no
+    value then, since RFC 2681, section 2.4, calls such a delay undefined. Where a metric is unknown otherwise, so is the
+    score: the weight of what was not measured is not given to what was.
 
     Args:
         profile: weights and anchors.
@@ -64,7 +66,7 @@ def sensitivity(
     cost = np.empty((loss_ratio.shape[0], len(METRICS)))
     for column, (metric, value) in enumerate(zip(METRICS, (rtt_ms, loss_ratio, jitter_ms), strict=True)):
         spent = np.minimum(1.0, value / profile.anchors[metric])
-        cost[:, column] = 100.0 * weights[metric] * np.where(nothing_came_back, 1.0, spent)
+        cost[:, column] = 100.0 * np.where(nothing_came_back, metric is Metric.LOSS, weights[metric] * spent)
     # A sum of rounded shares can pass 100 by an ulp.
     score = np.clip(100.0 - cost.sum(axis=1), 0.0, 100.0)
     unknown = np.isnan(cost)
@@ -75,7 +77,9 @@ def sensitivity(
         score=score,
         cost=cost,
         limiting=np.where(takes, worst, UNKNOWN_METRIC),
-        missing=np.where(incomplete, unknown.argmax(axis=1), UNKNOWN_METRIC),
+        missing=np.where(
+            incomplete, np.where(unknown[:, _LOSS], _LOSS, unknown.argmax(axis=1)), UNKNOWN_METRIC
+        ),
     )
 
 

@@ -234,22 +234,23 @@ def build_graph(summary: Summary, store: GraphStore, profile: Profile, *, report
         StoreError: when the graph cannot be written.
     """
     states = summary.states
-    for what, table, write, kind in (
-        ("probes", summary.probes, partial(add_probes, store), Kind.PROBE),
-        ("measurements", summary.targets, partial(add_measurements, store), Kind.PING),
-        ("hops", summary.hops, partial(add_hops, store), Kind.TRACEROUTE),
-        ("states", states, store.put_states, Kind.PING),
-    ):
-        report(f"writing {what}", 0, 1)
-        for synthetic in (False, True):
-            part = table.filter(pc.equal(table["synthetic"], synthetic))
-            if part.num_rows > 0:
-                write(part, _provenance(summary, kind, synthetic=synthetic))
-        report(f"writing {what}", 1, 1)
-    report("writing scores", 0, 1)
-    scores = score_states(states, profile)
-    store.put_scores(scores)
-    report("writing scores", 1, 1)
+    with store.transaction():  # a graph that is half new would answer, and falsely
+        for what, table, write, kind in (
+            ("probes", summary.probes, partial(add_probes, store), Kind.PROBE),
+            ("measurements", summary.targets, partial(add_measurements, store), Kind.PING),
+            ("hops", summary.hops, partial(add_hops, store), Kind.TRACEROUTE),
+            ("states", states, store.put_states, Kind.PING),
+        ):
+            report(f"writing {what}", 0, 1)
+            for synthetic in (False, True):
+                part = table.filter(pc.equal(table["synthetic"], synthetic))
+                if part.num_rows > 0:
+                    write(part, _provenance(summary, kind, synthetic=synthetic))
+            report(f"writing {what}", 1, 1)
+        report("writing scores", 0, 1)
+        scores = score_states(states, profile)
+        store.put_scores(scores)
+        report("writing scores", 1, 1)
     return Built(
         states=states.num_rows,
         scores=scores.num_rows,

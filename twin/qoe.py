@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from domain.application import Application
-from domain.errors import DataError, UnknownNameError
+from domain.errors import DataError, EmptyError, UnknownNameError
 from domain.selection import Selection
 from kg.schema import COUNTRY, SCORE_COSTS
 from kg.store import GraphStore
 from qoe.sensitivity import METRICS
-from twin.scoring import MEASURED
+from twin.scoring import MEASURED, STATE_COLUMNS
 
 
 class GroupBy(StrEnum):
@@ -53,6 +53,7 @@ class Answer:
         score_low, score_high: interval of the score; None until intervals are measured.
         mos: opinion score; None, as the sensitivity profile defines none.
         paths: paths in the group; `measured` and `predicted` of them have a score of that origin.
+        rtt_ms, loss_ratio, jitter_ms: what the paths measured: mean over the windows that know it, then over the paths.
         windows: path-windows measured; `windows_without_score` of them are in no score, and `reason` says why.
         limiting_metric: the metric that takes most points on average; None when nothing takes any.
         window_start, window_end: the span that the scored windows cover; None when none is.
@@ -72,6 +73,9 @@ class Answer:
     paths: int
     measured: int
     predicted: int
+    rtt_ms: float | None
+    loss_ratio: float | None
+    jitter_ms: float | None
     windows: int
     windows_without_score: int
     limiting_metric: str | None
@@ -108,11 +112,12 @@ def qoe(
     pairs = store.pairs(selection)
     rows = store.scores(selection, applications)
     rows = rows.filter(pc.equal(rows["origin"], MEASURED))
-    _check_lengths(rows)
+    _check_lengths(store, selection, rows)
+    nothing = None if pairs.num_rows > 0 else _why_none(store, selection)
     answers: list[Answer] = []
     for application in applications:
         own = rows.filter(pc.equal(rows["application"], str(application)))
-        answers += _answers(application, group_by, own, pairs)
+        answers += _answers(application, group_by, own, pairs, nothing)
     return answers
 
 
@@ -125,19 +130,60 @@ def _check_countries(store: GraphStore, selection: Selection) -> None:
                 "no probe in the graph is in that country",
                 found=repr(country),
                 expected=f"a country with measurements: {', '.join(sorted(measured)) or 'there is none yet'}",
-                next_step=None if known else "load probe metadata with: qoetwin probes load FILE",
+                next_step=None
+                if known
+                else "load probe metadata with: qoetwin probes load FILE; then: qoetwin graph build",
             )
 
 
-def _check_lengths(rows: pa.Table) -> None:
-    lengths = pc.unique(pc.subtract(rows["window_end"], rows["window_start"])).to_pylist()
+def _check_lengths(store: GraphStore, selection: Selection, rows: pa.Table) -> None:
+    """Windows of one length, and of the one that was chosen."""
+    lengths = _lengths(rows)
     if len(lengths) > 1:
         raise DataError(
             "the graph has windows of several lengths there",
-            found=", ".join(f"{length.total_seconds():g} s" for length in sorted(lengths)),
+            found=", ".join(lengths),
             expected="one length, or a measurement would count twice",
             next_step="choose one with --window",
         )
+    if selection.window_s is not None and not lengths:
+        there = _lengths(store.states(Selection(), ()))
+        if f"{selection.window_s} s" not in there:
+            raise EmptyError(
+                "the graph has no windows of that length",
+                found=f"{selection.window_s} s",
+                expected=" or ".join(there),
+                next_step="build them with: qoetwin graph build --window LENGTH",
+            )
+
+
+def _lengths(rows: pa.Table) -> list[str]:
+    lengths = pc.unique(pc.subtract(rows["window_end"], rows["window_start"])).to_pylist()
+    return [f"{length.total_seconds():g} s" for length in sorted(lengths)]
+
+
+_KNOWN_OF = {
+    "asns": ("probe_asn", "the probe's AS"),
+    "target_asns": ("target_asn", "the target's AS"),
+    "countries": ("probe_country", "the probe's country"),
+    "area": ("probe_latitude", "the probe's place"),
+}
+"""Filter -> the attribute of a pair that it needs, and that attribute in words."""
+
+
+def _why_none(store: GraphStore, selection: Selection) -> str:
+    """Why no path is selected: it was never measured, or what the filter asks for is not known of the paths."""
+    every = store.pairs(Selection())
+    if every.num_rows == 0:
+        raise EmptyError("the graph holds no path yet", next_step="build it with: qoetwin graph build")
+    unknown = [
+        f"{words} is known of {every.num_rows - every[column].null_count} of {every.num_rows} paths"
+        for name, (column, words) in _KNOWN_OF.items()
+        if getattr(selection, name) and every[column].null_count > 0
+    ]
+    if unknown:
+        return f"no path is known to match: {', '.join(unknown)}"
+    return "never measured: the graph has no such path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +193,7 @@ class _Paths:
     Attributes:
         score: (P,) mean over the windows that have one, NaN where none has.
         cost: (P, 3) points each metric takes, over the same windows.
+        metrics: (P, 3) RTT in ms, loss ratio, jitter in ms: mean over the windows that know it, NaN where none does.
         start_us, end_us: (P,) span of those windows, microseconds since the epoch.
         windows: (P,) windows measured.
         unknown: reason -> (P,) windows measured that have no score for that reason.
@@ -156,6 +203,7 @@ class _Paths:
 
     score: NDArray[np.float64]
     cost: NDArray[np.float64]
+    metrics: NDArray[np.float64]
     start_us: NDArray[np.int64]
     end_us: NDArray[np.int64]
     windows: NDArray[np.int64]
@@ -170,12 +218,14 @@ def _paths(rows: pa.Table, pairs: pa.Table) -> _Paths:
     path = _path_of(rows, pairs)
     score = rows["score"].to_numpy(zero_copy_only=False)
     known = ~np.isnan(score)
-    scored = np.bincount(path[known], minlength=count)
 
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.bincount(path[known], weights=values[known], minlength=count)
+    def mean(name: str, among: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """(P,) mean of a column over the windows, or those among them, in which it is known."""
+        values = rows[name].to_numpy(zero_copy_only=False)
+        there = ~np.isnan(values) if among is None else among & ~np.isnan(values)
+        total = np.bincount(path[there], weights=values[there], minlength=count)
         with np.errstate(invalid="ignore"):
-            return np.asarray(total / scored, dtype=np.float64)
+            return np.asarray(total / np.bincount(path[there], minlength=count), dtype=np.float64)
 
     start_us = np.full(count, np.iinfo(np.int64).max)
     end_us = np.full(count, np.iinfo(np.int64).min)
@@ -184,8 +234,9 @@ def _paths(rows: pa.Table, pairs: pa.Table) -> _Paths:
     reason = rows["reason"].combine_chunks().dictionary_encode()
     number = pc.fill_null(reason.indices, -1).to_numpy(zero_copy_only=False)
     return _Paths(
-        score=mean(score),
-        cost=np.stack([mean(rows[name].to_numpy(zero_copy_only=False)) for name in SCORE_COSTS], axis=1),
+        score=mean("score"),
+        cost=np.stack([mean(name, known) for name in SCORE_COSTS], axis=1),
+        metrics=np.stack([mean(name) for name in STATE_COLUMNS], axis=1),
         start_us=start_us,
         end_us=end_us,
         windows=np.bincount(path, minlength=count),
@@ -209,10 +260,12 @@ def _path_of(rows: pa.Table, pairs: pa.Table) -> NDArray[np.int64]:
 
 
 def _answers(
-    application: Application, group_by: GroupBy | None, rows: pa.Table, pairs: pa.Table
+    application: Application, group_by: GroupBy | None, rows: pa.Table, pairs: pa.Table, nothing: str | None
 ) -> Iterator[Answer]:
-    if pairs.num_rows == 0:
-        yield _answer(application, group_by, None, _paths(rows, pairs), np.empty(0, dtype=np.int64))
+    """A row a group; where no path is selected, one that says why: `nothing`."""
+    if nothing is not None:
+        nobody = np.empty(0, dtype=np.int64)
+        yield replace(_answer(application, group_by, None, _paths(rows, pairs), nobody), reason=nothing)
         return
     paths = _paths(rows, pairs)
     groups = pa.repeat("all", pairs.num_rows) if group_by is None else pairs[_COLUMN[group_by]]
@@ -248,6 +301,9 @@ def _answer(
         paths=members.shape[0],
         measured=scored.shape[0],
         predicted=0,
+        rtt_ms=_known_mean(paths.metrics[members, 0]),
+        loss_ratio=_known_mean(paths.metrics[members, 1]),
+        jitter_ms=_known_mean(paths.metrics[members, 2]),
         windows=windows,
         windows_without_score=sum(unknown.values()),
         limiting_metric=str(METRICS[int(cost.argmax())]) if cost.max() > 0.0 else None,
@@ -256,20 +312,32 @@ def _answer(
         model=None,
         profile=", ".join(paths.profiles) if scored.shape[0] > 0 else None,
         synthetic=bool(paths.synthetic[members].any()),
-        reason=_reason(unknown, windows, members.shape[0], int((paths.windows[members] == 0).sum())),
+        reason=_reason(
+            unknown,
+            windows,
+            members.shape[0],
+            int((paths.windows[members] == 0).sum()),
+            None if group_by is None or group is not None else f"{group_by} of these paths unknown",
+        ),
     )
 
 
-def _reason(unknown: Mapping[str, int], windows: int, paths: int, unmeasured: int) -> str | None:
-    """Why there is no score, or why windows or paths are not in it; None when all are."""
-    if paths == 0:
-        return "never measured: the graph has no such path"
-    reasons = [
+def _reason(
+    unknown: Mapping[str, int], windows: int, paths: int, unmeasured: int, nameless: str | None
+) -> str | None:
+    """Why there is no score, or no name, or why windows or paths are not in the score; None when there is nothing to say."""
+    reasons = [] if nameless is None else [nameless]
+    reasons += [
         f"{words} ({count} of {windows} windows)" for words, count in sorted(unknown.items()) if count > 0
     ]
     if unmeasured > 0:
         reasons.append(f"not measured in that time ({unmeasured} of {paths} paths)")
     return "; ".join(reasons) or None
+
+
+def _known_mean(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.shape[0] > 0 else None
 
 
 def _moment(microseconds: np.int64) -> datetime:

@@ -19,7 +19,7 @@ STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
 
 _UNKNOWN = {
     Metric.RTT: "RTT unknown: no packet's own RTT was reported",
-    Metric.LOSS: "loss unknown: the probe could not send",
+    Metric.LOSS: "unknown: the probe could not send",
     Metric.JITTER: "jitter unknown: no two consecutive packets of a result were answered",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,44 @@ def test_a_reader_sees_the_graph_while_another_writes(tmp_path: Path) -> None:
         with open_store(name, home, create=True) as writer, open_store(name, home, create=False) as reader:
             fill(writer)
             assert everything(reader) == everything(writer)
+
+
+def test_a_transaction_that_fails_leaves_nothing_of_itself_behind(store: GraphStore) -> None:
+    fill(store)
+    before = everything(store)
+
+    def half() -> None:
+        with store.transaction():
+            store.put_states(states(state(rtt_median_ms=99.0)), said("ping"))
+            add_probes(store, probes({"probe_id": 77}), said("probes"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert everything(store) == before
+
+
+def test_a_reader_sees_all_of_a_transaction_or_nothing(tmp_path: Path) -> None:
+    for name in STORES:
+        home = tmp_path / name
+        with open_store(name, home, create=True) as writer, open_store(name, home, create=False) as reader:
+            fill(writer)
+            before = everything(reader)
+            with writer.transaction():
+                writer.put_states(states(state(rtt_median_ms=99.0)), said("ping"))
+                assert everything(reader) == before
+                writer.put_scores(scores(score(score=1.0)))
+                assert everything(reader) == before
+            assert reader.scores(Selection(af=4), ("voip",))["score"].to_pylist() == [1.0]
+
+
+def test_many_may_open_a_new_graph_at_once(tmp_path: Path) -> None:
+    def opened(number: int) -> dict[str, int]:
+        with open_store("sqlite", tmp_path / str(number // 4), create=True) as store:
+            return store.counts()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(set(counts.values()) == {0} for counts in pool.map(opened, range(40)))
 
 
 def test_a_refused_write_leaves_nothing_behind(store: GraphStore) -> None:

@@ -49,13 +49,20 @@ def test_a_perfect_path_scores_100_and_limits_by_nothing() -> None:
 
 def test_where_nothing_came_back_the_score_is_0_and_not_unknown() -> None:
     for application in Application:
-        assert one(application, None, 1.0, None) == pytest.approx(0.0)
+        assert one(application, None, 1.0, None) == 0.0
+        result = scored(application, (NAN, 1.0, NAN))
+        assert METRICS[result.limiting[0]] is Metric.LOSS, (
+            "RTT and jitter were not measured, and limit nothing"
+        )
+        assert result.cost.tolist() == [[0.0, 100.0, 0.0]]
 
 
 def test_an_unknown_metric_makes_the_score_unknown_and_is_named() -> None:
     result = scored(Application.WEB, (10.0, 0.0, NAN), (NAN, 0.5, 1.0), (10.0, NAN, 1.0))
     assert np.isnan(result.score).all()
     assert [METRICS[i] for i in result.missing] == [Metric.JITTER, Metric.RTT, Metric.LOSS]
+    nothing_sent = scored(Application.WEB, (NAN, NAN, NAN))
+    assert METRICS[nothing_sent.missing[0]] is Metric.LOSS
     assert result.limiting.tolist() == [-1, -1, -1]
     unknown = PathQuality(rtt_ms=10.0, loss_ratio=0.0, jitter_ms=None)
     assert score_of(PROFILE, Application.WEB, unknown) is None

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from domain.application import Application
-from domain.errors import UnknownNameError
+from domain.errors import EmptyError, UnknownNameError
 from domain.provenance import Provenance
 from domain.selection import Selection
 from kg.schema import IN_COUNTRY, LOCATED_IN_AS
@@ -99,6 +99,25 @@ def test_a_pair_never_measured_says_so_instead_of_inventing(store: GraphStore) -
     assert answer.score is None
     assert answer.reason == "never measured: the graph has no such path"
     assert (answer.paths, answer.measured, answer.predicted, answer.limiting_metric) == (0, 0, 0, None)
+
+
+def test_a_filter_on_what_is_not_known_says_so_instead_of_never_measured(store: GraphStore) -> None:
+    (answer,) = ask(store, Selection(target_asns=(64500,)))
+    assert answer.score is None
+    assert answer.reason == "no path is known to match: the target's AS is known of 0 of 4 paths"
+
+
+def test_a_length_of_windows_that_was_not_built_is_named_with_those_that_were(store: GraphStore) -> None:
+    with pytest.raises(EmptyError, match=r"found 3600 s; expected 10800 s"):
+        ask(store, Selection(window_s=3600))
+
+
+def test_an_answer_says_what_was_measured_in_its_units(store: GraphStore) -> None:
+    (answer,) = ask(store, Selection(probe_ids=(1,)))
+    # path to .1: 150 ms, .015, 20 ms; path to .2: nothing came back
+    assert (answer.rtt_ms, answer.jitter_ms) == (150.0, 20.0)
+    assert answer.loss_ratio == pytest.approx((0.015 + 1.0) / 2)
+    assert answer.limiting_metric == "loss"  # 50.15 of the 60.5 points: a dead path is a loss, not a delay
 
 
 def test_a_path_not_measured_at_that_time_says_so(store: GraphStore) -> None:
