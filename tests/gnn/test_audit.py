@@ -88,6 +88,26 @@ class Spy(LastValue):
         return replace(super().answer(inputs), rtt_ms=self.kept[0])
 
 
+class OtherWindow(LastValue):
+    """Sees the value of each asked window that lies before what a later one may see: a leak only when many are asked."""
+
+    def point(self, values, question, window_s):
+        own = values[question.windows]
+        seen = (question.windows < question.seen_until.max())[:, None] & np.isfinite(own)
+        return np.where(seen, own, super().point(values, question, window_s))
+
+
+class OtherWindowAnswer(OtherWindow):
+    """The same, behind the back of its inputs."""
+
+    def inputs(self, arrays, question):
+        self.kept = super().inputs(arrays, question).column("rtt_ms")
+        return LastValue().inputs(arrays, question)
+
+    def answer(self, inputs):
+        return replace(super().answer(inputs), rtt_ms=self.kept)
+
+
 @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
 @pytest.mark.parametrize(
     ("leaky", "named"),
@@ -114,6 +134,16 @@ def test_a_predictor_that_looks_past_its_inputs_is_caught_by_its_answers(arrays)
     verdict = audit_answers(spy, arrays, split.test)
     with pytest.raises(LeakError, match="answer rtt_ms"):
         verdict.require(spy.name)
+
+
+def test_a_leak_between_the_windows_of_one_question_is_refused(arrays):
+    split = Forecast().split(arrays)
+    with pytest.raises(LeakError, match="column rtt_ms"):
+        OtherWindow().fit(arrays, split, seed=0)
+    sly = OtherWindowAnswer()
+    sly.fit(arrays, split, seed=0)  # its inputs are clean
+    with pytest.raises(LeakError, match="answer rtt_ms"):
+        audit_answers(sly, arrays, split.test).require(sly.name)
 
 
 @pytest.mark.parametrize("honest", [LastValue, SeasonalMedian, Sage])
