@@ -147,15 +147,17 @@ def _on_sphere(end: Ends) -> Floats:
 def categories(arrays: PathArrays, buckets: int) -> dict[str, Ints]:
     """AS and country of both ends, hashed into buckets 1 … `buckets`; 0 where unknown.
 
-    Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, section 6.4), the same in every run.
+    Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, section 6.4), the same in every run. The bucket
+    is read from the leading bits of the product: the trailing ones know only the trailing bits of the key.
     """
     found: dict[str, Ints] = {}
     for side, end in (("probe", arrays.probe_end), ("target", arrays.target_end)):
         letters = end.country.astype("U2").view(np.uint32).reshape(-1, 2).astype(np.int64)
         country = letters[:, 0] * 256 + letters[:, 1]
         for name, key in (("as", end.asn), ("country", country)):
-            hashed = (key.astype(np.uint64) * np.uint64(2654435761) % np.uint64(2**32)) % np.uint64(buckets)
-            found[f"{side}_{name}"] = np.where(key == 0, 0, 1 + hashed.astype(np.int64))
+            product = key.astype(np.uint64) * np.uint64(2654435761) % np.uint64(2**32)
+            bucket = (product * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
+            found[f"{side}_{name}"] = np.where(key == 0, 0, 1 + bucket)
     return found
 
 

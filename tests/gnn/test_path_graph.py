@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from string import ascii_uppercase
 
 import numpy as np
 import pytest
 
 from domain.place import distance_km
-from gnn.path_graph import NEAR_KM, RELATIONS, PathGraphConfig, edges, path_graph
+from gnn.path_graph import NEAR_KM, RELATIONS, PathGraphConfig, categories, edges, path_graph
 from gnn.protocols.forecast import Forecast
 
 CONFIG = PathGraphConfig(neighbours=3)
@@ -118,3 +119,19 @@ def test_a_known_as_or_country_is_never_in_the_bucket_of_the_unknown(arrays):
     categories = path_graph(arrays, Forecast().question(arrays, np.array([1])), CONFIG).categories
     assert ((categories["target_as"] == 0) == (arrays.target_end.asn == 0)).all()
     assert ((categories["probe_country"] == 0) == (arrays.probe_end.country == "")).all()
+
+
+def test_countries_and_as_numbers_spread_over_the_buckets(make_arrays):
+    codes = np.array([one + other for one in ascii_uppercase for other in ascii_uppercase], dtype=object)
+    arrays = make_arrays(probes=len(codes), targets=1, windows=2)
+    asn = np.arange(3000, 3000 + len(codes))
+    spread = replace(arrays, probe_end=replace(arrays.probe_end, country=codes, asn=asn))
+    buckets = 256
+    found = categories(spread, buckets)
+    for name in ("probe_country", "probe_as"):
+        share = np.bincount(found[name], minlength=buckets + 1)
+        assert share[0] == 0
+        assert (share[1:] > 0).mean() > 0.85  # 676 thrown at random would fill 93 %
+        assert share.max() <= 8
+    country = dict(zip(codes, found["probe_country"], strict=True))
+    assert len({country[code] for code in ("LB", "GB", "BB")}) == 3
