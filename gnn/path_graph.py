@@ -221,7 +221,7 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
             }
     sent = arrays.sent > 0
     loss = arrays.loss_ratio
-    any_loss = np.where(sent, (arrays.received < arrays.sent).astype(np.float64), np.nan)
+    any_loss = history.any_loss(arrays)
     past_any = history.lagged(any_loss, question.seen_until, config.history)
     past_loss = history.lagged(loss, question.seen_until, config.history)
     age = (

@@ -195,14 +195,46 @@ def test_seasonal_median_is_the_median_of_the_slot_over_earlier_days(arrays):
         np.testing.assert_allclose(told[row], np.nanmedian(earlier, axis=0))
 
 
-def test_any_loss_is_the_past_frequency_and_never_certain(arrays):
-    predictor, split = fitted("last-value", arrays)
+def lossy_pair(arrays, losses):
+    """One pair that loses so many of ten packets in each window; None is not measured."""
+    lost = np.array([0 if loss is None else loss for loss in losses])[:, None]
+    sent = np.array([0 if loss is None else 10 for loss in losses])[:, None]
+    return replace(
+        arrays, window_start_s=arrays.window_start_s[: len(losses)], sent=sent, received=sent - lost
+    )
+
+
+def test_the_loss_of_last_value_follows_on_what_the_latest_window_had(arrays):
+    losses = [0, 0, 3, None, 2, 0, 0, 4, 0]
+    changed = lossy_pair(arrays, losses)
+    question = Forecast().question(changed, np.arange(1, 10))
+    probability, ratio = predictor_class("last-value")().loss(changed, question)
+    np.testing.assert_allclose(ratio[:, 0], [0, 0, 0.3, 0.3, 0.2, 0, 0, 0.4, 0])
+    # No loss was followed by 0, 3, 0, 4: half of four. Loss was followed by 2, 0, 0: a third.
+    assert probability[-1, 0] == pytest.approx((2 + 0.5) / (4 + 1))
+    assert probability[-2, 0] == pytest.approx((1 + 0.5) / (2 + 1))  # the last 0 is not seen yet
+    assert probability[0, 0] == 0.5  # nothing has followed yet
+
+
+def test_the_loss_of_seasonal_median_is_that_of_the_slot_and_falls_back(arrays):
+    losses = [1, 0, 0, None, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, None]  # two days of eight windows
+    changed = lossy_pair(arrays, losses)
+    question = Forecast().question(changed, np.array([3, 11, 16]))
+    probability, ratio = predictor_class("seasonal-median")().loss(changed, question)
+    np.testing.assert_allclose(ratio[:, 0], [0.1 / 3, 0.4 / 10, 0.2])
+    np.testing.assert_allclose(probability[:, 0], [1.5 / 4, 2.5 / 11, 2.5 / 3])
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(PREDICTORS) if predictor_class(n).kind is Kind.BASELINE])
+def test_any_loss_of_a_baseline_is_never_certain_and_its_own(name, arrays):
+    predictor, split = fitted(name, arrays)
     told = predictor.predict(arrays, split.test).any_loss_probability
-    window = int(split.test.windows[0])
-    lossy = ((arrays.received < arrays.sent)[:window]).sum(axis=0)
-    measured = (arrays.sent[:window] > 0).sum(axis=0)
-    np.testing.assert_allclose(told[0], (lossy + 0.5) / (measured + 1.0))
     assert ((told > 0.0) & (told < 1.0)).all()
+    for other in PREDICTORS:
+        if other != name and predictor_class(other).kind is Kind.BASELINE:
+            beside = fitted(other, arrays)[0].predict(arrays, split.test)
+            assert not np.array_equal(told, beside.any_loss_probability)
+            assert not np.array_equal(predictor.predict(arrays, split.test).loss_ratio, beside.loss_ratio)
 
 
 def test_progress_is_told_after_every_epoch(arrays):
