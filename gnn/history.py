@@ -14,6 +14,9 @@ from kg.arrays import Floats, Ints, PathArrays
 
 DAY_S = int(timedelta(days=1).total_seconds())
 
+HISTORY_WINDOWS = 56
+"""Latest windows that a pair's usual is taken over, unless said otherwise: a week of 3 h."""
+
 
 def any_loss(arrays: PathArrays) -> Floats:
     """(W, P) 1 where a packet was lost, 0 where none was, NaN where none was sent."""

@@ -15,11 +15,9 @@ from gnn.inputs import Inputs, without_graph
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Predictor, Progress
 from gnn.protocols.protocol import Question, Split
+from gnn.settings import require_in_range
 from gnn.state import checked
 from kg.arrays import Floats, PathArrays
-
-HISTORY_WINDOWS = 56
-"""Latest windows that a pair's usual spread is taken over."""
 
 COLUMNS = (
     *("rtt_ms", "rtt_spread_ms", "jitter_ms", "jitter_spread_ms"),
@@ -36,11 +34,16 @@ class PastBaseline(Predictor):
     The interval is the point plus and minus a factor times the pair's scale: the median absolute deviation of its last
     windows plus the median of that over all pairs. The factor is split-conformal, from the calibration windows.
     Each says of itself what it takes for loss.
+
+    Args:
+        windows: latest windows that a pair's usual is taken over.
     """
 
     kind: ClassVar[Kind] = Kind.BASELINE
 
-    def __init__(self) -> None:
+    def __init__(self, windows: int = history.HISTORY_WINDOWS) -> None:
+        require_in_range({"history": windows})
+        self.windows = windows
         self._state: dict[str, Array] | None = None
 
     @abstractmethod
@@ -60,7 +63,7 @@ class PastBaseline(Predictor):
         """The point, the spread and the loss of each pair, and in how many windows it was asked."""
         columns: dict[str, Floats] = {}
         for name, values in (("rtt", arrays.rtt_ms), ("jitter", arrays.jitter_ms)):
-            past = history.lagged(values, question.seen_until, HISTORY_WINDOWS)
+            past = history.lagged(values, question.seen_until, self.windows)
             columns[f"{name}_ms"] = self.point(values, question, arrays.window_s)
             columns[f"{name}_spread_ms"] = history.spread(past, history.median(past))
         columns["any_loss_probability"], columns["loss_ratio"] = self.loss(arrays, question)
@@ -111,13 +114,13 @@ class PastBaseline(Predictor):
         )
 
     def config(self) -> dict[str, int | float]:
-        """A baseline has no settings."""
-        return {}
+        """How many windows a pair's usual is taken over."""
+        return {"history": self.windows}
 
     @classmethod
-    def configured(cls, config: Mapping[str, int | float]) -> Self:  # noqa: ARG003  it has none
-        """A new, unfitted baseline."""
-        return cls()
+    def configured(cls, config: Mapping[str, int | float]) -> Self:
+        """A new, unfitted baseline with these settings."""
+        return cls(int(config["history"]))
 
     def state(self) -> dict[str, Array]:
         """Floors (ms) and conformal factors of RTT and jitter."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from gnn import history
-from gnn.baselines.past import HISTORY_WINDOWS, PastBaseline, smoothed
+from gnn.baselines.past import PastBaseline, smoothed
 from gnn.protocols.protocol import Question
 from kg.arrays import Floats, PathArrays
 
@@ -29,23 +29,24 @@ class SeasonalMedian(PastBaseline):
 
     def point(self, values: Floats, question: Question, window_s: int) -> Floats:
         """The median of the slot, else of the latest windows, else the latest value."""
-        return _in_slot(history.median, values, question, window_s)
+        return self._in_slot(history.median, values, question, window_s)
 
     def loss(self, arrays: PathArrays, question: Question) -> tuple[Floats, Floats]:
         """The frequency of lossy windows and the mean loss ratio, over the same windows as the point."""
         return (
-            _in_slot(_frequency, history.any_loss(arrays), question, arrays.window_s),
-            _in_slot(history.mean, arrays.loss_ratio, question, arrays.window_s),
+            self._in_slot(_frequency, history.any_loss(arrays), question, arrays.window_s),
+            self._in_slot(history.mean, arrays.loss_ratio, question, arrays.window_s),
         )
 
-
-def _in_slot(taken: Callable[[Floats], Floats], values: Floats, question: Question, window_s: int) -> Floats:
-    """(Q, P) what is taken over the slot on earlier days, else over the latest windows, else of the latest value."""
-    found = taken(history.same_slot(values, question, window_s))
-    recent = taken(history.lagged(values, question.seen_until, HISTORY_WINDOWS))
-    found = np.where(np.isfinite(found), found, recent)
-    latest = taken(history.last_known(values, question.seen_until)[..., None])
-    return np.where(np.isfinite(found), found, latest)
+    def _in_slot(
+        self, taken: Callable[[Floats], Floats], values: Floats, question: Question, window_s: int
+    ) -> Floats:
+        """(Q, P) what is taken over the slot on earlier days, else over the latest windows, else of the latest value."""
+        found = taken(history.same_slot(values, question, window_s))
+        recent = taken(history.lagged(values, question.seen_until, self.windows))
+        found = np.where(np.isfinite(found), found, recent)
+        latest = taken(history.last_known(values, question.seen_until)[..., None])
+        return np.where(np.isfinite(found), found, latest)
 
 
 def _frequency(lossy: Floats) -> Floats:

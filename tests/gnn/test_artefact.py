@@ -11,8 +11,10 @@ from safetensors.numpy import save as dump_tensors
 
 from domain.errors import ArtefactError
 from gnn import artefact
+from gnn.baselines.seasonal_median import SeasonalMedian
 from gnn.models.graph_predictor import GraphSettings
 from gnn.models.sage import Sage
+from gnn.path_graph import PathGraphConfig
 from gnn.protocols.forecast import Forecast
 from gnn.registry import PREDICTORS, predictor_class
 
@@ -59,6 +61,32 @@ def test_the_card_says_where_the_model_comes_from(fitted, arrays):
     assert card.window_s == arrays.window_s
     assert card.data_hash == artefact.data_hash(arrays)
     assert "rtt_lag_1" in card.columns
+
+
+def test_a_model_fitted_with_other_settings_than_the_usual_is_restored_with_them(arrays, tmp_path):
+    split = Forecast().split(arrays)
+    graph = PathGraphConfig(history=9, lags=2, moves=1, buckets=7, jitter_unit_ms=3.0, near_km=100.0)
+    for predictor in (
+        Sage(GraphSettings(graph=graph, hidden=8, epochs=1, least_width_ms=0.3, most_deviations=4.0)),
+        SeasonalMedian(windows=5),
+    ):
+        _, verdict = predictor.fit(arrays, split, seed=5)
+        card = artefact.card(
+            predictor, arrays, protocol="forecast", horizon=1, seed=5, verdict=verdict, code_version="0.1.0"
+        )
+        artefact.save(predictor, card, tmp_path)
+        loaded, _ = artefact.load(tmp_path)
+        assert loaded.config() == predictor.config()
+        one, other = predictor.predict(arrays, split.test), loaded.predict(arrays, split.test)
+        for field in fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
+def test_every_setting_of_a_network_and_of_its_graph_is_saved():
+    graph = {field.name for field in fields(PathGraphConfig)}
+    own = {field.name for field in fields(GraphSettings)} - {"graph"}
+    assert not graph & own
+    assert Sage().config().keys() == graph | own
 
 
 def test_the_data_hash_follows_every_array(arrays):

@@ -11,12 +11,13 @@ import pytest
 from domain.errors import DataError, UnknownNameError
 from gnn.models.graph_predictor import GraphSettings
 from gnn.models.sage import Sage
+from gnn.path_graph import PathGraphConfig
 from gnn.prediction import NEVER_ANSWERED, NEVER_SENT, Prediction
 from gnn.predictor import Kind
 from gnn.protocols.forecast import Forecast
 from gnn.registry import PREDICTORS, predictor_class, predictor_named
 
-SMALL = GraphSettings(hidden=8, epochs=2, neighbours=4)
+SMALL = GraphSettings(graph=PathGraphConfig(neighbours=4), hidden=8, epochs=2)
 
 
 def small(name):
@@ -261,7 +262,7 @@ def test_the_graph_lets_sage_hear_of_what_other_paths_of_a_probe_suffer(make_arr
     cells, truth = split.test.cells(arrays), arrays.rtt_ms[split.test.windows]
     errors = {}
     for neighbours in (0, 8):
-        sage = Sage(GraphSettings(hidden=16, epochs=15, neighbours=neighbours))
+        sage = Sage(GraphSettings(graph=PathGraphConfig(neighbours=neighbours), hidden=16, epochs=15))
         sage.fit(arrays, split, seed=0)
         errors[neighbours] = np.abs(sage.predict(arrays, split.test).rtt_ms - truth)[cells.rtt].mean()
     assert errors[8] < 0.95 * errors[0]
