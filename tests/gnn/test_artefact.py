@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gnn.baselines.seasonal_median import SeasonalMedian
 from gnn.models.graph_predictor import GraphSettings
 from gnn.models.sage import Sage
 from gnn.path_graph import PathGraphConfig
+from gnn.predictor import Kind
 from gnn.protocols.forecast import Forecast
 from gnn.registry import PREDICTORS, predictor_class
 
@@ -25,7 +27,7 @@ def fitted(arrays):
     split = Forecast().split(arrays)
     for name in PREDICTORS:
         kind = predictor_class(name)
-        predictor = Sage(GraphSettings(hidden=8, epochs=1)) if name == "sage" else kind()
+        predictor = kind(GraphSettings(hidden=8, epochs=1)) if kind.kind is Kind.GNN else kind()
         _, verdict = predictor.fit(arrays, split, seed=5)
         card = artefact.card(
             predictor, arrays, protocol="forecast", horizon=1, seed=5, verdict=verdict, code_version="0.1.0"
@@ -181,3 +183,28 @@ def test_a_folder_that_cannot_be_written_is_named(fitted, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtefactError, match="cannot be saved"):
         artefact.save(*fitted["sage"], tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_full_disk_leaves_the_model_that_was_there(fitted, saved, name):
+    before = {file.name: file.read_bytes() for file in saved.iterdir()}
+    (saved / f"{name}.new").symlink_to("/dev/full")
+    with pytest.raises(ArtefactError, match="No space left"):
+        artefact.save(*fitted["last-value"], saved)
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
+    assert artefact.load(saved)[1] == fitted["sage"][1]
+    artefact.save(*fitted["last-value"], saved)
+    assert artefact.load(saved)[1] == fitted["last-value"][1]
+
+
+def test_arrays_that_came_without_their_description_are_refused(fitted, saved, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    artefact.save(*fitted["last-value"], other)
+    (other / "model.safetensors").replace(
+        saved / "model.safetensors"
+    )  # as a kill between the two would leave it
+    with pytest.raises(ArtefactError, match="saving may have been cut short"):
+        artefact.load(saved)
+    artefact.save(*fitted["last-value"], saved)
+    assert artefact.load(saved)[1] == fitted["last-value"][1]
