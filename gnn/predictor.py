@@ -144,3 +144,18 @@ class Predictor(ABC):
         Raises:
             ArtefactError: when an array is missing, too many, or of another shape or type, or a column is not known.
         """
+
+
+def counted(predictor: Predictor, arrays: PathArrays, question: Question) -> tuple[int, dict[str, int]]:
+    """What a predictor sees of a question, counted from its own inputs.
+
+    Returns:
+        Over all asked windows: the pairs that were seen measured before their window, and the edges by type; no type where
+        the predictor looks at one pair at a time.
+    """
+    inputs = predictor.inputs(arrays, question)
+    edges: dict[str, int] = {}
+    for graph in inputs.graph_of:
+        for relation, ends in inputs.graphs[int(graph)].items():
+            edges[relation] = edges.get(relation, 0) + ends.shape[1]
+    return int(question.seen_before(arrays.sent > 0).sum()), edges

@@ -12,9 +12,9 @@ from domain.errors import LeakError
 from gnn import history
 from gnn.audit import Tampering, audit, audit_answers, without
 from gnn.baselines.last_value import LastValue
-from gnn.baselines.seasonal_median import SeasonalMedian
 from gnn.models.sage import Sage
 from gnn.protocols.forecast import Forecast
+from gnn.registry import PREDICTORS, predictor_named
 
 
 def _with_column(inputs, name, values):
@@ -146,19 +146,20 @@ def test_a_leak_between_the_windows_of_one_question_is_refused(arrays):
         audit_answers(sly, arrays, split.test).require(sly.name)
 
 
-@pytest.mark.parametrize("honest", [LastValue, SeasonalMedian, Sage])
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
 @pytest.mark.parametrize("horizon", [1, 9])
-def test_honest_predictors_pass(arrays, honest, horizon):
-    verdict = audit(honest(), arrays, Forecast(horizon=horizon).split(arrays))
+def test_honest_predictors_pass(arrays, name, horizon):
+    verdict = audit(predictor_named(name), arrays, Forecast(horizon=horizon).split(arrays))
     assert verdict.passed
     assert len(verdict.windows) >= 11
 
 
-def test_pairs_first_measured_later_make_no_edges_and_leak_nothing(arrays):
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
+def test_pairs_first_measured_later_make_no_edges_and_leak_nothing(arrays, name):
     unborn = np.zeros_like(arrays.sent, dtype=bool)
     unborn[:20, ::3] = True
     late = without(arrays, unborn)
-    assert audit(Sage(), late, Forecast().split(late)).passed
+    assert audit(predictor_named(name), late, Forecast().split(late)).passed
 
 
 def test_findings_say_what_was_done_to_the_hidden_values(arrays):

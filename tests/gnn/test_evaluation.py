@@ -14,13 +14,17 @@ from gnn.conformal import COVERAGE, conformal_factor
 from gnn.evaluation import Row, Target, _conclusion, area_under_curve, bootstrap_difference, evaluate
 from gnn.models.graph_predictor import GraphSettings
 from gnn.models.sage import Sage
+from gnn.predictor import Kind
 from gnn.protocols.forecast import Forecast
+from gnn.registry import PREDICTORS, predictor_class
 
 
 @pytest.fixture(scope="module")
 def compared(make_arrays):
     arrays = make_arrays(probes=10, targets=6, windows=100)
-    predictors = [LastValue(), SeasonalMedian(), Sage(GraphSettings(hidden=16, epochs=6))]
+    kinds = [predictor_class(name) for name in PREDICTORS]
+    small = GraphSettings(hidden=16, epochs=6)
+    predictors = [kind(small) if kind.kind is Kind.GNN else kind() for kind in kinds]
     return arrays, predictors, evaluate(arrays, Forecast(), predictors, seed=0)
 
 

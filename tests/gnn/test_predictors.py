@@ -10,10 +10,9 @@ import pytest
 
 from domain.errors import DataError, UnknownNameError
 from gnn.models.graph_predictor import GraphSettings
-from gnn.models.sage import Sage
 from gnn.path_graph import PathGraphConfig
 from gnn.prediction import NEVER_ANSWERED, NEVER_SENT, Prediction
-from gnn.predictor import Kind
+from gnn.predictor import Kind, counted
 from gnn.protocols.forecast import Forecast
 from gnn.registry import PREDICTORS, predictor_class, predictor_named
 
@@ -32,7 +31,13 @@ def fitted(name, arrays, seed=0):
     return predictor, split
 
 
+def of_kind(kind):
+    return [name for name in sorted(PREDICTORS) if predictor_class(name).kind is kind]
+
+
 every = pytest.mark.parametrize("name", sorted(PREDICTORS))
+every_baseline = pytest.mark.parametrize("name", of_kind(Kind.BASELINE))
+every_gnn = pytest.mark.parametrize("name", of_kind(Kind.GNN))
 
 
 @every
@@ -98,7 +103,7 @@ def test_a_constant_series_is_predicted(name, arrays):
     assert (told.rtt_high_ms - told.rtt_low_ms < 2.0).all()
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(PREDICTORS) if name != "sage"])
+@every_baseline
 def test_ten_times_the_rtt_is_ten_times_the_prediction_of_a_baseline(name, arrays):
     tenfold = replace(arrays, rtt_ms=10.0 * arrays.rtt_ms, jitter_ms=10.0 * arrays.jitter_ms)
     predictor, split = fitted(name, arrays)
@@ -161,6 +166,21 @@ def test_all_loss_is_nothing_to_learn_rtt_from(name, arrays):
     )
     with pytest.raises(DataError, match="nothing to learn from"):
         fitted(name, lost)
+
+
+@every
+def test_what_it_sees_is_counted_from_its_own_inputs(name, arrays):
+    predictor = small(name)
+    asked = Forecast().question(arrays, np.array([2, 30]))
+    nodes, edges = counted(predictor, arrays, asked)
+    assert nodes == sum(int((arrays.sent[:until] > 0).any(axis=0).sum()) for until in (2, 30))
+    inputs = predictor.inputs(arrays, asked)
+    graphs = [inputs.graphs[int(graph)] for graph in inputs.graph_of]
+    assert edges == {relation: sum(graph[relation].shape[1] for graph in graphs) for relation in graphs[0]}
+    assert (sum(edges.values()) > 0) == (predictor.kind is Kind.GNN)
+    if predictor.kind is Kind.GNN:
+        fewer = predictor_class(name)(GraphSettings(graph=PathGraphConfig(neighbours=1)))
+        assert sum(counted(fewer, arrays, asked)[1].values()) < sum(edges.values())
 
 
 def test_an_unknown_model_is_named():
@@ -226,22 +246,23 @@ def test_the_loss_of_seasonal_median_is_that_of_the_slot_and_falls_back(arrays):
     np.testing.assert_allclose(probability[:, 0], [1.5 / 4, 2.5 / 11, 2.5 / 3])
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(PREDICTORS) if predictor_class(n).kind is Kind.BASELINE])
+@every_baseline
 def test_any_loss_of_a_baseline_is_never_certain_and_its_own(name, arrays):
     predictor, split = fitted(name, arrays)
     told = predictor.predict(arrays, split.test).any_loss_probability
     assert ((told > 0.0) & (told < 1.0)).all()
-    for other in PREDICTORS:
-        if other != name and predictor_class(other).kind is Kind.BASELINE:
+    for other in of_kind(Kind.BASELINE):
+        if other != name:
             beside = fitted(other, arrays)[0].predict(arrays, split.test)
             assert not np.array_equal(told, beside.any_loss_probability)
             assert not np.array_equal(predictor.predict(arrays, split.test).loss_ratio, beside.loss_ratio)
 
 
-def test_progress_is_told_after_every_epoch(arrays):
+@every_gnn
+def test_progress_is_told_after_every_epoch(name, arrays):
     told = []
     split = Forecast().split(arrays)
-    learned, _ = small("sage").fit(
+    learned, _ = small(name).fit(
         arrays, split, seed=0, progress=lambda epoch, of, loss: told.append((epoch, of, loss))
     )
     assert [(epoch, of) for epoch, of, _ in told] == [(1, 2), (2, 2)]
@@ -249,20 +270,24 @@ def test_progress_is_told_after_every_epoch(arrays):
     assert learned.parameters > 0
 
 
-def test_other_columns_than_those_it_was_fitted_on_are_named(arrays):
-    predictor, split = fitted("sage", arrays)
+@every_gnn
+def test_other_columns_than_those_it_was_fitted_on_are_named(name, arrays):
+    predictor, split = fitted(name, arrays)
     with pytest.raises(DataError, match="probe_betweenness"):
         predictor.predict(replace(arrays, centrality_names=("betweenness",)), split.test)
 
 
-def test_the_graph_lets_sage_hear_of_what_other_paths_of_a_probe_suffer(make_arrays):
+@every_gnn
+def test_the_graph_lets_it_hear_of_what_other_paths_of_a_probe_suffer(name, make_arrays):
     """Synthetic: each path is seldom measured, so that a spell of its probe is known from the probe's other paths."""
     arrays = make_arrays(probes=16, targets=8, windows=60, unmeasured=0.8, persistence=0.92)
     split = Forecast().split(arrays)
     cells, truth = split.test.cells(arrays), arrays.rtt_ms[split.test.windows]
     errors = {}
     for neighbours in (0, 8):
-        sage = Sage(GraphSettings(graph=PathGraphConfig(neighbours=neighbours), hidden=16, epochs=15))
-        sage.fit(arrays, split, seed=0)
-        errors[neighbours] = np.abs(sage.predict(arrays, split.test).rtt_ms - truth)[cells.rtt].mean()
+        network = predictor_class(name)(
+            GraphSettings(graph=PathGraphConfig(neighbours=neighbours), hidden=16, epochs=15)
+        )
+        network.fit(arrays, split, seed=0)
+        errors[neighbours] = np.abs(network.predict(arrays, split.test).rtt_ms - truth)[cells.rtt].mean()
     assert errors[8] < 0.95 * errors[0]
