@@ -9,6 +9,7 @@ The data's way through this package:
       audit       hidden values are changed; nothing in Inputs may move
       tensors     Inputs -> torch_geometric HeteroData
       models, heads, training       one file an encoder; heads and optimiser are shared
+      settings    what a predictor is made with, in its range
       conformal   intervals that cover what they say, on windows kept for that
       predictor   the contract: physical units outside, normalised inside
       registry    which predictors there are

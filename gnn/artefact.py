@@ -1,12 +1,14 @@
 """Artefacts: a fitted predictor on disk, as safetensors and JSON. Nothing is ever unpickled.
 
-A folder with `model.json`, which says what it is, and `model.safetensors`, which holds every learned array.
+A folder with `model.json`, which says what it is, and `model.safetensors`, which holds every learned array. The JSON holds the
+digest of the arrays, so that the two are known to belong together.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +28,7 @@ from kg.arrays import Ends, PathArrays
 
 FORMAT = "qoetwin-model"
 FORMAT_VERSION = 1
+DESCRIPTION, TENSORS = "model.json", "model.safetensors"
 UNITS = {"rtt": "ms", "jitter": "ms", "any_loss_probability": "ratio", "loss_ratio": "ratio"}
 
 
@@ -117,7 +120,10 @@ def _parts(prefix: str, whole: PathArrays | Ends) -> list[tuple[str, NDArray[Any
 
 
 def save(predictor: Predictor, about: Card, folder: Path) -> None:
-    """Write a fitted predictor. The JSON is written last, so that a half-written folder does not load.
+    """Write a fitted predictor. While it cannot be written whole, a model that is already there stays as it was.
+
+    Both files are written aside and flushed to the disk, and then take their places, arrays first. A kill between the two leaves new
+    arrays beside an old description, or none: `load` refuses them, and saving again mends it.
 
     Args:
         predictor: fitted.
@@ -135,13 +141,27 @@ def save(predictor: Predictor, about: Card, folder: Path) -> None:
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
         **{field.name: getattr(about, field.name) for field in fields(about)},
     }
+    contents = {TENSORS: tensors, DESCRIPTION: (json.dumps(described, indent=2) + "\n").encode()}
+    aside = {name: folder / f"{name}.new" for name in contents}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.json").unlink(missing_ok=True)
-        (folder / "model.safetensors").write_bytes(tensors)
-        (folder / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        try:
+            for name, content in contents.items():
+                _write_through(aside[name], content)
+            for name in contents:
+                aside[name].replace(folder / name)
+        finally:
+            for file in aside.values():
+                file.unlink(missing_ok=True)
     except OSError as error:
         raise ArtefactError("a model cannot be saved", where=str(folder), found=str(error)) from error
+
+
+def _write_through(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def load(folder: Path) -> tuple[Predictor, Card]:
@@ -164,8 +184,9 @@ def load(folder: Path) -> tuple[Predictor, Card]:
             )
     if described.get("tensors_sha256") != hashlib.sha256(tensors).hexdigest():
         raise ArtefactError(
-            "a damaged model: its arrays are not those it was saved with",
+            "a damaged model: its arrays are not those that it was saved with",
             where=where,
+            found=f"another SHA-256 of {TENSORS} than {DESCRIPTION} says; saving may have been cut short",
             next_step="train it again",
         )
     about = _card(described, where)
@@ -180,14 +201,14 @@ def load(folder: Path) -> tuple[Predictor, Card]:
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
-        described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        tensors = (folder / "model.safetensors").read_bytes()
+        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        tensors = (folder / TENSORS).read_bytes()
     except (OSError, ValueError) as error:
         raise ArtefactError(
             "no readable model",
             where=str(folder),
             found=str(error),
-            expected="model.json and model.safetensors, as saved by training",
+            expected=f"{DESCRIPTION} and {TENSORS}, as saved by training",
         ) from error
     if not isinstance(described, dict):
         raise ArtefactError("not a model of this format", where=str(folder), expected="a JSON object")

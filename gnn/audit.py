@@ -1,8 +1,13 @@
 """The leakage audit: whatever is hidden is changed, and nothing that the predictor sees may move by a bit.
 
-For several asked windows the hidden values are perturbed, deleted, and added to where nothing was measured. The
-inputs (columns, categories, edges) must stay bit-equal, and so must the constants learned before training, of which
-everything after the last fitted window is hidden. A fitted predictor's answers are audited the same way.
+Each question is asked whole, as learning and evaluation ask it, so that nothing passes from one of its windows to
+another. For several of its windows, what is hidden from that one is perturbed, deleted, and added to where nothing was
+measured. The inputs (columns, categories, edges) of that window, and of every other from which at least as much is hidden,
+must stay bit-equal; so must the constants learned before training, of which everything after the last fitted window is
+hidden. A fitted predictor's answers are audited the same way.
+
+What is constant over the windows is not audited: places, AS numbers, hosts, centralities. It is tampered with nowhere, and
+whoever makes the arrays must cut it at the test's begin, as `kg.arrays.path_arrays` does with `topology_before`.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import numpy as np
 
 from domain.errors import LeakError
 from gnn.protocols.protocol import Bools, Question, Split
-from kg.arrays import PathArrays
+from kg.arrays import Ints, PathArrays
 
 if TYPE_CHECKING:
     from gnn.inputs import Inputs
@@ -90,7 +95,7 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split) -> Verdict:
     Args:
         predictor: need not be fitted.
         arrays: the measurements.
-        split: the first, middle and last window of each of its four parts are audited.
+        split: the first, middle and last window of each of its four parts are audited; each part is asked whole.
     """
     findings: set[Finding] = set()
     last = len(split.fit) - 1
@@ -105,34 +110,36 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split) -> Verdict:
                 )
             )
     audited: list[int] = []
-    for question in _sampled(split):
-        window = int(question.windows[0])
-        audited.append(window)
-        seen = _named(predictor.inputs(arrays, question))
-        for tampering, tampered in _tampered(arrays, question.hidden(arrays, 0)):
-            now = _named(predictor.inputs(tampered, question))
-            for kind, values in seen.items():
-                for name in _changed(values, now[kind]):
+    for question in (split.fit, split.validation, split.calibration, split.test):
+        seen = predictor.inputs(arrays, question)
+        for row in _sampled(question):
+            window = int(question.windows[row])
+            audited.append(window)
+            rows = _hidden_from(question, row)
+            for tampering, tampered in _tampered(arrays, question.hidden(arrays, row)):
+                for kind, name in _moved(seen, predictor.inputs(tampered, question), rows):
                     findings.add(Finding(kind=kind, name=name, tampering=tampering, window=window))
     return Verdict(windows=tuple(audited), findings=tuple(sorted(findings)))
 
 
 def audit_answers(predictor: Predictor, arrays: PathArrays, question: Question) -> Verdict:
-    """Audit the answers of a fitted predictor: first, middle and last asked window.
+    """Audit the answers of a fitted predictor to a whole question: what is hidden from its first, middle and last window.
 
     A predictor that hides from its inputs what it looks at is caught here.
     """
     findings: set[Finding] = set()
-    picked = sorted({0, len(question) // 2, len(question) - 1})
+    answer = predictor.predict(arrays, question)
+    names = [field.name for field in fields(answer)]
+    picked = _sampled(question)
     for row in picked:
-        one = question.part(slice(row, row + 1))
-        window = int(one.windows[0])
-        answer = predictor.predict(arrays, one)
-        named = {field.name: getattr(answer, field.name) for field in fields(answer)}
-        for tampering, tampered in _tampered(arrays, one.hidden(arrays, 0)):
-            again = predictor.predict(tampered, one)
-            for name in _changed(named, {name: getattr(again, name) for name in named}):
-                findings.add(Finding(kind="answer", name=name, tampering=tampering, window=window))
+        rows = _hidden_from(question, row)
+        before = {name: getattr(answer, name)[rows] for name in names}
+        for tampering, tampered in _tampered(arrays, question.hidden(arrays, row)):
+            again = predictor.predict(tampered, question)
+            for name in _changed(before, {name: getattr(again, name)[rows] for name in names}):
+                findings.add(
+                    Finding(kind="answer", name=name, tampering=tampering, window=int(question.windows[row]))
+                )
     return Verdict(
         windows=tuple(int(question.windows[row]) for row in picked), findings=tuple(sorted(findings))
     )
@@ -149,10 +156,13 @@ def without(arrays: PathArrays, hidden: Bools) -> PathArrays:
     )
 
 
-def _sampled(split: Split) -> Iterator[Question]:
-    for question in (split.fit, split.validation, split.calibration, split.test):
-        for row in sorted({0, len(question) // 2, len(question) - 1}):
-            yield question.part(slice(row, row + 1))
+def _sampled(question: Question) -> list[int]:
+    return sorted({0, len(question) // 2, len(question) - 1})
+
+
+def _hidden_from(question: Question, row: int) -> Ints:
+    """Rows of the question from which everything is hidden that is hidden from this one; it is among them."""
+    return np.flatnonzero(question.seen_until <= question.seen_until[row])
 
 
 def _tampered(arrays: PathArrays, hidden: Bools) -> Iterator[tuple[Tampering, PathArrays]]:
@@ -186,14 +196,20 @@ def _tampered(arrays: PathArrays, hidden: Bools) -> Iterator[tuple[Tampering, Pa
     )
 
 
-def _named(inputs: Inputs) -> dict[str, Mapping[str, Array]]:
-    """All arrays of the inputs of one asked window, by kind and name."""
-    graph = inputs.graphs[int(inputs.graph_of[0])]
-    return {
-        "column": {name: inputs.column(name) for name in inputs.columns},
-        "category": inputs.categories,
-        "edges": graph,
+def _moved(before: Inputs, after: Inputs, rows: Ints) -> set[tuple[str, str]]:
+    """Kind and name of all that differs in these asked windows."""
+    moved = {("category", name) for name in _changed(before.categories, after.categories)}
+    moved |= {
+        ("column", name)
+        for name in _changed(
+            {name: before.column(name)[rows] for name in before.columns},
+            {name: after.column(name)[rows] for name in after.columns},
+        )
     }
+    # The graphs may be numbered otherwise; what counts is which edges each window has.
+    for one, other in np.unique(np.stack([before.graph_of[rows], after.graph_of[rows]]), axis=1).T:
+        moved |= {("edges", name) for name in _changed(before.graphs[one], after.graphs[other])}
+    return moved
 
 
 def _changed(before: Mapping[str, Array], after: Mapping[str, Array]) -> list[str]:

@@ -1,9 +1,12 @@
-"""Evaluation: every predictor on the same cells, each next to the best baseline."""
+"""Evaluation: every predictor on the same cells, each next to the best baseline.
+
+Which baseline is best is chosen, for each target, on the validation and calibration windows: chosen on the test it would
+be the luckiest of several there, and a model would be set against luck.
+"""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -15,11 +18,14 @@ from gnn.audit import Verdict, audit_answers
 from gnn.history import DAY_S
 from gnn.prediction import Prediction
 from gnn.predictor import Kind, Learned, Predictor
-from gnn.protocols.protocol import Bools, Protocol, Question
+from gnn.protocols.protocol import Bools, Protocol, Question, Split
 from kg.arrays import Floats, Ints, PathArrays
 
 LEAST_CLUSTERS = 30
 """Fewer clusters say too little about a difference."""
+
+DAYS_OF_A_WEEK = 7
+"""A test of fewer days is said to be one."""
 
 RESAMPLES = 2000
 LEAST_PROBABILITY = 1e-6
@@ -45,13 +51,19 @@ class Row:
             did not predict them.
         mae_ms, medae_ms, rmse_ms, median_relative_error, r2: of the point; relative to the measured value, over cells above 0.
         brier, log_loss, auc: of the probability of any loss.
-        loss_mae: mean absolute error of the loss ratio.
+        loss_mae, loss_rmse: error of the loss ratio. Loss is rare: "never any loss" has nearly the least absolute error there
+            is, and says nothing. So the squared error, which an expectation minimises, is what is compared.
+        loss_mean: mean measured loss ratio, which is the `loss_mae` of "never any loss".
         coverage_90, width_90_ms: share of cells inside the 90 % interval, and its mean width.
-        ci_low, ci_high: 95 % bootstrap interval of the difference in error (MAE, Brier score or loss MAE) to the best baseline
-            of this target, over clusters probe x day; negative is better than the baseline. None for that baseline itself, and
-            below `LEAST_CLUSTERS`; `clusters` counts them.
-        tied_with_best: the interval of the difference holds 0; True for the best baseline itself.
-        epochs, fit_seconds, parameters: what learning took.
+        ci_low, ci_high: 95 % bootstrap interval of the difference in error (MAE, Brier score, mean squared error of the loss
+            ratio) to the best baseline of this target, over clusters probe x day; negative is better than the baseline. None
+            for that baseline itself, and below `LEAST_CLUSTERS`; `clusters` counts them. What shook all probes on a day is
+            outside the interval.
+        test_days, test_probes: UTC days of the test windows, and probe hosts of the scored cells.
+        tied_with_best: the interval of the difference holds 0; True for the best baseline itself, which is the one that was
+            best before the test and need not be the best in it.
+        epochs, parameters: what learning took.
+        fit_seconds: of learning alone; the audit is left out.
     """
 
     model: str
@@ -68,11 +80,15 @@ class Row:
     log_loss: float | None = None
     auc: float | None = None
     loss_mae: float | None = None
+    loss_rmse: float | None = None
+    loss_mean: float | None = None
     coverage_90: float | None = None
     width_90_ms: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
     clusters: int = 0
+    test_days: int = 0
+    test_probes: int = 0
     tied_with_best: bool | None = None
     epochs: int | None = None
     fit_seconds: float | None = None
@@ -91,7 +107,7 @@ class Evaluation:
         protocol: name of the protocol.
         seed: of learning and of the bootstrap.
         rows: one a predictor and target.
-        verdicts: audit of each predictor, inputs and answers together.
+        verdicts: audit of each predictor, inputs and answers together, on distinct windows.
         conclusion: in words, a sentence for each predictor that is not a baseline.
         synthetic: True when the data was; then no figure is a claim of accuracy.
     """
@@ -111,7 +127,6 @@ class _Scored:
     predictor: Predictor
     prediction: Prediction
     learned: Learned
-    seconds: float
 
 
 def evaluate(
@@ -144,26 +159,25 @@ def evaluate(
     scored: list[_Scored] = []
     for predictor in predictors:
         name = predictor.name
-        started = time.perf_counter()
         learned, verdict = predictor.fit(
             arrays,
             split,
             seed=seed,
             progress=None if progress is None else _told(progress, name),
         )
-        seconds = time.perf_counter() - started
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
-        verdicts[name] = Verdict(windows=verdict.windows + answers.windows, findings=())
+        audited = {*verdict.windows, *answers.windows}
+        verdicts[name] = Verdict(windows=tuple(sorted(audited)), findings=())
         scored.append(
             _Scored(
                 predictor=predictor,
                 prediction=predictor.predict(arrays, split.test),
                 learned=learned,
-                seconds=seconds,
             )
         )
-    rows = [row for target in Target for row in _rows(arrays, split.test, target, scored, seed)]
+    best = _best_baselines(arrays, split, predictors)
+    rows = [row for target in Target for row in _rows(arrays, split.test, target, scored, best[target], seed)]
     return Evaluation(
         protocol=protocol.name,
         seed=seed,
@@ -178,21 +192,48 @@ def _told(progress: Callable[[str, int, int, float], None], name: str) -> Callab
     return lambda epoch, of, loss: progress(name, epoch, of, loss)
 
 
+def _best_baselines(
+    arrays: PathArrays, split: Split, predictors: Sequence[Predictor]
+) -> dict[Target, str | None]:
+    """For each target the baseline with the least error before the test, None where no cell can be scored there."""
+    baselines = [predictor for predictor in predictors if predictor.kind is Kind.BASELINE]
+    questions = (split.validation, split.calibration)
+    told = [[baseline.predict(arrays, question) for question in questions] for baseline in baselines]
+    best: dict[Target, str | None] = {}
+    for target in Target:
+        wrong = np.zeros(len(baselines))
+        cells = 0
+        for part, question in enumerate(questions):
+            truth, asked = _truth(arrays, question, target)
+            points = [_point(predictions[part], target) for predictions in told]
+            same = asked & np.logical_and.reduce([np.isfinite(point) for point in points])
+            wrong += [_error(point[same], truth[same], target).sum() for point in points]
+            cells += int(same.sum())
+        best[target] = baselines[int(wrong.argmin())].name if cells > 0 else None
+    return best
+
+
 def _rows(
-    arrays: PathArrays, question: Question, target: Target, scored: Sequence[_Scored], seed: int
+    arrays: PathArrays,
+    question: Question,
+    target: Target,
+    scored: Sequence[_Scored],
+    best: str | None,
+    seed: int,
 ) -> list[Row]:
-    """One target: measure, find the best baseline, and set every other predictor against it."""
+    """One target: measure, and set every other predictor against the best baseline."""
     truth, asked = _truth(arrays, question, target)
     points = [_point(one.prediction, target) for one in scored]
     same = asked & np.logical_and.reduce([np.isfinite(point) for point in points])
     if not same.any():
         return []
     errors = [_error(point[same], truth[same], target) for point in points]
-    baselines = [i for i, one in enumerate(scored) if one.predictor.kind is Kind.BASELINE]
-    best = min(baselines, key=lambda i: float(errors[i].mean()))
+    compared = {one.predictor.name: error for one, error in zip(scored, errors, strict=True)}
     clusters = _clusters(arrays, question)[same]
+    days = len(np.unique(arrays.window_start_s[question.windows] // DAY_S))
+    probes = len(np.unique(arrays.probe_end.host[same.any(axis=0)]))
     rows: list[Row] = []
-    for i, (one, point) in enumerate(zip(scored, points, strict=True)):
+    for one, point, error in zip(scored, points, errors, strict=True):
         row = Row(
             model=one.predictor.name,
             kind=one.predictor.kind.value,
@@ -200,16 +241,18 @@ def _rows(
             cells=int(same.sum()),
             cells_left_out=int(asked.sum() - same.sum()),
             clusters=len(np.unique(clusters)),
+            test_days=days,
+            test_probes=probes,
             epochs=one.learned.epochs,
-            fit_seconds=round(one.seconds, 3),
+            fit_seconds=None if one.learned.seconds is None else round(one.learned.seconds, 3),
             parameters=one.learned.parameters,
         )
         row = _with_errors(row, target, point[same], truth[same])
         row = _with_interval(row, target, one.prediction, same, truth)
-        if i == best:
+        if one.predictor.name == best:
             row = replace(row, tied_with_best=True)
-        elif row.clusters >= LEAST_CLUSTERS:
-            low, high = bootstrap_difference(errors[i] - errors[best], clusters, np.random.default_rng(seed))
+        elif best is not None and row.clusters >= LEAST_CLUSTERS:
+            low, high = bootstrap_difference(error - compared[best], clusters, np.random.default_rng(seed))
             row = replace(row, ci_low=low, ci_high=high, tied_with_best=low <= 0.0 <= high)
         rows.append(row)
     return rows
@@ -238,8 +281,10 @@ def _point(prediction: Prediction, target: Target) -> Floats:
 
 
 def _error(point: Floats, truth: Floats, target: Target) -> Floats:
-    """What is averaged: the squared error of a probability (Brier 1950), else the absolute error."""
-    return (point - truth) ** 2 if target is Target.ANY_LOSS else np.abs(point - truth)
+    """What is averaged and compared: the absolute error of a median, the squared error of a probability (Brier 1950) or a mean."""
+    if target in (Target.RTT, Target.JITTER):
+        return np.abs(point - truth)
+    return np.asarray((point - truth) ** 2)
 
 
 def _with_errors(row: Row, target: Target, point: Floats, truth: Floats) -> Row:
@@ -253,7 +298,12 @@ def _with_errors(row: Row, target: Target, point: Floats, truth: Floats) -> Row:
         )
     wrong = np.abs(point - truth)
     if target is Target.LOSS:
-        return replace(row, loss_mae=float(wrong.mean()))
+        return replace(
+            row,
+            loss_mae=float(wrong.mean()),
+            loss_rmse=math.sqrt(float((wrong**2).mean())),
+            loss_mean=float(truth.mean()),
+        )
     positive = truth > 0.0
     total = float(((truth - truth.mean()) ** 2).sum())
     return replace(
@@ -324,22 +374,44 @@ def area_under_curve(score: Floats, happened: Bools) -> float | None:
 
 
 def _conclusion(rows: Sequence[Row], synthetic: bool) -> str:
-    """A sentence on the RTT of each predictor that is no baseline."""
-    rtt = [row for row in rows if row.target == Target.RTT and row.mae_ms is not None]
-    baselines = [row for row in rtt if row.kind == Kind.BASELINE]
-    if not baselines:
-        return "No RTT could be scored."
-    best = min(baselines, key=lambda row: row.mae_ms if row.mae_ms is not None else math.inf)
+    """A sentence on the RTT of each predictor that is no baseline, and how far the figures reach."""
+    rtt = [row for row in rows if row.target == Target.RTT]
+    best = next((row for row in rtt if row.kind == Kind.BASELINE and _is_best(row)), None)
+    if best is None:
+        return (
+            "No RTT could be scored."
+            if not rtt
+            else "No RTT was measured before the test to choose a baseline by."
+        )
     sentences = [_sentence(row, best) for row in rtt if row.kind != Kind.BASELINE]
     if not sentences:
         sentences = [
             f"The best baseline is {best.model}, with a mean absolute RTT error of {best.mae_ms:.3g} ms."
         ]
+    luckier = min((row for row in rtt if row.kind == Kind.BASELINE), key=_mae)
+    if _mae(luckier) < _mae(best):
+        sentences.append(
+            f"{best.model} was the best baseline before the test; in it {luckier.model} came to {luckier.mae_ms:.3g} ms."
+        )
+    if best.test_days < DAYS_OF_A_WEEK:
+        days = "one day" if best.test_days == 1 else f"{best.test_days} days"
+        sentences.append(
+            f"This is on {best.test_probes} probes over {days}: what shook all of them at once is outside the interval."
+        )
     if synthetic:
         sentences.append(
             "The data is synthetic: these figures say nothing about the accuracy on the Internet."
         )
     return " ".join(sentences)
+
+
+def _mae(row: Row) -> float:
+    return math.inf if row.mae_ms is None else row.mae_ms
+
+
+def _is_best(row: Row) -> bool:
+    """The one that others are set against: tied with itself, without an interval."""
+    return row.tied_with_best is True and row.ci_low is None
 
 
 def _sentence(row: Row, best: Row) -> str:
@@ -348,16 +420,17 @@ def _sentence(row: Row, best: Row) -> str:
         f"against {best.mae_ms:.3g} ms of the best baseline, {best.model}"
     )
     if row.ci_low is None or row.ci_high is None:
-        return f"{against}; {row.clusters} clusters of probe and day are too few to tell the two apart (at least {LEAST_CLUSTERS})."
-    interval = f"(difference {row.ci_low:+.3g} to {row.ci_high:+.3g} ms at 95 %)"
-    if row.ci_high < 0.0:
-        verdict = "it beats it"
-    elif row.ci_low > 0.0:
-        verdict = "it does not beat it, and is worse"
+        verdict = f"; {row.clusters} clusters of probe and day are too few to tell the two apart (at least {LEAST_CLUSTERS})"
     else:
-        verdict = "it does not beat it; the two are tied"
-    if row.medae_ms is None or best.medae_ms is None:
-        return f"{against} {interval}: {verdict}."
-    # A mean can be won on a few paths that jump; the median says what happens on the quiet ones.
-    nearer = "nearer" if row.medae_ms < best.medae_ms else "not nearer"
-    return f"{against} {interval}: {verdict}. On the median path it is {nearer}: {row.medae_ms:.3g} against {best.medae_ms:.3g} ms."
+        verdict = f" (difference {row.ci_low:+.3g} to {row.ci_high:+.3g} ms at 95 %): {_verdict(row.ci_low, row.ci_high)}"
+    # A mean can be won or lost on a few paths that jump. These are medians over all cells of each, and no test of a difference.
+    middle = f"In the median pair-window the error is {row.medae_ms:.3g} against {best.medae_ms:.3g} ms."
+    return f"{against}{verdict}. {middle}"
+
+
+def _verdict(ci_low: float, ci_high: float) -> str:
+    if ci_high < 0.0:
+        return "it beats it"
+    if ci_low > 0.0:
+        return "it does not beat it, and is worse"
+    return "it does not beat it; the two are tied"

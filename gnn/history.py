@@ -10,9 +10,17 @@ from datetime import timedelta
 import numpy as np
 
 from gnn.protocols.protocol import Bools, Question
-from kg.arrays import Floats, Ints
+from kg.arrays import Floats, Ints, PathArrays
 
 DAY_S = int(timedelta(days=1).total_seconds())
+
+HISTORY_WINDOWS = 56
+"""Latest windows that a pair's usual is taken over, unless said otherwise: a week of 3 h."""
+
+
+def any_loss(arrays: PathArrays) -> Floats:
+    """(W, P) 1 where a packet was lost, 0 where none was, NaN where none was sent."""
+    return np.where(arrays.sent > 0, (arrays.received < arrays.sent).astype(np.float64), np.nan)
 
 
 def lagged(values: Floats, seen_until: Ints, count: int) -> Floats:
@@ -91,6 +99,11 @@ def median(past: Floats) -> Floats:
 def spread(past: Floats, centre: Floats) -> Floats:
     """Median absolute deviation of the known values from a centre, along the last axis; NaN where none is known."""
     return median(np.abs(past - centre[..., None]))
+
+
+def mean(past: Floats) -> Floats:
+    """Mean of the known values along the last axis; NaN where none is known."""
+    return weighted_mean(past, np.inf)
 
 
 def weighted_mean(past: Floats, half_life: float) -> Floats:

@@ -8,16 +8,19 @@ everything before a tensor is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from domain.errors import DataError
 from domain.place import EARTH_RADIUS_KM, FIBRE_KM_PER_MS
 from gnn import history
+from gnn.history import HISTORY_WINDOWS
 from gnn.inputs import Inputs
 from gnn.protocols.protocol import Bools, Question
+from gnn.settings import require_in_range
 from kg.arrays import UNKNOWN_ASN, UNKNOWN_COUNTRY, Ends, Floats, Ints, PathArrays
 
 RELATIONS = ("probe", "target", "probe_as", "target_as", "probe_country", "target_country", "near")
@@ -25,12 +28,6 @@ RELATIONS = ("probe", "target", "probe_as", "target_as", "probe_country", "targe
 
 CATEGORIES = ("probe_as", "probe_country", "target_as", "target_country")
 """Categories of a node, hashed."""
-
-MOVES = 3
-"""Latest windows whose difference from the usual is an input."""
-
-NEAR_KM = 500.0
-"""How far apart the ends of two near pairs may be: the root of the summed squares of both distances."""
 
 _GROUP_GAP = 16.0  # more than any distance inside a group, below: groups never mix in one tree
 _UNKNOWN_GAP = 4.0  # more than the diameter of the unit sphere: known places come before unknown ones
@@ -42,17 +39,31 @@ class PathGraphConfig:
 
     Attributes:
         neighbours: k, the most edges of one type into a node.
+        near_km: how far apart the ends of two near pairs may be: the root of the summed squares of both distances.
         lags: latest windows that are node inputs one by one.
+        moves: latest windows whose difference from the usual is an input.
         history: latest windows that medians and means are taken over.
         buckets: hash buckets of AS numbers and of countries.
-        unit_ms: differences of RTT are compressed by asinh(x / unit_ms): linear below, logarithmic above.
+        rtt_unit_ms, jitter_unit_ms: differences are compressed by asinh(x / unit): linear below, logarithmic above.
     """
 
     neighbours: int = 16
+    near_km: float = 500.0
     lags: int = 8
-    history: int = 56
+    moves: int = 3
+    history: int = HISTORY_WINDOWS
     buckets: int = 256
-    unit_ms: float = 20.0
+    rtt_unit_ms: float = 60.0
+    jitter_unit_ms: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_in_range(asdict(self), may_be_zero={"neighbours", "near_km", "moves"})
+        if max(self.lags, self.moves) > self.history:
+            raise DataError(
+                "more single windows than the history holds",
+                found=f"{self.lags} lags, {self.moves} moves",
+                expected=f"at most {self.history}, the history",
+            )
 
 
 def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) -> Inputs:
@@ -71,7 +82,7 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         columns=tuple(columns),
         numbers=np.stack([np.broadcast_to(column, known.shape) for column in columns.values()], axis=-1),
         categories=categories(arrays, config.buckets),
-        graphs=tuple(edges(arrays, row, config.neighbours) for row in alike),
+        graphs=tuple(edges(arrays, row, config) for row in alike),
         graph_of=graph_of.reshape(-1).astype(np.int64),
     )
 
@@ -79,13 +90,13 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
 # --- edges
 
 
-def edges(arrays: PathArrays, present: Bools, neighbours: int) -> dict[str, Ints]:
+def edges(arrays: PathArrays, present: Bools, config: PathGraphConfig) -> dict[str, Ints]:
     """Edges among the pairs that are present.
 
     Args:
         arrays: where the pairs' ends are; no measured value is read.
         present: (P,).
-        neighbours: k.
+        config: how many neighbours, and how near is near.
 
     Returns:
         Edge type -> (2, E) pair numbers: row 0 is the neighbour, row 1 the pair that hears of it.
@@ -93,6 +104,7 @@ def edges(arrays: PathArrays, present: Bools, neighbours: int) -> dict[str, Ints
     place = {"probe": _on_sphere(arrays.probe_end), "target": _on_sphere(arrays.target_end)}
     ends = {"probe": arrays.probe_end, "target": arrays.target_end}
     other = {"probe": "target", "target": "probe"}
+    neighbours = config.neighbours
     found: dict[str, Ints] = {}
     for side, end in ends.items():
         far = place[other[side]]
@@ -104,7 +116,9 @@ def edges(arrays: PathArrays, present: Bools, neighbours: int) -> dict[str, Ints
     both = np.concatenate([place["probe"], place["target"]], axis=1)
     nowhere = np.zeros(arrays.pairs, dtype=np.int64)
     placed = present & np.isfinite(both).all(axis=1)
-    found["near"] = _nearest_in_group(nowhere, placed, both, neighbours, within=NEAR_KM / EARTH_RADIUS_KM)
+    found["near"] = _nearest_in_group(
+        nowhere, placed, both, neighbours, within=config.near_km / EARTH_RADIUS_KM
+    )
     return {relation: found[relation] for relation in RELATIONS}
 
 
@@ -147,15 +161,17 @@ def _on_sphere(end: Ends) -> Floats:
 def categories(arrays: PathArrays, buckets: int) -> dict[str, Ints]:
     """AS and country of both ends, hashed into buckets 1 … `buckets`; 0 where unknown.
 
-    Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, section 6.4), the same in every run.
+    Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, section 6.4), the same in every run. The bucket
+    is read from the leading bits of the product: the trailing ones know only the trailing bits of the key.
     """
     found: dict[str, Ints] = {}
     for side, end in (("probe", arrays.probe_end), ("target", arrays.target_end)):
         letters = end.country.astype("U2").view(np.uint32).reshape(-1, 2).astype(np.int64)
         country = letters[:, 0] * 256 + letters[:, 1]
         for name, key in (("as", end.asn), ("country", country)):
-            hashed = (key.astype(np.uint64) * np.uint64(2654435761) % np.uint64(2**32)) % np.uint64(buckets)
-            found[f"{side}_{name}"] = np.where(key == 0, 0, 1 + hashed.astype(np.int64))
+            product = key.astype(np.uint64) * np.uint64(2654435761) % np.uint64(2**32)
+            bucket = (product * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
+            found[f"{side}_{name}"] = np.where(key == 0, 0, 1 + bucket)
     return found
 
 
@@ -186,11 +202,13 @@ def _place_columns(arrays: PathArrays) -> dict[str, Floats]:
 def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfig) -> dict[str, Floats]:
     columns: dict[str, Floats] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
-        for name, values in (("rtt", arrays.rtt_ms), ("jitter", arrays.jitter_ms)):
+        for name, values, unit in (
+            ("rtt", arrays.rtt_ms, config.rtt_unit_ms),
+            ("jitter", arrays.jitter_ms, config.jitter_unit_ms),
+        ):
             past = history.lagged(values, question.seen_until, config.history)
             median = history.median(past)
             base = history.last_known(values, question.seen_until) if name == "rtt" else median
-            unit = config.unit_ms
             seasonal = history.same_slot(values, question, arrays.window_s)
             columns |= {
                 f"base_{name}_ms": base,
@@ -215,11 +233,12 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
             columns |= {key: np.arcsinh((value - base) / unit) for key, value in relative.items()}
             # What the pair moved by of late, against its usual: the news that its neighbours may want to hear.
             columns |= {
-                f"{name}_lag_{i + 1}_move": np.arcsinh((past[:, :, i] - median) / unit) for i in range(MOVES)
+                f"{name}_lag_{i + 1}_move": np.arcsinh((past[:, :, i] - median) / unit)
+                for i in range(config.moves)
             }
     sent = arrays.sent > 0
     loss = arrays.loss_ratio
-    any_loss = np.where(sent, (arrays.received < arrays.sent).astype(np.float64), np.nan)
+    any_loss = history.any_loss(arrays)
     past_any = history.lagged(any_loss, question.seen_until, config.history)
     past_loss = history.lagged(loss, question.seen_until, config.history)
     age = (

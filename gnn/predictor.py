@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeAlias, final
 
@@ -37,11 +38,13 @@ class Learned:
         epochs: epochs run; None where there are none.
         parameters: learned numbers.
         losses: validation loss of each epoch.
+        seconds: how long learning took, the audit left out; `fit` says so.
     """
 
     epochs: int | None
     parameters: int
     losses: tuple[float, ...]
+    seconds: float | None = None
 
 
 class Predictor(ABC):
@@ -83,7 +86,9 @@ class Predictor(ABC):
                 found="no pair with an RTT in a fitted window and in one before it",
                 expected="pairs measured more than once",
             )
-        return self.learn(before_test, split, seed=seed, progress=progress), verdict
+        started = time.perf_counter()
+        learned = self.learn(before_test, split, seed=seed, progress=progress)
+        return replace(learned, seconds=time.perf_counter() - started), verdict
 
     @final
     def predict(self, arrays: PathArrays, question: Question) -> Prediction:
@@ -139,3 +144,18 @@ class Predictor(ABC):
         Raises:
             ArtefactError: when an array is missing, too many, or of another shape or type, or a column is not known.
         """
+
+
+def counted(predictor: Predictor, arrays: PathArrays, question: Question) -> tuple[int, dict[str, int]]:
+    """What a predictor sees of a question, counted from its own inputs.
+
+    Returns:
+        Over all asked windows: the pairs that were seen measured before their window, and the edges by type; no type where
+        the predictor looks at one pair at a time.
+    """
+    inputs = predictor.inputs(arrays, question)
+    edges: dict[str, int] = {}
+    for graph in inputs.graph_of:
+        for relation, ends in inputs.graphs[int(graph)].items():
+            edges[relation] = edges.get(relation, 0) + ends.shape[1]
+    return int(question.seen_before(arrays.sent > 0).sum()), edges

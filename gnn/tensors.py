@@ -17,12 +17,14 @@ from kg.arrays import Floats, Ints
 PAIR = "pair"
 """The one node type."""
 
-CLIP = 10.0
-"""Standardised inputs are cut here, in standard deviations: one mad value shall not drive a network."""
-
 
 def windows_as_data(
-    inputs: Inputs, mean: Floats, deviation: Floats, targets: Mapping[str, Floats] | None = None
+    inputs: Inputs,
+    mean: Floats,
+    deviation: Floats,
+    *,
+    most_deviations: float,
+    targets: Mapping[str, Floats] | None = None,
 ) -> list[HeteroData]:
     """The graph of each window.
 
@@ -30,6 +32,7 @@ def windows_as_data(
         inputs: Q windows of P pairs.
         mean: (F,) of each column, to standardise it.
         deviation: (F,) of each column, above 0.
+        most_deviations: standardised inputs are cut here.
         targets: name -> (Q, P), NaN where a cell is not asked; None when predicting.
 
     Returns:
@@ -37,7 +40,8 @@ def windows_as_data(
         `category` (P, C) int64, for each edge type `adj_t` (P, P) in CSR, row the hearer, and the targets (P,).
     """
     known = np.isfinite(inputs.numbers)
-    standard = np.clip((np.where(known, inputs.numbers, mean) - mean) / deviation, -CLIP, CLIP)
+    standard = (np.where(known, inputs.numbers, mean) - mean) / deviation
+    standard = np.clip(standard, -most_deviations, most_deviations)
     x = torch.from_numpy(np.concatenate([standard, known], axis=-1).astype(np.float32))
     category = torch.from_numpy(np.stack(list(inputs.categories.values()), axis=-1))
     pairs = x.shape[1]

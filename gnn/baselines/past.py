@@ -1,4 +1,4 @@
-"""What the baselines share: a point from the pair's own past, loss by past frequency, a conformal interval around it."""
+"""What the baselines share: a point and a loss from the pair's own past, and a conformal interval around the point."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from gnn.inputs import Inputs, without_graph
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Predictor, Progress
 from gnn.protocols.protocol import Question, Split
+from gnn.settings import require_in_range
 from gnn.state import checked
 from kg.arrays import Floats, PathArrays
 
-HISTORY_WINDOWS = 56
-"""Latest windows that a pair's usual spread is taken over."""
-
 COLUMNS = (
     *("rtt_ms", "rtt_spread_ms", "jitter_ms", "jitter_spread_ms"),
-    *("packets_sent", "packets_lost", "windows_sent", "windows_lossy"),
+    *("any_loss_probability", "loss_ratio", "windows_sent"),
 )
 
 LEAST_SCALE_MS = 1e-6
@@ -35,18 +33,26 @@ class PastBaseline(Predictor):
 
     The interval is the point plus and minus a factor times the pair's scale: the median absolute deviation of its last
     windows plus the median of that over all pairs. The factor is split-conformal, from the calibration windows.
-    The probability of any loss is the Krichevsky-Trofimov estimate (k + 1/2) / (n + 1), the mean of Jeffreys' posterior, of
-    lossy windows among those seen; the loss ratio is lost packets over sent packets.
+    Each says of itself what it takes for loss.
+
+    Args:
+        windows: latest windows that a pair's usual is taken over.
     """
 
     kind: ClassVar[Kind] = Kind.BASELINE
 
-    def __init__(self) -> None:
+    def __init__(self, windows: int = history.HISTORY_WINDOWS) -> None:
+        require_in_range({"history": windows})
+        self.windows = windows
         self._state: dict[str, Array] | None = None
 
     @abstractmethod
     def point(self, values: Floats, question: Question, window_s: int) -> Floats:
         """(Q, P) the value expected, from visible rows of the (W, P) values; NaN where there is none."""
+
+    @abstractmethod
+    def loss(self, arrays: PathArrays, question: Question) -> tuple[Floats, Floats]:
+        """(Q, P) the probability of any loss and the loss ratio, from visible windows; NaN where no packet was sent in any."""
 
     def prepare(self, arrays: PathArrays, split: Split) -> dict[str, Array]:
         """Median of the pairs' spreads, as seen by the last fitted window."""
@@ -54,17 +60,14 @@ class PastBaseline(Predictor):
         return {f"{name}_floor_ms": _median(inputs.column(f"{name}_spread_ms")) for name in ("rtt", "jitter")}
 
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
-        """The point, the spread and the counts of each pair."""
+        """The point, the spread and the loss of each pair, and in how many windows it was asked."""
         columns: dict[str, Floats] = {}
         for name, values in (("rtt", arrays.rtt_ms), ("jitter", arrays.jitter_ms)):
-            past = history.lagged(values, question.seen_until, HISTORY_WINDOWS)
+            past = history.lagged(values, question.seen_until, self.windows)
             columns[f"{name}_ms"] = self.point(values, question, arrays.window_s)
             columns[f"{name}_spread_ms"] = history.spread(past, history.median(past))
-        sent, lost = arrays.sent, arrays.sent - arrays.received
-        columns["packets_sent"] = history.counted(sent, question.seen_until)
-        columns["packets_lost"] = history.counted(lost, question.seen_until)
-        columns["windows_sent"] = history.counted(sent > 0, question.seen_until)
-        columns["windows_lossy"] = history.counted(lost > 0, question.seen_until)
+        columns["any_loss_probability"], columns["loss_ratio"] = self.loss(arrays, question)
+        columns["windows_sent"] = history.counted(arrays.sent > 0, question.seen_until)
         return without_graph(columns)
 
     def learn(
@@ -93,13 +96,9 @@ class PastBaseline(Predictor):
         return Learned(epochs=None, parameters=len(state), losses=())
 
     def answer(self, inputs: Inputs) -> Prediction:
-        """The point, its interval, and the past frequencies of loss."""
+        """The point, its interval, and the loss."""
         state = self.state()
         bounds = {name: _interval(inputs, name, state) for name in ("rtt", "jitter")}
-        sent, lossy = inputs.column("windows_sent"), inputs.column("windows_lossy")
-        packets = inputs.column("packets_sent")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            loss_ratio = np.where(packets > 0, inputs.column("packets_lost") / packets, np.nan)
         answered = np.isfinite(inputs.column("rtt_ms"))
         return Prediction(
             rtt_ms=inputs.column("rtt_ms"),
@@ -108,20 +107,20 @@ class PastBaseline(Predictor):
             jitter_ms=inputs.column("jitter_ms"),
             jitter_low_ms=bounds["jitter"][0],
             jitter_high_ms=bounds["jitter"][1],
-            any_loss_probability=np.where(sent > 0, (lossy + 0.5) / (sent + 1.0), np.nan),
-            loss_ratio=loss_ratio,
+            any_loss_probability=inputs.column("any_loss_probability"),
+            loss_ratio=inputs.column("loss_ratio"),
             in_range=answered,
-            reason=reasons(answered, sent > 0),
+            reason=reasons(answered, inputs.column("windows_sent") > 0),
         )
 
     def config(self) -> dict[str, int | float]:
-        """A baseline has no settings."""
-        return {}
+        """How many windows a pair's usual is taken over."""
+        return {"history": self.windows}
 
     @classmethod
-    def configured(cls, config: Mapping[str, int | float]) -> Self:  # noqa: ARG003  it has none
-        """A new, unfitted baseline."""
-        return cls()
+    def configured(cls, config: Mapping[str, int | float]) -> Self:
+        """A new, unfitted baseline with these settings."""
+        return cls(int(config["history"]))
 
     def state(self) -> dict[str, Array]:
         """Floors (ms) and conformal factors of RTT and jitter."""
@@ -145,6 +144,15 @@ class PastBaseline(Predictor):
             )
         names = ("rtt_floor_ms", "jitter_floor_ms", "rtt_factor", "jitter_factor")
         self._state = checked(state, {name: np.zeros(()) for name in names}, where=self.name)
+
+
+def smoothed(lossy: Floats, counted: Floats) -> Floats:
+    """The probability of one more lossy window, when so many of those counted were; it is never 0 and never 1.
+
+    Krichevsky, Trofimov: The performance of universal encoding (IEEE Trans. Inf. Theory 27, 1981), (k + 1/2) / (n + 1): the
+    mean of Jeffreys' posterior.
+    """
+    return (lossy + 0.5) / (counted + 1.0)
 
 
 def _scale(inputs: Inputs, name: str, state: Mapping[str, Array]) -> Floats:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 
 from gnn import history
-from gnn.baselines.past import HISTORY_WINDOWS, PastBaseline
+from gnn.baselines.past import PastBaseline, smoothed
 from gnn.protocols.protocol import Question
-from kg.arrays import Floats
+from kg.arrays import Floats, PathArrays
 
 
 class SeasonalMedian(PastBaseline):
     """Median of the same slot of the day over all earlier days that may be seen.
 
     Where no earlier day has a value in that slot it is the median of the pair's last windows, or, when all of those are
-    unmeasured, the latest value.
+    unmeasured, the latest value. Loss is taken from the same windows, and falls back likewise: its probability is the smoothed
+    frequency of lossy windows, its ratio their mean (the median of loss is nearly always 0).
     """
 
     name: ClassVar[str] = "seasonal-median"
@@ -27,7 +29,26 @@ class SeasonalMedian(PastBaseline):
 
     def point(self, values: Floats, question: Question, window_s: int) -> Floats:
         """The median of the slot, else of the latest windows, else the latest value."""
-        point = history.median(history.same_slot(values, question, window_s))
-        recent = history.median(history.lagged(values, question.seen_until, HISTORY_WINDOWS))
-        point = np.where(np.isfinite(point), point, recent)
-        return np.where(np.isfinite(point), point, history.last_known(values, question.seen_until))
+        return self._in_slot(history.median, values, question, window_s)
+
+    def loss(self, arrays: PathArrays, question: Question) -> tuple[Floats, Floats]:
+        """The frequency of lossy windows and the mean loss ratio, over the same windows as the point."""
+        return (
+            self._in_slot(_frequency, history.any_loss(arrays), question, arrays.window_s),
+            self._in_slot(history.mean, arrays.loss_ratio, question, arrays.window_s),
+        )
+
+    def _in_slot(
+        self, taken: Callable[[Floats], Floats], values: Floats, question: Question, window_s: int
+    ) -> Floats:
+        """(Q, P) what is taken over the slot on earlier days, else over the latest windows, else of the latest value."""
+        found = taken(history.same_slot(values, question, window_s))
+        recent = taken(history.lagged(values, question.seen_until, self.windows))
+        found = np.where(np.isfinite(found), found, recent)
+        latest = taken(history.last_known(values, question.seen_until)[..., None])
+        return np.where(np.isfinite(found), found, latest)
+
+
+def _frequency(lossy: Floats) -> Floats:
+    counted = np.isfinite(lossy).sum(axis=-1).astype(np.float64)
+    return np.where(counted > 0, smoothed(np.nansum(lossy, axis=-1), counted), np.nan)

@@ -6,10 +6,10 @@ the median of the last windows. Differences are compressed by asinh(x / unit): l
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
@@ -26,56 +26,67 @@ from gnn.path_graph import CATEGORIES, RELATIONS, PathGraphConfig, path_graph
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Predictor, Progress
 from gnn.protocols.protocol import Bools, Question, Split
+from gnn.settings import require_in_range
 from gnn.state import checked
 from gnn.tensors import PAIR, windows_as_data
 from gnn.training import TrainingConfig, repeatable, train
 from kg.arrays import Floats, PathArrays
 
-LEAST_WIDTH_MS = 0.1
-"""An interval is at least this wide when it is compared with others: Atlas's own clock resolution is not much better."""
-
-RTT_WEIGHT, JITTER_WEIGHT = 8.0, 2.0
-"""Compressed differences are small numbers next to a cross-entropy: these bring the losses to the same size."""
+_OF_GRAPH = frozenset(own.name for own in fields(PathGraphConfig))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphSettings:
-    """Size and training of a network.
+    """Graph, size and training of a network: all that its inputs and answers depend on, besides what is learned.
 
     Attributes:
+        graph: what goes into the path graph; its units are also those of the targets.
         hidden: D, features of a node between layers.
         layers: hops.
-        neighbours: k, most edges of one type into a node.
         dropout: of features and messages.
-        epochs, patience, batch, learning_rate, weight_decay, average: see `TrainingConfig`.
-        rtt_unit_ms, jitter_unit_ms: where differences turn from linear to logarithmic.
+        epochs, patience, batch, learning_rate, weight_decay, gradient_norm, average: see `TrainingConfig`.
+        rtt_weight, jitter_weight: compressed differences are small numbers next to a cross-entropy; these bring the losses to
+            the same size.
+        most_deviations: standardised inputs are cut here: one mad value shall not drive a network.
+        least_width_ms: an interval is at least this wide when it is compared with others: Atlas's own clock resolution is
+            not much better.
     """
 
+    graph: PathGraphConfig = field(default_factory=PathGraphConfig)
     hidden: int = 32
     layers: int = 2
-    neighbours: int = 16
     dropout: float = 0.1
     epochs: int = 20
     patience: int = 5
     batch: int = 4
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
+    gradient_norm: float = 1.0
     average: float = 0.98
-    rtt_unit_ms: float = 60.0
-    jitter_unit_ms: float = 5.0
+    rtt_weight: float = 8.0
+    jitter_weight: float = 2.0
+    most_deviations: float = 10.0
+    least_width_ms: float = 0.1
 
     def __post_init__(self) -> None:
-        may_be_zero = {"neighbours", "layers", "dropout", "weight_decay", "average"}
-        below_one = {"dropout", "average"}
-        for name, value in asdict(self).items():
-            too_low = value < 0 or (value == 0 and name not in may_be_zero)
-            if too_low or not math.isfinite(value) or (name in below_one and value >= 1):
-                raise DataError(
-                    "a setting out of its range",
-                    where=name,
-                    found=str(value),
-                    expected="0 or more" if name in may_be_zero else "above 0",
-                )
+        require_in_range(
+            {name: value for name, value in self.by_name().items() if name not in _OF_GRAPH},
+            may_be_zero={"layers", "dropout", "weight_decay", "average"},
+            below_one={"dropout", "average"},
+        )
+
+    def by_name(self) -> dict[str, int | float]:
+        """All settings in one level, those of the graph among them."""
+        own = asdict(self)
+        graph: dict[str, int | float] = own.pop("graph")
+        return {**graph, **own}
+
+    @classmethod
+    def from_names(cls, values: Mapping[str, int | float]) -> Self:
+        """The settings that `by_name` gave."""
+        graph = {name: value for name, value in values.items() if name in _OF_GRAPH}
+        own = {name: value for name, value in values.items() if name not in _OF_GRAPH}
+        return cls(graph=PathGraphConfig(**graph), **own)  # type: ignore[arg-type]  # checked by name and type when loaded
 
 
 class PathNetwork(nn.Module):
@@ -116,7 +127,7 @@ class GraphPredictor(Predictor):
 
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
         """The path graph of each asked window."""
-        return path_graph(arrays, question, self._graph_config())
+        return path_graph(arrays, question, self.settings.graph)
 
     def prepare(self, arrays: PathArrays, split: Split) -> dict[str, Array]:
         """Mean and standard deviation of each column over the nodes of fitted windows that can be scored."""
@@ -134,14 +145,14 @@ class GraphPredictor(Predictor):
                 self._network,
                 self._labelled(arrays, split.fit),
                 self._labelled(arrays, split.validation),
-                _loss,
+                partial(_loss, weights={"rtt": settings.rtt_weight, "jitter": settings.jitter_weight}),
                 TrainingConfig(
                     epochs=settings.epochs,
                     patience=settings.patience,
                     batch=settings.batch,
                     learning_rate=settings.learning_rate,
                     weight_decay=settings.weight_decay,
-                    clip=1.0,
+                    clip=settings.gradient_norm,
                     average=settings.average,
                 ),
                 generator=generator,
@@ -155,7 +166,10 @@ class GraphPredictor(Predictor):
         said = self._said(inputs)
         answered = np.isfinite(inputs.column("base_rtt_ms"))
         sent = inputs.column("log_windows_seen") > 0.0
-        rtt, jitter = (_widened(said[name], self._constants[f"{name}_factor"]) for name in ("rtt", "jitter"))
+        rtt, jitter = (
+            _widened(said[name], self._constants[f"{name}_factor"], self.settings.least_width_ms)
+            for name in ("rtt", "jitter")
+        )
         any_loss = np.where(sent, said["any_loss"], np.nan)
         return Prediction(
             rtt_ms=rtt[..., 1],
@@ -172,12 +186,12 @@ class GraphPredictor(Predictor):
 
     def config(self) -> dict[str, int | float]:
         """The settings by name."""
-        return asdict(self.settings)
+        return self.settings.by_name()
 
     @classmethod
     def configured(cls, config: Mapping[str, int | float]) -> Self:
         """A new, unfitted predictor with these settings."""
-        return cls(GraphSettings(**config))  # type: ignore[arg-type]  # checked by name and type when loaded
+        return cls(GraphSettings.from_names(config))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -205,12 +219,11 @@ class GraphPredictor(Predictor):
 
     def _untrained(self, columns: int) -> PathNetwork:
         settings = self.settings
-        graph = self._graph_config()
         return PathNetwork(
             FeatureEncoder(
                 numbers=2 * columns,
                 categories=len(CATEGORIES),
-                buckets=graph.buckets,
+                buckets=settings.graph.buckets,
                 hidden=settings.hidden,
                 dropout=settings.dropout,
             ),
@@ -218,16 +231,19 @@ class GraphPredictor(Predictor):
             Heads(hidden=settings.hidden),
         )
 
-    def _graph_config(self) -> PathGraphConfig:
-        return PathGraphConfig(neighbours=self.settings.neighbours, unit_ms=self.settings.rtt_unit_ms)
-
     def _fitted(self) -> PathNetwork:
         if self._network is None:
             raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
         return self._network
 
     def _graphs(self, inputs: Inputs, targets: Mapping[str, Floats] | None = None) -> list[HeteroData]:
-        return windows_as_data(inputs, self._constants["mean"], self._constants["deviation"], targets)
+        return windows_as_data(
+            inputs,
+            self._constants["mean"],
+            self._constants["deviation"],
+            most_deviations=self.settings.most_deviations,
+            targets=targets,
+        )
 
     def _labelled(self, arrays: PathArrays, question: Question) -> list[HeteroData]:
         """Graphs of the asked windows with what is to be learned of each node, NaN where a cell is not asked."""
@@ -245,7 +261,8 @@ class GraphPredictor(Predictor):
         return self._graphs(inputs, targets)
 
     def _unit_ms(self, name: str) -> float:
-        return self.settings.rtt_unit_ms if name == "rtt" else self.settings.jitter_unit_ms
+        graph = self.settings.graph
+        return graph.rtt_unit_ms if name == "rtt" else graph.jitter_unit_ms
 
     def _said(self, inputs: Inputs) -> dict[str, Floats]:
         """Before calibration: `rtt` and `jitter` (Q, P, 3) in ms, `any_loss` and `loss_size` (Q, P) ratios."""
@@ -281,7 +298,8 @@ class GraphPredictor(Predictor):
             quantiles = said[name]
             scored = asked & np.isfinite(quantiles[..., 1])
             low, high = quantiles[scored][:, 0], quantiles[scored][:, 2]
-            outside = scores(values[question.windows][scored], low, high, high - low + LEAST_WIDTH_MS)
+            width = high - low + self.settings.least_width_ms
+            outside = scores(values[question.windows][scored], low, high, width)
             self._constants[f"{name}_factor"] = np.array(conformal_factor(outside))
 
 
@@ -296,19 +314,19 @@ def _column_constants(inputs: Inputs, scored: Bools) -> dict[str, Array]:
     return {"mean": mean, "deviation": np.where(deviation > 1e-9, deviation, 1.0)}
 
 
-def _widened(quantiles: Floats, factor: Array) -> Floats:
+def _widened(quantiles: Floats, factor: Array, least_width_ms: float) -> Floats:
     """(Q, P, 3) the quantiles with bounds moved out by the factor times the width, never past the median or below 0."""
     low, middle, high = quantiles[..., 0], quantiles[..., 1], quantiles[..., 2]
-    out = factor * (high - low + LEAST_WIDTH_MS)
+    out = factor * (high - low + least_width_ms)
     return np.stack([np.clip(low - out, 0.0, middle), middle, np.maximum(high + out, middle)], axis=-1)
 
 
-def _loss(network: nn.Module, batch: HeteroData) -> Tensor:
+def _loss(network: nn.Module, batch: HeteroData, weights: Mapping[str, float]) -> Tensor:
     """Pinball loss of RTT and jitter, cross-entropy of any loss and of its size, over the cells that are asked."""
     outputs: Outputs = network(batch)
     nodes = batch[PAIR]
     total = outputs.rtt.sum() * 0.0
-    for name, weight in (("rtt", RTT_WEIGHT), ("jitter", JITTER_WEIGHT)):
+    for name, weight in weights.items():
         asked = torch.isfinite(nodes[name])
         if bool(asked.any()):
             total = total + weight * pinball(getattr(outputs, name)[asked], nodes[name][asked])

@@ -96,9 +96,15 @@ class Split:
 
 
 class Protocol(ABC):
-    """Who is hidden from whom."""
+    """Who is hidden from whom.
+
+    Attributes:
+        name: of the protocol.
+        horizon: how many windows ahead is predicted; None where time hides nothing.
+    """
 
     name: ClassVar[str]
+    horizon: int | None
 
     @abstractmethod
     def question(self, arrays: PathArrays, windows: Ints) -> Question:

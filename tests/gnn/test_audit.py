@@ -12,9 +12,9 @@ from domain.errors import LeakError
 from gnn import history
 from gnn.audit import Tampering, audit, audit_answers, without
 from gnn.baselines.last_value import LastValue
-from gnn.baselines.seasonal_median import SeasonalMedian
 from gnn.models.sage import Sage
 from gnn.protocols.forecast import Forecast
+from gnn.registry import PREDICTORS, predictor_named
 
 
 def _with_column(inputs, name, values):
@@ -88,6 +88,26 @@ class Spy(LastValue):
         return replace(super().answer(inputs), rtt_ms=self.kept[0])
 
 
+class OtherWindow(LastValue):
+    """Sees the value of each asked window that lies before what a later one may see: a leak only when many are asked."""
+
+    def point(self, values, question, window_s):
+        own = values[question.windows]
+        seen = (question.windows < question.seen_until.max())[:, None] & np.isfinite(own)
+        return np.where(seen, own, super().point(values, question, window_s))
+
+
+class OtherWindowAnswer(OtherWindow):
+    """The same, behind the back of its inputs."""
+
+    def inputs(self, arrays, question):
+        self.kept = super().inputs(arrays, question).column("rtt_ms")
+        return LastValue().inputs(arrays, question)
+
+    def answer(self, inputs):
+        return replace(super().answer(inputs), rtt_ms=self.kept)
+
+
 @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
 @pytest.mark.parametrize(
     ("leaky", "named"),
@@ -116,19 +136,30 @@ def test_a_predictor_that_looks_past_its_inputs_is_caught_by_its_answers(arrays)
         verdict.require(spy.name)
 
 
-@pytest.mark.parametrize("honest", [LastValue, SeasonalMedian, Sage])
+def test_a_leak_between_the_windows_of_one_question_is_refused(arrays):
+    split = Forecast().split(arrays)
+    with pytest.raises(LeakError, match="column rtt_ms"):
+        OtherWindow().fit(arrays, split, seed=0)
+    sly = OtherWindowAnswer()
+    sly.fit(arrays, split, seed=0)  # its inputs are clean
+    with pytest.raises(LeakError, match="answer rtt_ms"):
+        audit_answers(sly, arrays, split.test).require(sly.name)
+
+
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
 @pytest.mark.parametrize("horizon", [1, 9])
-def test_honest_predictors_pass(arrays, honest, horizon):
-    verdict = audit(honest(), arrays, Forecast(horizon=horizon).split(arrays))
+def test_honest_predictors_pass(arrays, name, horizon):
+    verdict = audit(predictor_named(name), arrays, Forecast(horizon=horizon).split(arrays))
     assert verdict.passed
     assert len(verdict.windows) >= 11
 
 
-def test_pairs_first_measured_later_make_no_edges_and_leak_nothing(arrays):
+@pytest.mark.parametrize("name", sorted(PREDICTORS))
+def test_pairs_first_measured_later_make_no_edges_and_leak_nothing(arrays, name):
     unborn = np.zeros_like(arrays.sent, dtype=bool)
     unborn[:20, ::3] = True
     late = without(arrays, unborn)
-    assert audit(Sage(), late, Forecast().split(late)).passed
+    assert audit(predictor_named(name), late, Forecast().split(late)).passed
 
 
 def test_findings_say_what_was_done_to_the_hidden_values(arrays):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import DataError, UnknownNameError
-from gnn.protocols import protocol_named
+from gnn.protocols import PROTOCOLS, protocol_named
 from gnn.protocols.forecast import LEAST_WINDOWS, Forecast
 
 
@@ -82,6 +82,12 @@ def test_a_pair_is_asked_from_its_second_value_on(arrays):
     changed = replace(arrays, rtt_ms=rtt)
     cells = Forecast().question(changed, np.arange(1, 40)).cells(changed)
     assert (np.flatnonzero(cells.rtt[:, 0]) + 1).tolist() == [20]
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_every_protocol_says_its_horizon(name):
+    horizon = protocol_named(name).horizon
+    assert horizon is None or horizon >= 1
 
 
 def test_an_unknown_protocol_is_named():

@@ -10,13 +10,13 @@ import pytest
 
 from domain.errors import DataError, UnknownNameError
 from gnn.models.graph_predictor import GraphSettings
-from gnn.models.sage import Sage
+from gnn.path_graph import PathGraphConfig
 from gnn.prediction import NEVER_ANSWERED, NEVER_SENT, Prediction
-from gnn.predictor import Kind
+from gnn.predictor import Kind, counted
 from gnn.protocols.forecast import Forecast
 from gnn.registry import PREDICTORS, predictor_class, predictor_named
 
-SMALL = GraphSettings(hidden=8, epochs=2, neighbours=4)
+SMALL = GraphSettings(graph=PathGraphConfig(neighbours=4), hidden=8, epochs=2)
 
 
 def small(name):
@@ -31,7 +31,13 @@ def fitted(name, arrays, seed=0):
     return predictor, split
 
 
+def of_kind(kind):
+    return [name for name in sorted(PREDICTORS) if predictor_class(name).kind is kind]
+
+
 every = pytest.mark.parametrize("name", sorted(PREDICTORS))
+every_baseline = pytest.mark.parametrize("name", of_kind(Kind.BASELINE))
+every_gnn = pytest.mark.parametrize("name", of_kind(Kind.GNN))
 
 
 @every
@@ -97,7 +103,7 @@ def test_a_constant_series_is_predicted(name, arrays):
     assert (told.rtt_high_ms - told.rtt_low_ms < 2.0).all()
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(PREDICTORS) if name != "sage"])
+@every_baseline
 def test_ten_times_the_rtt_is_ten_times_the_prediction_of_a_baseline(name, arrays):
     tenfold = replace(arrays, rtt_ms=10.0 * arrays.rtt_ms, jitter_ms=10.0 * arrays.jitter_ms)
     predictor, split = fitted(name, arrays)
@@ -162,6 +168,21 @@ def test_all_loss_is_nothing_to_learn_rtt_from(name, arrays):
         fitted(name, lost)
 
 
+@every
+def test_what_it_sees_is_counted_from_its_own_inputs(name, arrays):
+    predictor = small(name)
+    asked = Forecast().question(arrays, np.array([2, 30]))
+    nodes, edges = counted(predictor, arrays, asked)
+    assert nodes == sum(int((arrays.sent[:until] > 0).any(axis=0).sum()) for until in (2, 30))
+    inputs = predictor.inputs(arrays, asked)
+    graphs = [inputs.graphs[int(graph)] for graph in inputs.graph_of]
+    assert edges == {relation: sum(graph[relation].shape[1] for graph in graphs) for relation in graphs[0]}
+    assert (sum(edges.values()) > 0) == (predictor.kind is Kind.GNN)
+    if predictor.kind is Kind.GNN:
+        fewer = predictor_class(name)(GraphSettings(graph=PathGraphConfig(neighbours=1)))
+        assert sum(counted(fewer, arrays, asked)[1].values()) < sum(edges.values())
+
+
 def test_an_unknown_model_is_named():
     with pytest.raises(UnknownNameError, match="oracle"):
         predictor_named("oracle")
@@ -195,20 +216,53 @@ def test_seasonal_median_is_the_median_of_the_slot_over_earlier_days(arrays):
         np.testing.assert_allclose(told[row], np.nanmedian(earlier, axis=0))
 
 
-def test_any_loss_is_the_past_frequency_and_never_certain(arrays):
-    predictor, split = fitted("last-value", arrays)
+def lossy_pair(arrays, losses):
+    """One pair that loses so many of ten packets in each window; None is not measured."""
+    lost = np.array([0 if loss is None else loss for loss in losses])[:, None]
+    sent = np.array([0 if loss is None else 10 for loss in losses])[:, None]
+    return replace(
+        arrays, window_start_s=arrays.window_start_s[: len(losses)], sent=sent, received=sent - lost
+    )
+
+
+def test_the_loss_of_last_value_follows_on_what_the_latest_window_had(arrays):
+    losses = [0, 0, 3, None, 2, 0, 0, 4, 0]
+    changed = lossy_pair(arrays, losses)
+    question = Forecast().question(changed, np.arange(1, 10))
+    probability, ratio = predictor_class("last-value")().loss(changed, question)
+    np.testing.assert_allclose(ratio[:, 0], [0, 0, 0.3, 0.3, 0.2, 0, 0, 0.4, 0])
+    # No loss was followed by 0, 3, 0, 4: half of four. Loss was followed by 2, 0, 0: a third.
+    assert probability[-1, 0] == pytest.approx((2 + 0.5) / (4 + 1))
+    assert probability[-2, 0] == pytest.approx((1 + 0.5) / (2 + 1))  # the last 0 is not seen yet
+    assert probability[0, 0] == 0.5  # nothing has followed yet
+
+
+def test_the_loss_of_seasonal_median_is_that_of_the_slot_and_falls_back(arrays):
+    losses = [1, 0, 0, None, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, None]  # two days of eight windows
+    changed = lossy_pair(arrays, losses)
+    question = Forecast().question(changed, np.array([3, 11, 16]))
+    probability, ratio = predictor_class("seasonal-median")().loss(changed, question)
+    np.testing.assert_allclose(ratio[:, 0], [0.1 / 3, 0.4 / 10, 0.2])
+    np.testing.assert_allclose(probability[:, 0], [1.5 / 4, 2.5 / 11, 2.5 / 3])
+
+
+@every_baseline
+def test_any_loss_of_a_baseline_is_never_certain_and_its_own(name, arrays):
+    predictor, split = fitted(name, arrays)
     told = predictor.predict(arrays, split.test).any_loss_probability
-    window = int(split.test.windows[0])
-    lossy = ((arrays.received < arrays.sent)[:window]).sum(axis=0)
-    measured = (arrays.sent[:window] > 0).sum(axis=0)
-    np.testing.assert_allclose(told[0], (lossy + 0.5) / (measured + 1.0))
     assert ((told > 0.0) & (told < 1.0)).all()
+    for other in of_kind(Kind.BASELINE):
+        if other != name:
+            beside = fitted(other, arrays)[0].predict(arrays, split.test)
+            assert not np.array_equal(told, beside.any_loss_probability)
+            assert not np.array_equal(predictor.predict(arrays, split.test).loss_ratio, beside.loss_ratio)
 
 
-def test_progress_is_told_after_every_epoch(arrays):
+@every_gnn
+def test_progress_is_told_after_every_epoch(name, arrays):
     told = []
     split = Forecast().split(arrays)
-    learned, _ = small("sage").fit(
+    learned, _ = small(name).fit(
         arrays, split, seed=0, progress=lambda epoch, of, loss: told.append((epoch, of, loss))
     )
     assert [(epoch, of) for epoch, of, _ in told] == [(1, 2), (2, 2)]
@@ -216,20 +270,24 @@ def test_progress_is_told_after_every_epoch(arrays):
     assert learned.parameters > 0
 
 
-def test_other_columns_than_those_it_was_fitted_on_are_named(arrays):
-    predictor, split = fitted("sage", arrays)
+@every_gnn
+def test_other_columns_than_those_it_was_fitted_on_are_named(name, arrays):
+    predictor, split = fitted(name, arrays)
     with pytest.raises(DataError, match="probe_betweenness"):
         predictor.predict(replace(arrays, centrality_names=("betweenness",)), split.test)
 
 
-def test_the_graph_lets_sage_hear_of_what_other_paths_of_a_probe_suffer(make_arrays):
+@every_gnn
+def test_the_graph_lets_it_hear_of_what_other_paths_of_a_probe_suffer(name, make_arrays):
     """Synthetic: each path is seldom measured, so that a spell of its probe is known from the probe's other paths."""
     arrays = make_arrays(probes=16, targets=8, windows=60, unmeasured=0.8, persistence=0.92)
     split = Forecast().split(arrays)
     cells, truth = split.test.cells(arrays), arrays.rtt_ms[split.test.windows]
     errors = {}
     for neighbours in (0, 8):
-        sage = Sage(GraphSettings(hidden=16, epochs=15, neighbours=neighbours))
-        sage.fit(arrays, split, seed=0)
-        errors[neighbours] = np.abs(sage.predict(arrays, split.test).rtt_ms - truth)[cells.rtt].mean()
+        network = predictor_class(name)(
+            GraphSettings(graph=PathGraphConfig(neighbours=neighbours), hidden=16, epochs=15)
+        )
+        network.fit(arrays, split, seed=0)
+        errors[neighbours] = np.abs(network.predict(arrays, split.test).rtt_ms - truth)[cells.rtt].mean()
     assert errors[8] < 0.95 * errors[0]
