@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from kg.store import GraphStore
     from twin.pipeline import Ingested, Trained
 
+MOST_ID = 2**53 - 1
+"""More than Atlas will number, and exact in every format."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Value = TypeVar("Value")
 
@@ -140,7 +143,7 @@ def _filters(command: Command) -> Command:
                 "--probe",
                 "probe_ids",
                 multiple=True,
-                type=click.IntRange(min=1),
+                type=click.IntRange(1, MOST_ID),
                 help="Measured by this probe.",
             ),
             click.option("--target", "targets", multiple=True, type=_Address(), help="To this address."),
@@ -281,12 +284,12 @@ def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str,
     "measurements",
     multiple=True,
     required=True,
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_ID),
     help="Atlas measurement id.",
 )
 @click.option("--from", "start", type=_Time(), required=True, help="First moment (ISO 8601).")
 @click.option("--to", "stop", type=_Time(), required=True, help="First moment no longer wanted.")
-@click.option("--probe", "probes", multiple=True, type=click.IntRange(min=1), help="Only this probe.")
+@click.option("--probe", "probes", multiple=True, type=click.IntRange(1, MOST_ID), help="Only this probe.")
 @_answered_by
 @_common
 def ingest_atlas_command(
@@ -407,7 +410,7 @@ def graph_show_command(
             raise click.UsageError(f"a node is named by its label and key; labels are {known}")
         node_type = types[label.lower()]
         whole = node_type.key.datatype is Datatype.INTEGER
-        if whole and not key.isdecimal():
+        if whole and not (key.isdecimal() and int(key) <= MOST_ID):
             raise click.UsageError(f"the key of {node_type.label} is a whole number, not {key!r}")
         met = opened.neighbours(node_type, int(key) if whole else key, hops=hops)
     if not met:
@@ -590,7 +593,7 @@ def _write_trained(trained: Trained, form: Format) -> None:
         "mae_ms",
         "medae_ms",
         "brier",
-        "loss_mae",
+        "loss_rmse",
         "coverage_90",
         "width_90_ms",
     ]

@@ -35,7 +35,7 @@ def count_rows(demo: Demo) -> list[tuple[str, str, int]]:
         ("build NSKG", "path states by window", demo.built.states),
         ("build ASKG", "scores", demo.built.scores),
         ("build ASKG", "scores unknown, with a reason", demo.built.unknown_scores),
-        ("export", "PyG graphs, one a window", demo.trained.exported.windows),
+        ("export", "windows, a PyG graph each", demo.trained.exported.windows),
         ("export", "nodes of the first tested one: paths", demo.trained.exported.nodes),
         ("export", "its edges, of seven types", sum(demo.trained.exported.edges.values())),
     ]
@@ -69,7 +69,7 @@ def _figures(row: Figures) -> dict[str, str]:
         case Target.ANY_LOSS:
             error, unit = row.brier, " (Brier)"
         case Target.LOSS:
-            error, unit = row.loss_mae, ""
+            error, unit = row.loss_rmse, " (RMSE)"
     interval = (
         _NOTHING
         if row.ci_low is None or row.ci_high is None

@@ -48,7 +48,7 @@ class QoetwinError(Exception):
         super().__init__(self.line())
 
     def line(self) -> str:
-        """The error as one line of text."""
+        """The error as one line of text, in which nothing can move a terminal's cursor."""
         text = f"{self.what}: {self.where}" if self.where is not None else self.what
         if self.found is not None:
             text += f"; found {self.found}"
@@ -56,7 +56,7 @@ class QoetwinError(Exception):
             text += f"; expected {self.expected}"
         if self.next_step is not None:
             text += f"; {self.next_step}"
-        return " ".join(text.split())
+        return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
 class InputError(QoetwinError):

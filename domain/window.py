@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from domain.errors import InputError
 
+LONGEST_S = 366 * 86400
+
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -49,7 +51,7 @@ def parse_length(text: str) -> timedelta:
     """Read a window length such as `3h`, `30m`, `1d`.
 
     Raises:
-        InputError: when it is not a whole positive number with a unit s, m, h or d.
+        InputError: when it is not a whole positive number with a unit s, m, h or d, or is longer than a year.
 
     >>> parse_length("3h")
     datetime.timedelta(seconds=10800)
@@ -61,7 +63,10 @@ def parse_length(text: str) -> timedelta:
             found=repr(text),
             expected="a whole number and a unit s, m, h or d, such as 3h",
         )
-    return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+    seconds = int(match[1]) * _UNITS_S[match[2]]
+    if seconds > LONGEST_S:
+        raise InputError("too long a window", found=repr(text), expected="at most 366d")
+    return timedelta(seconds=seconds)
 
 
 def parse_time(text: str) -> datetime:
@@ -75,8 +80,8 @@ def parse_time(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InputError(
             "not a time", found=repr(text), expected="ISO 8601, such as 2019-05-12T09:00Z"
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -96,6 +96,10 @@ class AtlasSource:
                 "a slice of no length", found=str(self.slice_length), expected="at least a second"
             )
 
+    def masked(self, text: str) -> str:
+        """A text of the server's without the key, which it may have repeated."""
+        return text if self.api_key is None else text.replace(self.api_key, "***")
+
     def results(
         self, msm_id: int, start: datetime, stop: datetime, probe_ids: Sequence[int] = ()
     ) -> Iterator[Batch]:
@@ -230,13 +234,15 @@ class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
             raise SourceError(
                 f"the source answers with status {response.status_code}",
                 where=self.url,
-                found=_refusal(response),
+                found=self._atlas.masked(_refusal(response)),
                 expected="status 200",
             )
         try:
             return True, orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
-            raise _not_atlas(self.url, response.text, "JSON") from error
+            raise _not_atlas(self.url, self._atlas.masked(response.text), "JSON") from error
+        except RecursionError as error:
+            raise _not_atlas(self.url, "lists nested too deep", "JSON of a few levels") from error
 
     def _failure(self, error: requests.exceptions.RequestException) -> SourceError:
         cause = _innermost(error)
@@ -294,7 +300,12 @@ class _Listing(RequestGenerator):  # type: ignore[misc]
                 )
             self._asked.add(self.atlas_url)
             self.total_count = page.get("count")
-            self.atlas_url: str | None = self.build_next_url(page.get("next"))
+            try:
+                self.atlas_url: str | None = self.build_next_url(page.get("next"))
+            except (AttributeError, TypeError, ValueError) as error:
+                raise _not_atlas(
+                    request.url, page.get("next"), "the address of the next page, or null"
+                ) from error
             self.current_batch = objects
 
 
@@ -352,5 +363,8 @@ def _refusal(response: requests.Response) -> str:
 
 
 def _not_atlas(url: str, answer: object, expected: str) -> SourceError:
-    text = answer if isinstance(answer, str) else repr(answer)
+    try:
+        text = answer if isinstance(answer, str) else repr(answer)
+    except RecursionError:
+        text = "lists nested too deep"
     return SourceError("not what the Atlas API answers", where=url, found=repr(text[:80]), expected=expected)

@@ -25,6 +25,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from domain.errors import StoreError
@@ -133,10 +134,7 @@ class Lake:
 
     def files(self, kind: Kind) -> list[Path]:
         """The Parquet files of a table, sorted."""
-        try:
-            return sorted((self.folder / kind).rglob("*.parquet"))
-        except OSError as error:
-            raise _unreadable(self.folder / kind, error) from error
+        return _parquet_below(self.folder / kind)
 
     def landed_at(self, kind: Kind) -> datetime | None:
         """When the newest rows of a table landed; None when it is empty."""
@@ -235,7 +233,7 @@ class Lake:
         same = " AND ".join(f"new.{name} IS NOT DISTINCT FROM old.{name}" for name in key)
         batch = table.select(list(key)).append_column("row", pa.array(range(table.num_rows), type=pa.int64()))
         with _database() as database:
-            self._view(database, kind, sorted(folder.glob("*.parquet")))
+            self._view(database, kind, _parquet_below(folder))
             database.register("batch", batch)
             try:
                 fresh = database.sql(
@@ -283,13 +281,11 @@ class Lake:
         for file in files:
             _check(file, kind)
         try:
-            database.read_parquet([_literal(file) for file in files], hive_partitioning=False).create_view(
-                kind
-            )
-        except duckdb.Error as error:
+            database.register(kind, ds.dataset([str(file) for file in files], SCHEMAS[kind], _CHECKED))
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise self._damage(error) from error
 
-    def _damage(self, error: duckdb.Error) -> StoreError:
+    def _damage(self, error: Exception) -> StoreError:
         """The error that names the damaged file, if it can be found, else repeats what DuckDB said."""
         for kind in Kind:
             for file in self.files(kind):
@@ -328,10 +324,32 @@ def _version(kind: Kind) -> bytes:
     return f"{kind}/{SCHEMA_VERSION}".encode()
 
 
+_CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""A page that has changed on disk is an error and not another number; DuckDB's own reader does not look."""
+
+
+def _parquet_below(folder: Path) -> list[Path]:
+    """The Parquet files below a folder, sorted; none where there is no folder. One that cannot be read is an error."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise _unreadable(Path(error.filename), error) from error
+
+    return sorted(
+        Path(above) / name
+        for above, _, names in os.walk(folder, onerror=fail)
+        for name in names
+        if name.endswith(".parquet")
+    )
+
+
 def _check(file: Path, kind: Kind) -> None:
     """Raise StoreError unless the file's footer is whole and of this version."""
     try:
-        metadata = pq.read_metadata(file).metadata
+        schema = pq.read_schema(file)
+        metadata = schema.metadata
     except PermissionError as error:
         raise _unreadable(file, error) from error
     except (pa.ArrowException, OSError) as error:
@@ -345,11 +363,8 @@ def _check(file: Path, kind: Kind) -> None:
             expected=repr(_version(kind).decode()),
             next_step="move the file away and ingest its records again",
         )
-
-
-def _literal(file: Path) -> str:
-    """The path as DuckDB reads it: in its file names, as in a shell's, `*`, `?` and `[` are patterns."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(file))
+    if not schema.remove_metadata().equals(SCHEMAS[kind]):
+        raise _damaged(file, ValueError("other columns than those of this version"))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -171,7 +171,13 @@ def _object(raw: Raw) -> dict[str, Any]:
 
 
 def _bytes(raw: Raw) -> bytes:
-    return raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+    """The record as it is kept; one of the API was read already, and is written again."""
+    if isinstance(raw, bytes):
+        return raw
+    try:
+        return json.dumps(raw).encode()
+    except RecursionError:
+        return b"(nested too deep to be written again)"
 
 
 def _kind(record: Mapping[str, Any]) -> str:
@@ -194,7 +200,10 @@ def _kind(record: Mapping[str, Any]) -> str:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "something nested too deep to be shown"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -235,7 +244,10 @@ def _words(value: Any) -> str | None:
     """What an error says, as text, whatever form it has; None when it is not there."""
     if value is None or type(value) is str:
         return _text(value)
-    return json.dumps(value)
+    try:
+        return json.dumps(value)
+    except RecursionError as error:
+        raise InputError("an error that is not a text", found=_show(value), expected="a text") from error
 
 
 @lru_cache(maxsize=1 << 16)

@@ -78,7 +78,10 @@ def probes_table(objects: Iterable[object]) -> Probes:
     read = refused = bad_positions = 0
     for one in objects:
         read += 1
-        values = _probe(one) if isinstance(one, Mapping) else None
+        try:
+            values = _probe(one) if isinstance(one, Mapping) else None
+        except RecursionError:  # a value nested a thousand levels deep is no probe's
+            values = None
         if values is None:
             refused += 1
             continue
@@ -124,7 +127,7 @@ def _csv_rows(content: bytes) -> list[object] | None:
     A row with more or fewer cells than the header is None: of a row that was cut, the last cell may be half a number.
     """
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
         names = reader.fieldnames
         if names is None or not any(name in names for name in _ID_COLUMNS):
             return None

@@ -48,9 +48,10 @@ windows AS (
         -- a result that was answered and does not give its minimum or mean leaves them unknown for the window
         CASE WHEN bool_and(received = 0 OR rtt_min_ms IS NOT NULL) THEN min(rtt_min_ms) END AS rtt_min_ms,
         CASE WHEN bool_and(received = 0 OR rtt_avg_ms IS NOT NULL)
-            THEN sum(rtt_avg_ms * received) FILTER (received > 0) / sum(received) FILTER (received > 0) END AS rtt_mean_ms,
+            THEN list_sum(list_sort(list(rtt_avg_ms * received) FILTER (received > 0))) / sum(received) END AS rtt_mean_ms,
         flatten(list(known)) AS known,
-        avg(jitter_ms) AS jitter_ms,
+        -- sorted, since the sum of floats depends on their order, and the order on who was quicker
+        list_avg(list_sort(list(jitter_ms) FILTER (jitter_ms IS NOT NULL))) AS jitter_ms,
         bool_or(synthetic) AS synthetic
     FROM results
     GROUP BY probe_id, target, af, start_us

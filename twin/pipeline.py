@@ -29,11 +29,10 @@ from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.evaluation import Evaluation, evaluate
-from gnn.path_graph import PathGraphConfig, path_graph
 from gnn.predictor import Kind as PredictorKind
+from gnn.predictor import counted
 from gnn.protocols import protocol_named
-from gnn.protocols.forecast import Forecast
-from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, predictor_named
 from ingest.files import find_files, parse_file
 from ingest.lake import Kind, Lake, Landed
@@ -287,8 +286,8 @@ class Exported:
     """The path graph that was learned on, counted.
 
     Attributes:
-        windows: graphs, one a window.
-        nodes: pairs in the first window of the test, seen measured before it.
+        windows: windows that were read.
+        nodes: pairs in the graph of the first window of the test.
         edges: of that window, by edge type.
     """
 
@@ -359,7 +358,8 @@ def train(
     ]
     report("exporting the graph", 0, 1)
     arrays, split = export(store, selection, rule)
-    exported = _counted(arrays, split.test.part(slice(0, 1)))
+    nodes, edges = counted(predictor, arrays, split.test.part(slice(0, 1)))
+    exported = Exported(windows=arrays.windows, nodes=nodes, edges=edges)
     report("exporting the graph", 1, 1)
     evaluation = evaluate(
         arrays,
@@ -372,19 +372,10 @@ def train(
         predictor,
         arrays,
         protocol=rule.name,
-        horizon=rule.horizon if isinstance(rule, Forecast) else None,
+        horizon=rule.horizon,
         seed=seed,
         verdict=evaluation.verdicts[predictor.name],
         code_version=version("qoetwin"),
     )
     save(predictor, card, folder)
     return Trained(exported=exported, evaluation=evaluation, card=card, folder=folder)
-
-
-def _counted(arrays: PathArrays, question: Question) -> Exported:
-    graph = path_graph(arrays, question, PathGraphConfig()).graphs[0]
-    return Exported(
-        windows=arrays.windows,
-        nodes=int(question.seen_before(arrays.sent > 0)[0].sum()),
-        edges={relation: ends.shape[1] for relation, ends in graph.items()},
-    )

@@ -294,6 +294,13 @@ def test_a_page_that_is_none_is_an_error(server: Server, page: object) -> None:
         list(server.source().probes())
 
 
+@pytest.mark.parametrize("following", [5, {"a": 1}, "http://[::bad"])
+def test_a_next_page_that_has_no_address_is_an_error(server: Server, following: object) -> None:
+    server.respond = lambda path, asked: {"next": following, "results": [{"id": 1}]}
+    with pytest.raises(SourceError, match="not what the Atlas API answers"):
+        list(server.source().probes())
+
+
 def test_a_page_that_leads_back_to_itself_is_an_error(server: Server) -> None:
     server.respond = lambda path, asked: {"next": f"https://x{path}?page=2", "results": [{"id": 1}]}
     with pytest.raises(SourceError, match="leads back"):
@@ -314,6 +321,12 @@ def test_the_key_is_sent_and_never_shown(server: Server, caplog: pytest.LogCaptu
         results(server.source(api_key=KEY, verify=True))
     with pytest.raises(InputError) as impossible:
         AtlasSource(api_key=f"{KEY}\n")
+    told = {"error": {"title": "Forbidden", "detail": f"your key {KEY} may not"}}
+    for answer in (Answer(status=403, body=orjson.dumps(told)), Answer(body=f"you sent {KEY}".encode())):
+        server.answers = [answer]
+        with pytest.raises(SourceError, match=r"\*\*\*") as repeated:  # by a server that repeats it
+            results(source)
+        assert KEY not in str(repeated.value)
     for shown in (source, str(refused.value), str(untrusted.value), str(impossible.value), caplog.text):
         assert KEY not in repr(shown)
 

@@ -177,6 +177,24 @@ def test_a_damaged_file_is_named(ping: Make, lake: Lake, damage: str) -> None:
     assert error.value.where == str(broken)
 
 
+def test_a_single_bit_that_changed_in_the_data_is_never_another_number(ping: Make, lake: Lake) -> None:
+    land(lake, *(ping(prb_id=probe, result=[{"rtt": probe * 1.1}]) for probe in range(1, 200)))
+    (file,) = lake.files(Kind.PING)
+    whole = file.read_bytes()
+    truth = lake.query("SELECT * FROM ping ORDER BY probe_id")
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    refused = 0
+    for offset in range(4, len(whole) - footer, 97):
+        file.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x10]) + whole[offset + 1 :])
+        try:
+            read = lake.query("SELECT * FROM ping ORDER BY probe_id")
+        except StoreError:
+            refused += 1
+        else:
+            assert read == truth
+    assert refused > 10
+
+
 @pytest.mark.parametrize("version", [None, b"ping/0", b"traceroute/1"])
 def test_a_file_of_another_version_is_refused(ping: Make, lake: Lake, version: bytes | None) -> None:
     land(lake, ping())

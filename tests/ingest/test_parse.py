@@ -361,3 +361,19 @@ def test_a_mutated_record_never_breaks_the_parser_and_is_counted(
 def test_mutated_bytes_never_break_the_parser_and_are_counted(ping: Make, cut: int, put: bytes) -> None:
     raw = orjson.dumps(ping())
     assert whole(parse([raw[:cut] + put + raw[cut + len(put) :]], "test"))
+
+
+@pytest.mark.parametrize("where", ["error", "rtt", "result", "msm_id", "record"])
+def test_a_record_nested_too_deep_is_kept_and_those_beside_it_are_parsed(ping: Make, where: str) -> None:
+    deep = "[" * 1020 + "]" * 1020
+    text = {
+        "error": json.dumps(ping(result=["DEEP"])).replace('"DEEP"', f'{{"error": {deep}}}'),
+        "rtt": json.dumps(ping(result=["DEEP"])).replace('"DEEP"', f'{{"rtt": {deep}}}'),
+        "result": json.dumps(ping(result="DEEP")).replace('"DEEP"', deep),
+        "msm_id": json.dumps(ping(msm_id="DEEP")).replace('"DEEP"', deep),
+        "record": deep,
+    }[where]
+    parsed = parse([json.dumps(ping()).encode(), text.encode(), json.dumps(ping(prb_id=8)).encode()], "test")
+    assert parsed.pings.num_rows == 2
+    (row,) = parsed.quarantined.to_pylist()
+    assert (row["raw"], row["position"]) == (text.encode(), 1)

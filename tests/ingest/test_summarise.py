@@ -300,3 +300,18 @@ def test_targets_are_listed_once_by_measurement_and_probe(ping: Make, traceroute
         (1001, "ping", "192.0.2.1", "example.org", 4, False, 8),
         (5001, "traceroute", None, "192.0.2.1", 4, False, 7),
     ]
+
+
+@given(order=st.permutations(range(12)))
+@settings(max_examples=8)
+def test_the_order_in_which_results_land_changes_no_bit_of_a_state(
+    order: list[int], ping: Make, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def summary(sequence: list[int]) -> Any:
+        lake = Lake(tmp_path_factory.mktemp("lake"))
+        for number in sequence:  # a file each, read by several threads
+            replies = [{"rtt": 0.1 + number / 7}, {"rtt": 0.3 * number + 1 / 3}, {"rtt": math.pi}]
+            lake.land(parse([ping(timestamp=NOON + number, result=replies, sent=3)], "test"))
+        return summarise(lake, HOUR)
+
+    assert summary(order) == summary(list(range(12)))
