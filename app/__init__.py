@@ -4,6 +4,7 @@ cli        the command line; the only module that prints or exits
 settings   where the home is, which secrets the environment holds
 output     rows as table, json, csv, ndjson
 progress   bars with an ETA on a terminal, lines now and then elsewhere; on stderr
+figures    figures of a comparison, as people read them
 demo_page  the demo as rows and as an HTML page
 manual     the manual of the command line, made from it
 """

@@ -79,6 +79,16 @@ class _Address(click.ParamType[str]):
             self.fail(f"{value!r} is not an IP address", param, ctx)
 
 
+class _Asn(click.ParamType[int]):
+    name = "asn"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        digits = str(value).upper().removeprefix("AS")
+        if not (digits.isdecimal() and 0 < int(digits) < 2**32):
+            self.fail(f"{value!r} is not an AS number", param, ctx)
+        return int(digits)
+
+
 class _Prefix(click.ParamType[str]):
     name = "prefix"
 
@@ -151,14 +161,14 @@ def _filters(command: Command) -> Command:
                 "--asn",
                 "asns",
                 multiple=True,
-                type=click.IntRange(1, 2**32 - 1),
+                type=_Asn(),
                 help="From a probe in this AS.",
             ),
             click.option(
                 "--target-asn",
                 "target_asns",
                 multiple=True,
-                type=click.IntRange(1, 2**32 - 1),
+                type=_Asn(),
                 help="To this AS.",
             ),
             click.option(
@@ -451,12 +461,24 @@ def qoe_command(
         answers = qoe(opened, asked, selection, group_by=None if group_by is None else GroupBy(group_by))
     if any(answer.synthetic for answer in answers):
         _notice("note: synthetic measurements of the testbed are in these scores")
-    columns = ["application", "group", "score", "paths", "measured", "limiting_metric", "synthetic", "reason"]
-    click.echo(as_text([asdict(answer) for answer in answers], form, columns=columns), nl=False)
+    rows = [asdict(answer) for answer in answers]
+    columns = [
+        "application",
+        "group",
+        "score",
+        "rtt_ms",
+        "loss_ratio",
+        "jitter_ms",
+        "paths",
+        "measured",
+        "limiting_metric",
+    ]
+    columns += [name for name in ("synthetic", "reason") if any(row[name] for row in rows)]
+    click.echo(as_text(rows, form, columns=columns), nl=False)
 
 
 @cli.command("train")
-@click.argument("model")
+@click.argument("model", metavar="MODEL")
 @click.option("--protocol", required=True, help="Who is hidden from whom: forecast.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness.")
 @click.option("--window", type=_Length(), help="Windows of this length, where the graph has several.")
@@ -472,7 +494,10 @@ def train_command(
     form: Format,
     **chosen: Any,
 ) -> None:
-    """Learn a model on the graph, next to every baseline, on windows that it has not seen; and save it."""
+    """Learn a model on the graph, next to every baseline, score it on windows that it has not seen, and save it.
+
+    MODEL is sage, last-value or seasonal-median. A model of the same name and protocol is replaced.
+    """
     from gnn.protocols import protocol_named
     from gnn.registry import predictor_class
 
@@ -490,17 +515,18 @@ def train_command(
 @cli.command("demo")
 @_common
 def demo_command(home: Path | None, store: str, form: Format) -> None:
-    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes about two minutes, needs no network."""
+    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes two to three minutes, needs no network."""
     from twin.demo import run_demo
 
     folder = default_home() / "demo" if home is None else home
     lake = _lake(folder)
     with _open(folder, store, create=True) as opened, progress(_notice) as report:
         demo = run_demo(lake, opened, folder / "models", report=report)
-    from app.demo_page import count_rows, model_rows, quality_rows, write_page
+    from app.demo_page import count_rows, quality_rows, write_page
+    from app.figures import figure_rows
 
     page = folder / "demo.html"
-    write_page(demo, page, command=f"qoetwin demo --home {folder}")
+    write_page(demo, page, command=f"{sys.argv[0]} demo --home {folder}")
     if form is not Format.TABLE:
         click.echo(as_text(quality_rows(demo), form), nl=False)
         return
@@ -515,12 +541,14 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     )
     click.echo(
         as_text(
-            model_rows(demo), form, title="The next window, forecast; SAGE beside its baselines (synthetic)"
+            figure_rows(demo.trained.evaluation),
+            form,
+            title="The next window, forecast; SAGE beside its baselines (synthetic)",
         )
     )
     click.echo(f"{demo.trained.evaluation.conclusion}\n")
     click.echo(f"All of this, and a plot: {page}")
-    click.echo(f"Ask on: qoetwin qoe voip --group-by asn --home {folder}")
+    click.echo(f"Ask on: {sys.argv[0]} qoe voip --group-by asn --home {folder}")
 
 
 # What commands share
@@ -558,6 +586,9 @@ def _write_probes(probes: Probes, form: Format) -> None:
         "synthetic": sum(probes.table["synthetic"].to_pylist()),
     }
     click.echo(object_as_text(counts, form, title="probes"), nl=False)
+    if probes.refused > 0:
+        _notice(f"note: no probes, and refused: {probes.refused} of the rows or objects")
+    _notice("note: the graph knows of it after: qoetwin graph build")
 
 
 def _write_trained(trained: Trained, form: Format) -> None:
@@ -585,22 +616,13 @@ def _write_trained(trained: Trained, form: Format) -> None:
         }
         click.echo(json.dumps(report, indent=2, allow_nan=False))
         return
-    columns = [
-        "model",
-        "kind",
-        "target",
-        "cells",
-        "mae_ms",
-        "medae_ms",
-        "brier",
-        "loss_rmse",
-        "coverage_90",
-        "width_90_ms",
-    ]
-    rows = [{**row.as_json(), **about} for row in evaluation.rows]
-    columns += ["ci_low", "ci_high", "tied_with_best"]
-    title = f"{evaluation.protocol}{' (synthetic)' if evaluation.synthetic else ''}"
-    click.echo(as_text(rows, form, columns=columns, title=title), nl=False)
+    if form is Format.TABLE:
+        from app.figures import figure_rows
+
+        title = f"{evaluation.protocol}{' (synthetic)' if evaluation.synthetic else ''}"
+        click.echo(as_text(figure_rows(evaluation), form, title=title), nl=False)
+    else:
+        click.echo(as_text([{**row.as_json(), **about} for row in evaluation.rows], form), nl=False)
     _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {len(audit.windows)} windows")
     _notice(evaluation.conclusion)
     _notice(f"saved: {trained.folder}")

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from app.figures import figure_rows
 from app.output import Row
 from domain.application import Application
-from gnn.evaluation import Row as Figures
-from gnn.evaluation import Target
 from twin.demo import SEED, WINDOW, Demo
 from twin.qoe import Answer
 
@@ -29,15 +28,19 @@ def count_rows(demo: Demo) -> list[tuple[str, str, int]]:
         ("land", "duplicates", landed.duplicates),
         ("land", "records in quarantine", landed.quarantined),
         ("land", "probes and anchors", demo.counts["AtlasProbe"]),
-        ("build NTKG", "addresses", demo.counts["IP"]),
-        ("build NTKG", "adjacent hops", demo.counts["IP NEXT_HOP IP"]),
-        ("build NSKG", "paths (probe, target, family)", demo.counts["pair"]),
-        ("build NSKG", "path states by window", demo.built.states),
-        ("build ASKG", "scores", demo.built.scores),
-        ("build ASKG", "scores unknown, with a reason", demo.built.unknown_scores),
-        ("export", "windows, a PyG graph each", demo.trained.exported.windows),
+        ("build topology (NTKG)", "addresses", demo.counts["IP"]),
+        ("build topology (NTKG)", "adjacent hops", demo.counts["IP NEXT_HOP IP"]),
+        ("build state (NSKG)", "paths (probe, target, family)", demo.counts["pair"]),
+        ("build state (NSKG)", "path states by window", demo.built.states),
+        ("build applications (ASKG)", "scores", demo.built.scores),
+        ("build applications (ASKG)", "scores unknown, with a reason", demo.built.unknown_scores),
+        ("export", "windows, a PyTorch Geometric graph each", demo.trained.exported.windows),
         ("export", "nodes of the first tested one: paths", demo.trained.exported.nodes),
-        ("export", "its edges, of seven types", sum(demo.trained.exported.edges.values())),
+        (
+            "export",
+            "its edges: paths that share a host, network or country, or are near",
+            sum(demo.trained.exported.edges.values()),
+        ),
     ]
 
 
@@ -54,41 +57,6 @@ def quality_rows(demo: Demo) -> list[Row]:
         }
         for answer in demo.answers
     ]
-
-
-def model_rows(demo: Demo) -> list[dict[str, str]]:
-    """Every predictor on every target, formatted."""
-    evaluation = demo.trained.evaluation
-    return [_figures(row) for row in evaluation.rows if row.cells > 0]
-
-
-def _figures(row: Figures) -> dict[str, str]:
-    match Target(row.target):
-        case Target.RTT | Target.JITTER:
-            error, unit = row.mae_ms, " ms"
-        case Target.ANY_LOSS:
-            error, unit = row.brier, " (Brier)"
-        case Target.LOSS:
-            error, unit = row.loss_rmse, " (RMSE)"
-    interval = (
-        _NOTHING
-        if row.ci_low is None or row.ci_high is None
-        else f"{row.ci_low:+.3g} … {row.ci_high:+.3g}{' (tied)' if row.tied_with_best else ''}"
-    )
-    return {
-        "model": row.model,
-        "kind": row.kind,
-        "target": row.target.replace("_", " "),
-        "error": _number(error, unit),
-        "median": _number(row.medae_ms, " ms"),
-        "difference": interval,
-        "coverage": _NOTHING if row.coverage_90 is None else f"{100 * row.coverage_90:.1f} %",
-        "width": _number(row.width_90_ms, " ms"),
-    }
-
-
-def _number(value: float | None, unit: str) -> str:
-    return _NOTHING if value is None else f"{value:.3g}{unit}"
 
 
 def write_page(demo: Demo, path: Path, *, command: str) -> None:
@@ -120,7 +88,8 @@ def write_page(demo: Demo, path: Path, *, command: str) -> None:
         plot=Markup(_plot(demo)),  # noqa: S704  # made by plotly from numbers and our own words
         conclusion=evaluation.conclusion,
         audit=f"passed, {len(verdict.windows)} windows perturbed" if verdict.passed else "failed",
-        models=[row | {"is_model": row["kind"] != "baseline"} for row in model_rows(demo)],
+        figures=[name for name in figure_rows(evaluation)[0] if name != "kind"],
+        models=[row | {"is_model": row["kind"] != "baseline"} for row in figure_rows(evaluation)],
         seed=SEED,
         data_hash=demo.trained.card.data_hash[:12],
         version=version("qoetwin"),

@@ -91,7 +91,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str) -> st
     # As wide as it needs to be: a terminal may scroll, a pipe must not lose a column.
     text = io.StringIO()
     Console(file=text, width=max(80, _width(rows, names)), color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines()) + "\n"
 
 
 def _width(rows: Sequence[Row], names: Sequence[str]) -> int:

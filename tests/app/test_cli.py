@@ -311,6 +311,10 @@ def test_an_unknown_country_is_one_line_with_those_that_were_measured(qoetwin: C
         (["qoe", "voip", "--target", "localhost"], "not an IP address"),
         (["qoe", "voip", "--prefix", "193.0.0.1/21"], "not a prefix"),
         (["qoe", "voip", "--probe", "-3"], "-3"),
+        (["qoe", "voip", "--probe", "9223372036854775808"], "9223372036854775808"),
+        (["graph", "show", "AtlasProbe", "9" * 20], "a whole number"),
+        (["qoe", "voip", "--asn", "0"], "not an AS number"),
+        (["qoe", "voip", "--at", "9999-12-31T23:00-05:00"], "not a time"),
         (["qoe", "voip", "--window", "3 weeks"], "not a window length"),
         (["graph", "build", "--window", "0h"], "not a window length"),
         (["graph", "show", "Router", "1"], "labels are"),
@@ -457,6 +461,21 @@ def test_a_defect_is_one_line_too(qoetwin: Cli, built: Path, monkeypatch: pytest
     run = qoetwin("qoe", "web", "--home", built)
     assert (run.code, run.out) == (1, "")
     assert_one_line(run.err, "defect of qoetwin", "ZeroDivisionError: twice broken", "QOETWIN_TRACEBACK=1")
+
+
+def test_the_help_of_train_names_every_model_there_is(qoetwin: Cli) -> None:
+    from gnn.registry import PREDICTORS
+
+    text = qoetwin("train", "--help").out
+    assert all(name in text for name in PREDICTORS)
+
+
+@pytest.mark.parametrize("asn", ["AS64500", "64500", "as64500"])
+def test_an_as_number_may_be_written_with_or_without_as(qoetwin: Cli, built: Path, asn: str) -> None:
+    run = qoetwin("qoe", "voip", "--asn", asn, "--home", built, "--format", "json")
+    assert run.code == 0
+    (row,) = json.loads(run.out)
+    assert row["paths"] == 0 or row["score"] is not None
 
 
 def test_the_demo_goes_the_whole_way_and_its_page_shows_it(
