@@ -515,7 +515,7 @@ def train_command(
 @cli.command("demo")
 @_common
 def demo_command(home: Path | None, store: str, form: Format) -> None:
-    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes two to three minutes, needs no network."""
+    """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes one to three minutes, needs no network."""
     from twin.demo import run_demo
 
     folder = default_home() / "demo" if home is None else home
