@@ -18,9 +18,9 @@ STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
 """What scoring reads of a state."""
 
 _UNKNOWN = {
-    Metric.RTT: "RTT unknown: no packet's own RTT was reported",
+    Metric.RTT: "RTT unknown: no packet's own RTT reported",
     Metric.LOSS: "unknown: the probe could not send",
-    Metric.JITTER: "jitter unknown: no two consecutive packets of a result were answered",
+    Metric.JITTER: "jitter unknown: no two packets in a row answered",
 }
 
 
