@@ -246,16 +246,18 @@ def main() -> None:
     except QoetwinError as error:
         _notice(f"qoetwin: {error.line()}")
         sys.exit(1)
-    except OSError as error:
-        _notice(f"qoetwin: {error.strerror or error}: {error.filename or 'a file'}")
-        sys.exit(1)
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        _notice(
-            f"qoetwin: this is a defect of qoetwin, please report it: {what}; {TRACEBACK_VARIABLE}=1 shows where"
-        )
+        if isinstance(error, OSError):
+            line = QoetwinError(error.strerror or str(error), where=str(error.filename or "a file")).line()
+        else:
+            line = QoetwinError(
+                "this is a defect of qoetwin",
+                found=f"{type(error).__name__}: {error}",
+                next_step=f"please report it; {TRACEBACK_VARIABLE}=1 shows where",
+            ).line()
+        _notice(f"qoetwin: {line}")
         sys.exit(1)
 
 
@@ -403,10 +405,10 @@ def graph_show_command(
     label: str | None, key: str | None, hops: int, home: Path | None, store: str, form: Format
 ) -> None:
     """What the graph holds; or what is around one node, such as: graph show AtlasProbe 6217."""
-    from kg.schema import ATLAS_PROBE, NODE_TYPES, Datatype
+    from kg.schema import NODE_TYPES, Datatype
 
     with _open(home, store, create=False) as opened:
-        synthetic = any(opened.nodes(ATLAS_PROBE)["synthetic"].to_pylist())
+        synthetic = opened.holds_synthetic()
         if label is None:
             rows: list[Row] = [
                 {"what": what, "count": count, "synthetic": synthetic}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from app.figures import figure_rows
+from app.figures import NOTHING, figure_rows
 from app.output import Row
 from domain.application import Application
 from twin.demo import SEED, WINDOW, Demo
@@ -15,7 +15,6 @@ from twin.qoe import Answer
 # Okabe and Ito's palette: told apart by colour-blind people, and in this order by lightness too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-_NOTHING = "–"
 
 
 def count_rows(demo: Demo) -> list[tuple[str, str, int]]:
@@ -109,7 +108,7 @@ def _matrix(answers: Sequence[Answer]) -> list[dict[str, object]]:
             "paths": cells[Application.WEB].paths,
             "cells": [
                 {
-                    "score": _NOTHING if cells[a].score is None else f"{cells[a].score:.1f}",
+                    "score": NOTHING if cells[a].score is None else f"{cells[a].score:.1f}",
                     "limit": cells[a].limiting_metric or "",
                     "colour": _shade(cells[a].score),
                 }

@@ -377,17 +377,27 @@ def _conclusion(rows: Sequence[Row], synthetic: bool) -> str:
     """A sentence on the RTT of each predictor that is no baseline, and how far the figures reach."""
     rtt = [row for row in rows if row.target == Target.RTT]
     best = next((row for row in rtt if row.kind == Kind.BASELINE and _is_best(row)), None)
-    if best is None:
-        return (
-            "No RTT could be scored."
-            if not rtt
-            else "No RTT was measured before the test to choose a baseline by."
+    if best is not None:
+        sentences = _sentences(rtt, best)
+    elif rtt:
+        sentences = ["No RTT was measured before the test to choose a baseline by."]
+    else:
+        sentences = ["No RTT could be scored."]
+    if synthetic:
+        sentences.append(
+            "The data is synthetic: these figures say nothing about the accuracy on the Internet."
         )
-    sentences = [_sentence(row, best) for row in rtt if row.kind != Kind.BASELINE]
-    if not sentences:
-        sentences = [
+    return " ".join(sentences)
+
+
+def _sentences(rtt: Sequence[Row], best: Row) -> list[str]:
+    """The models against the best baseline; else that baseline alone."""
+    models = [row for row in rtt if row.kind != Kind.BASELINE]
+    sentences = [_sentence(row, best) for row in models]
+    if not models:
+        sentences.append(
             f"The best baseline is {best.model}, with a mean absolute RTT error of {best.mae_ms:.3g} ms."
-        ]
+        )
     luckier = min((row for row in rtt if row.kind == Kind.BASELINE), key=_mae)
     if _mae(luckier) < _mae(best):
         sentences.append(
@@ -395,14 +405,11 @@ def _conclusion(rows: Sequence[Row], synthetic: bool) -> str:
         )
     if best.test_days < DAYS_OF_A_WEEK:
         days = "one day" if best.test_days == 1 else f"{best.test_days} days"
-        sentences.append(
-            f"This is on {best.test_probes} probes over {days}: what shook all of them at once is outside the interval."
-        )
-    if synthetic:
-        sentences.append(
-            "The data is synthetic: these figures say nothing about the accuracy on the Internet."
-        )
-    return " ".join(sentences)
+        outside = ""
+        if any(row.ci_low is not None for row in models):
+            outside = ": what shook all of them at once is outside the interval"
+        sentences.append(f"This is on {best.test_probes} probes over {days}{outside}.")
+    return sentences
 
 
 def _mae(row: Row) -> float:

@@ -100,6 +100,15 @@ class AtlasSource:
         """A text of the server's without the key, which it may have repeated."""
         return text if self.api_key is None else text.replace(self.api_key, "***")
 
+    def not_atlas(self, url: str, answer: object, expected: str) -> SourceError:
+        """The error for an answer that is none of Atlas's."""
+        try:
+            text = answer if isinstance(answer, str) else repr(answer)
+        except RecursionError:
+            text = "lists nested too deep"
+        found = repr(self.masked(text)[:80])
+        return SourceError("not what the Atlas API answers", where=url, found=found, expected=expected)
+
     def results(
         self, msm_id: int, start: datetime, stop: datetime, probe_ids: Sequence[int] = ()
     ) -> Iterator[Batch]:
@@ -137,7 +146,7 @@ class AtlasSource:
                 )
                 records = request.answer()
                 if not isinstance(records, list):
-                    raise _not_atlas(request.url, records, "a JSON array of results")
+                    raise self.not_atlas(request.url, records, "a JSON array of results")
                 source = f"{request.url}?start={slice_s}&stop={last_s}"
                 for position in range(0, len(records), BATCH_RECORDS):
                     yield Batch(
@@ -240,9 +249,9 @@ class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
         try:
             return True, orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
-            raise _not_atlas(self.url, self._atlas.masked(response.text), "JSON") from error
+            raise self._atlas.not_atlas(self.url, response.text, "JSON") from error
         except RecursionError as error:
-            raise _not_atlas(self.url, "lists nested too deep", "JSON of a few levels") from error
+            raise self._atlas.not_atlas(self.url, "lists nested too deep", "JSON of a few levels") from error
 
     def _failure(self, error: requests.exceptions.RequestException) -> SourceError:
         cause = _innermost(error)
@@ -293,7 +302,9 @@ class _Listing(RequestGenerator):  # type: ignore[misc]
             page = request.answer()
             objects = page.get("results") if isinstance(page, dict) else None
             if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-                raise _not_atlas(request.url, page, "a JSON object with a list of objects (results)")
+                raise self._atlas.not_atlas(
+                    request.url, page, "a JSON object with a list of objects (results)"
+                )
             if self.atlas_url in self._asked:
                 raise SourceError(
                     "a page that leads back to itself", where=request.url, expected="a next page"
@@ -303,7 +314,7 @@ class _Listing(RequestGenerator):  # type: ignore[misc]
             try:
                 self.atlas_url: str | None = self.build_next_url(page.get("next"))
             except (AttributeError, TypeError, ValueError) as error:
-                raise _not_atlas(
+                raise self._atlas.not_atlas(
                     request.url, page.get("next"), "the address of the next page, or null"
                 ) from error
             self.current_batch = objects
@@ -360,11 +371,3 @@ def _refusal(response: requests.Response) -> str:
         words = []
     said = ": ".join(word for word in words if isinstance(word, str))
     return said if said else str(response.reason)
-
-
-def _not_atlas(url: str, answer: object, expected: str) -> SourceError:
-    try:
-        text = answer if isinstance(answer, str) else repr(answer)
-    except RecursionError:
-        text = "lists nested too deep"
-    return SourceError("not what the Atlas API answers", where=url, found=repr(text[:80]), expected=expected)

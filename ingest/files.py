@@ -44,14 +44,17 @@ def find_files(path: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """All files below a folder, without hidden ones. A folder that cannot be read is an error, and is not passed over."""
+    """All regular files below a folder, without hidden ones. A folder that cannot be read is an error, and is not passed over."""
 
     def fail(error: OSError) -> None:
         raise error
 
     for above, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(above) / name for name in names if not name.startswith("."))
+        files = (Path(above) / name for name in names if not name.startswith("."))
+        yield from (
+            file for file in files if file.is_file()
+        )  # no pipes, which would be waited for, and no broken links
 
 
 def parse_file(path: Path) -> Iterator[Parsed]:

@@ -128,7 +128,8 @@ class Lake:
             quarantined=parsed.quarantined.num_rows,
             other_types=parsed.other_types,
             synthetic=sum(
-                table["synthetic"].to_pylist().count(True) for table in (parsed.pings, parsed.traceroutes)
+                pc.sum(table["synthetic"], min_count=0).as_py()
+                for table in (parsed.pings, parsed.traceroutes)
             ),
         )
 

@@ -67,7 +67,7 @@ class SQLiteStore:
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self._path = path
-        with self._mapped("cannot open the graph"):
+        with self._mapped("cannot open the graph", OSError):
             there = path.exists()
         if not create and not there:
             raise EmptyError(
@@ -75,7 +75,7 @@ class SQLiteStore:
                 where=str(path),
                 next_step="ingest something, then run: qoetwin graph build --window 3h",
             )
-        with self._mapped("cannot open the graph"):
+        with self._mapped("cannot open the graph", OSError):
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
@@ -306,6 +306,10 @@ class SQLiteStore:
             columns,
         )
 
+    def holds_synthetic(self) -> bool:
+        """See `GraphStore.holds_synthetic`."""
+        return bool(self._all("SELECT max(synthetic) FROM provenance", ())[0][0])
+
     def counts(self) -> dict[str, int]:
         """See `GraphStore.counts`."""
         tables = [
@@ -373,10 +377,10 @@ class SQLiteStore:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         self._db.execute("PRAGMA cache_size = -65536")
-        if create:
+        if create and self._empty():
             self._db.execute("PRAGMA journal_mode = WAL")
-            with self.transaction():  # of two that come first, one makes the tables
-                if self._version() == 0 and self._all("SELECT count(*) FROM sqlite_master", ())[0][0] == 0:
+            with self.transaction():
+                if self._empty():  # of two that come first, one makes the tables
                     for statement in _ddl():
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -390,20 +394,25 @@ class SQLiteStore:
                 next_step="move the file away and run: qoetwin graph build",
             )
 
+    def _empty(self) -> bool:
+        return self._version() == 0 and self._all("SELECT count(*) FROM sqlite_master", ())[0][0] == 0
+
     def _version(self) -> int:
         return int(self._all("PRAGMA user_version", ())[0][0])
 
     @contextmanager
-    def _mapped(self, what: str) -> Iterator[None]:
+    def _mapped(self, what: str, *more: type[Exception]) -> Iterator[None]:
+        faults: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError, *more)
         try:
             yield
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        except faults as error:
+            name = getattr(error, "sqlite_errorname", "")
             raise StoreError(
                 what,
                 where=str(self._path),
                 found=str(error),
                 expected="a SQLite database that can be read and written",
-                next_step="if it stays so, move the file away and run: qoetwin graph build",
+                next_step=next((step for code, step in _NEXT_STEP.items() if name.startswith(code)), None),
             ) from error
 
     def _all(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -420,6 +429,17 @@ class SQLiteStore:
         ]
         return pa.table(arrays, names=list(columns))
 
+
+_NEXT_STEP = {
+    "SQLITE_BUSY": "somebody else writes it; wait, and try again",
+    "SQLITE_LOCKED": "somebody else writes it; wait, and try again",
+    "SQLITE_FULL": "free some space, and try again",
+    "SQLITE_READONLY": "give a home that may be written",
+    "SQLITE_CANTOPEN": "give a home that may be written",
+    "SQLITE_CORRUPT": "move the file away and run: qoetwin graph build",
+    "SQLITE_NOTADB": "move the file away and run: qoetwin graph build",
+}
+"""SQLite's code -> what the user can do."""
 
 _PROVENANCE: dict[str, pa.DataType] = {
     "reference_name": pa.string(),

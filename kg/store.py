@@ -90,6 +90,9 @@ class GraphStore(Protocol):
     def scores(self, selection: Selection, applications: Sequence[str]) -> pa.Table:
         """The scores selected, sorted likewise: `SCORE_KEY`, `SCORE_VALUES`, and of the state `SCORED_STATE`."""
 
+    def holds_synthetic(self) -> bool:
+        """Whether anything in it comes from the testbed."""
+
     def counts(self) -> dict[str, int]:
         """How many nodes of each label, edges of each type, pairs, states and scores there are."""
 

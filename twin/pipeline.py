@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.errors import EmptyError, InputError, TruncatedError
+from domain.observation import ResultType
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -69,6 +70,7 @@ def ingest_files(lake: Lake, paths: Sequence[Path], *, report: Report = unheard)
 
     Raises:
         NotFoundError: when a path is not there; nothing has landed.
+        InputError: when a folder cannot be read; nothing has landed.
         StoreError: when the lake cannot be read or written.
     """
     files = list(dict.fromkeys(chain.from_iterable(find_files(path) for path in paths)))
@@ -186,6 +188,7 @@ def summarise_lake(lake: Lake, window: timedelta, *, report: Report = unheard) -
         StoreError: when the lake cannot be read.
     """
     report("summarising the lake", 0, 1)
+    read_at = {kind: lake.landed_at(kind) for kind in (Kind.PROBE, Kind.PING, Kind.TRACEROUTE)}
     states = summarise(lake, window)
     if states.num_rows == 0:
         raise EmptyError(
@@ -199,7 +202,7 @@ def summarise_lake(lake: Lake, window: timedelta, *, report: Report = unheard) -
         hops=hop_links(lake),
         states=states,
         pings_without_pair=pings_without_pair(lake),
-        read_at={kind: lake.landed_at(kind) for kind in Kind},
+        read_at=read_at,
     )
     report("summarising the lake", 1, 1)
     return summary
@@ -233,10 +236,20 @@ def build_graph(summary: Summary, store: GraphStore, profile: Profile, *, report
         StoreError: when the graph cannot be written.
     """
     states = summary.states
+
+    def of_type(result_type: ResultType) -> pa.Table:
+        return summary.targets.filter(pc.equal(summary.targets["type"], str(result_type)))
+
     with store.transaction():  # a graph that is half new would answer, and falsely
         for what, table, write, kind in (
             ("probes", summary.probes, partial(add_probes, store), Kind.PROBE),
-            ("measurements", summary.targets, partial(add_measurements, store), Kind.PING),
+            ("measurements", of_type(ResultType.PING), partial(add_measurements, store), Kind.PING),
+            (
+                "measurements",
+                of_type(ResultType.TRACEROUTE),
+                partial(add_measurements, store),
+                Kind.TRACEROUTE,
+            ),
             ("hops", summary.hops, partial(add_hops, store), Kind.TRACEROUTE),
             ("states", states, store.put_states, Kind.PING),
         ):

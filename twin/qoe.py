@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from domain.application import Application
 from domain.errors import DataError, EmptyError, UnknownNameError
 from domain.selection import Selection
-from kg.schema import COUNTRY, SCORE_COSTS
+from kg.schema import ASSIGNED, COUNTRY, SCORE_COSTS
 from kg.store import GraphStore
 from qoe.sensitivity import METRICS
 from twin.scoring import MEASURED, STATE_COLUMNS
@@ -53,7 +53,8 @@ class Answer:
         score_low, score_high: interval of the score; None until intervals are measured.
         mos: opinion score; None, as the sensitivity profile defines none.
         paths: paths in the group; `measured` and `predicted` of them have a score of that origin.
-        rtt_ms, loss_ratio, jitter_ms: what the paths measured: mean over the windows that know it, then over the paths.
+        rtt_ms, loss_ratio, jitter_ms: what the paths measured: mean over all windows that know it, also those without a
+            score, then over the paths. RTT is the windows' median.
         windows: path-windows measured; `windows_without_score` of them are in no score, and `reason` says why.
         limiting_metric: the metric that takes most points on average; None when nothing takes any.
         window_start, window_end: the span that the scored windows cover; None when none is.
@@ -142,24 +143,25 @@ def _check_lengths(store: GraphStore, selection: Selection, rows: pa.Table) -> N
     if len(lengths) > 1:
         raise DataError(
             "the graph has windows of several lengths there",
-            found=", ".join(lengths),
+            found=", ".join(f"{length} s" for length in lengths),
             expected="one length, or a measurement would count twice",
             next_step="choose one with --window",
         )
     if selection.window_s is not None and not lengths:
         there = _lengths(store.states(Selection(), ()))
-        if f"{selection.window_s} s" not in there:
+        if there and selection.window_s not in there:
             raise EmptyError(
                 "the graph has no windows of that length",
                 found=f"{selection.window_s} s",
-                expected=" or ".join(there),
+                expected=" or ".join(f"{length} s" for length in there),
                 next_step="build them with: qoetwin graph build --window LENGTH",
             )
 
 
-def _lengths(rows: pa.Table) -> list[str]:
+def _lengths(rows: pa.Table) -> list[int]:
+    """Lengths of the windows, in whole seconds, sorted."""
     lengths = pc.unique(pc.subtract(rows["window_end"], rows["window_start"])).to_pylist()
-    return [f"{length.total_seconds():g} s" for length in sorted(lengths)]
+    return sorted(int(length.total_seconds()) for length in lengths)
 
 
 _KNOWN_OF = {
@@ -181,6 +183,11 @@ def _why_none(store: GraphStore, selection: Selection) -> str:
         for name, (column, words) in _KNOWN_OF.items()
         if getattr(selection, name) and every[column].null_count > 0
     ]
+    if selection.prefixes:
+        probes = pa.array(store.edges(ASSIGNED)["target"].unique())
+        known = pc.sum(pc.is_in(every["probe_id"], value_set=probes)).as_py()
+        if known < every.num_rows:
+            unknown.append(f"an address of the probe is known of {known} of {every.num_rows} paths")
     if unknown:
         return f"no path is known to match: {', '.join(unknown)}"
     return "never measured: the graph has no such path"

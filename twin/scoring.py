@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from domain.application import Application
-from kg.schema import SCORE_COSTS, STATE_KEY
+from kg.schema import SCORE_COSTS, SCORED_STATE, STATE_KEY
 from kg.tables import SCORE_TYPES
 from qoe.profile import Metric, Profile
 from qoe.sensitivity import METRICS, UNKNOWN_METRIC, sensitivity
@@ -14,7 +14,7 @@ from qoe.sensitivity import METRICS, UNKNOWN_METRIC, sensitivity
 MEASURED = "measured"
 """Origin of a score that was made from a measured state."""
 
-STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
+STATE_COLUMNS = tuple(name for name in SCORED_STATE if name != "synthetic")
 """What scoring reads of a state."""
 
 _UNKNOWN = {

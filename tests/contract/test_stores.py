@@ -255,7 +255,9 @@ def test_a_probe_that_moved_has_one_place_and_the_word_of_who_said_so(store: Gra
 
 def test_every_edge_says_who_said_it_and_whether_it_is_synthetic(store: GraphStore) -> None:
     fill(store)
+    assert not store.holds_synthetic()
     store.upsert_edges(NEXT_HOP, hop("198.18.0.1", "198.18.0.2", 1, T0, T0), said("testbed", synthetic=True))
+    assert store.holds_synthetic()
     for edge_type in EDGE_TYPES:
         edges = store.edges(edge_type)
         assert edges["reference_name"].null_count == edges["synthetic"].null_count == 0
@@ -386,6 +388,15 @@ def test_many_may_open_a_new_graph_at_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(set(counts.values()) == {0} for counts in pool.map(opened, range(40)))
+
+
+def test_an_error_that_is_not_the_store_s_passes_through_a_transaction_unchanged(store: GraphStore) -> None:
+    def broken() -> None:
+        with store.transaction():
+            raise BrokenPipeError("stderr")
+
+    with pytest.raises(BrokenPipeError):
+        broken()
 
 
 def test_a_refused_write_leaves_nothing_behind(store: GraphStore) -> None:

@@ -158,6 +158,8 @@ def rtt_row(model, kind, **figures):
     ],
 )
 def test_the_conclusion_says_what_the_interval_says_and_no_more(figures, said, days, reach):
+    if figures.get("ci_low") is None:  # then there is no interval that anything could be outside of
+        reach = reach.replace(": what shook all of them at once is outside the interval", "")
     rows = [
         rtt_row(
             "last-value", "baseline", mae_ms=9.0, medae_ms=0.7, ci_low=-1.0, ci_high=1.0, tied_with_best=True

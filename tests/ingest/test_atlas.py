@@ -322,7 +322,11 @@ def test_the_key_is_sent_and_never_shown(server: Server, caplog: pytest.LogCaptu
     with pytest.raises(InputError) as impossible:
         AtlasSource(api_key=f"{KEY}\n")
     told = {"error": {"title": "Forbidden", "detail": f"your key {KEY} may not"}}
-    for answer in (Answer(status=403, body=orjson.dumps(told)), Answer(body=f"you sent {KEY}".encode())):
+    for answer in (
+        Answer(status=403, body=orjson.dumps(told)),
+        Answer(body=f"you sent {KEY}".encode()),
+        Answer(body=orjson.dumps(told)),
+    ):
         server.answers = [answer]
         with pytest.raises(SourceError, match=r"\*\*\*") as repeated:  # by a server that repeats it
             results(source)
