@@ -131,7 +131,7 @@ class SQLiteStore:
         with self.transaction():
             for end, label in ((source, edge_type.source), (target, edge_type.target)):
                 self._db.executemany(
-                    f"INSERT OR IGNORE INTO {_name(label)} ({_name(_node_type(label).key.name)}) VALUES (?)",  # noqa: S608
+                    f"INSERT OR IGNORE INTO {_name(label)} ({_name(_node_type(label).key.name)}) VALUES (?)",
                     ((value,) for value in edges[end.name].unique().to_pylist()),
                 )
             number = self._provenance(provenance)
@@ -199,10 +199,10 @@ class SQLiteStore:
             int(provenance.synthetic),
         )
         same = " AND ".join(f"{name} IS ?" for name in _PROVENANCE)
-        found = self._db.execute(f"SELECT id FROM provenance WHERE {same}", values).fetchone()  # noqa: S608
+        found = self._db.execute(f"SELECT id FROM provenance WHERE {same}", values).fetchone()
         if found is None:
             statement = (
-                f"INSERT INTO provenance ({', '.join(_PROVENANCE)}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id"  # noqa: S608
+                f"INSERT INTO provenance ({', '.join(_PROVENANCE)}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
             )
             found = self._db.execute(statement, values).fetchone()
         return int(found[0])
@@ -213,7 +213,7 @@ class SQLiteStore:
         """See `GraphStore.nodes`."""
         columns = {p.name: arrow_type(p.datatype) for p in node_type.columns}
         return self._table(
-            f"SELECT {_names(columns)} FROM {_name(node_type.label)} ORDER BY {_name(node_type.key.name)}",  # noqa: S608
+            f"SELECT {_names(columns)} FROM {_name(node_type.label)} ORDER BY {_name(node_type.key.name)}",
             (),
             columns,
         )
@@ -224,7 +224,7 @@ class SQLiteStore:
         columns = {p.name: arrow_type(p.datatype) for p in own} | _PROVENANCE
         order = _names([*(p.name for p in (*_ends(edge_type), *edge_type.identity))])
         return self._table(
-            f"SELECT {_names(columns)} FROM {_name(edge_type.table)} JOIN provenance ON id = provenance ORDER BY {order}",  # noqa: S608
+            f"SELECT {_names(columns)} FROM {_name(edge_type.table)} JOIN provenance ON id = provenance ORDER BY {order}",
             (),
             columns,
         )
@@ -261,7 +261,7 @@ class SQLiteStore:
             for column, end in (("source", edge_type.source), ("target", edge_type.target)):
                 if end == label:
                     statement = (
-                        f"SELECT DISTINCT source, target FROM {_name(edge_type.table)} WHERE {column} = ?"  # noqa: S608
+                        f"SELECT DISTINCT source, target FROM {_name(edge_type.table)} WHERE {column} = ?"
                     )
                     for source, target in self._all(statement, (key,)):
                         yield edge_type, source, target
@@ -271,7 +271,7 @@ class SQLiteStore:
         columns = {"probe_id": pa.int64(), "target": pa.string(), "af": pa.int64(), **dict(PAIR_ATTRIBUTES)}
         where, values = self._pair_filter(selection)
         return self._table(
-            f"SELECT {_names(columns)} FROM pair_place {where} ORDER BY probe_id, target, af",  # noqa: S608
+            f"SELECT {_names(columns)} FROM pair_place {where} ORDER BY probe_id, target, af",
             values,
             columns,
         )
@@ -282,7 +282,7 @@ class SQLiteStore:
         columns = {name: STATE_TYPES[name] for name in (*STATE_KEY, *wanted)}
         where, parameters = self._state_filter(selection)
         return self._table(
-            f"SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000"  # noqa: S608
+            f"SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000"
             f"{''.join(', ' + _name(name) for name in wanted)}"
             f" FROM path_state JOIN pair ON pair.id = path_state.pair {where}"
             " ORDER BY window_s, window_start_s, probe_id, target, af",
@@ -297,7 +297,7 @@ class SQLiteStore:
         where, parameters = self._state_filter(selection)
         where += " AND " if where else "WHERE "
         return self._table(
-            "SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000,"  # noqa: S608
+            "SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000,"
             f" application, origin, {_names(SCORE_VALUES)}, {_names(SCORED_STATE)}"
             " FROM path_score JOIN path_state USING (window_s, window_start_s, pair)"
             f" JOIN pair ON pair.id = pair {where} application IN ({_marks(applications)})"
@@ -319,10 +319,7 @@ class SQLiteStore:
             "path_state",
             "path_score",
         ]
-        return {
-            table: int(self._all(f"SELECT count(*) FROM {_name(table)}", ())[0][0])  # noqa: S608
-            for table in tables
-        }
+        return {table: int(self._all(f"SELECT count(*) FROM {_name(table)}", ())[0][0]) for table in tables}
 
     def _pair_filter(self, selection: Selection) -> tuple[str, tuple[Any, ...]]:
         clauses: list[str] = []
@@ -355,7 +352,7 @@ class SQLiteStore:
         values: list[Any] = []
         where, parameters = self._pair_filter(selection)
         if where:
-            clauses.append(f"pair IN (SELECT id FROM pair_place {where})")  # noqa: S608
+            clauses.append(f"pair IN (SELECT id FROM pair_place {where})")
             values.extend(parameters)
         if selection.window_s is not None:
             clauses.append("window_s = ?")
@@ -520,7 +517,7 @@ def _pair_place() -> str:
     probe_joins, probe_columns = end("probe")
     target_joins, target_columns = end("target")
     return (
-        f"CREATE VIEW pair_place AS SELECT pair.id, pair.probe_id, pair.target, pair.af, {probe_columns},"  # noqa: S608
+        f"CREATE VIEW pair_place AS SELECT pair.id, pair.probe_id, pair.target, pair.af, {probe_columns},"
         f" host.target AS target_probe_id, {target_columns} FROM pair"
         f"{probe_joins.format(id='pair.probe_id')}"
         f" LEFT JOIN (SELECT source, min(target) AS target FROM {assigned} GROUP BY source) host ON host.source = pair.target"
@@ -572,7 +569,7 @@ def _upsert(
     updates += [f"{_name(name)} = excluded.{_name(name)}" for name in extra]
     action = f"DO UPDATE SET {', '.join(updates)} WHERE {changed}" if merged else "DO NOTHING"
     return (
-        f"INSERT INTO {_name(table)} ({_names(names)}) VALUES ({_marks(names)})"  # noqa: S608
+        f"INSERT INTO {_name(table)} ({_names(names)}) VALUES ({_marks(names)})"
         f" ON CONFLICT ({_names([c.name for c in key])}) {action}"
     )
 
@@ -593,7 +590,7 @@ def _put(table: str, names: Sequence[str], *, key: Sequence[str], kept: Sequence
     new = ", ".join(f"excluded.{_name(name)}" for name in values)
     updates = ", ".join(f"{_name(name)} = excluded.{_name(name)}" for name in (*values, *kept))
     return (
-        f"INSERT INTO {_name(table)} ({_names(names)}) VALUES ({_marks(names)})"  # noqa: S608
+        f"INSERT INTO {_name(table)} ({_names(names)}) VALUES ({_marks(names)})"
         f" ON CONFLICT ({_names(key)}) DO UPDATE SET {updates} WHERE ({old}) IS NOT ({new})"
     )
 
