@@ -518,10 +518,11 @@ def train_command(
 @_common
 def demo_command(home: Path | None, store: str, form: Format) -> None:
     """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes one to three minutes, needs no network."""
-    from twin.demo import run_demo
+    from twin.demo import refuse_real_lake, run_demo
 
     folder = default_home() / "demo" if home is None else home
     lake = _lake(folder)
+    refuse_real_lake(lake)  # before an empty graph is made beside it
     with _open(folder, store, create=True) as opened, progress(_notice) as report:
         demo = run_demo(lake, opened, folder / "models", report=report)
     from app.demo_page import count_rows, quality_rows, write_page

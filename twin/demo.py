@@ -73,7 +73,8 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
     Raises:
         InputError: when the home holds real measurements, which synthetic ones must not be mixed with.
     """
-    _refuse_real(lake, store)
+    refuse_real_lake(lake)
+    _refuse_real_graph(lake, store)
     report("drawing a synthetic Internet", 0, 1)
     internet = SyntheticInternet.generate(SEED, PROBES, ANCHORS)
     with TestbedServer(internet, START, START + LENGTH) as server:
@@ -104,14 +105,28 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
     )
 
 
-def _refuse_real(lake: Lake, store: GraphStore) -> None:
-    """Synthetic and real must not be mixed: neither in the lake nor in a graph whose lake has gone."""
-    real = sum(
-        lake.query(f"SELECT count(*) AS n FROM {kind} WHERE NOT synthetic")["n"][0].as_py()  # noqa: S608
-        for kind in (Kind.PING, Kind.TRACEROUTE, Kind.PROBE)
+def refuse_real_lake(lake: Lake) -> None:
+    """Synthetic and real must not be mixed in a lake. To be asked before anything is made in its home.
+
+    Raises:
+        InputError: when the lake holds something real.
+    """
+    _refuse(
+        lake,
+        sum(
+            lake.query(f"SELECT count(*) AS n FROM {kind} WHERE NOT synthetic")["n"][0].as_py()  # noqa: S608
+            for kind in (Kind.PING, Kind.TRACEROUTE, Kind.PROBE)
+        ),
     )
+
+
+def _refuse_real_graph(lake: Lake, store: GraphStore) -> None:
+    """Nor in a graph, whose lake may have gone."""
     states = store.states(Selection(), ("synthetic",))
-    real += states.num_rows - pc.sum(states["synthetic"], min_count=0).as_py()
+    _refuse(lake, states.num_rows - pc.sum(states["synthetic"], min_count=0).as_py())
+
+
+def _refuse(lake: Lake, real: int) -> None:
     if real > 0:
         raise InputError(
             "this home holds real measurements or probes",

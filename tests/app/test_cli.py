@@ -532,6 +532,7 @@ def test_the_demo_refuses_a_home_with_real_measurements(qoetwin: Cli, tmp_path: 
     run = qoetwin("demo", "--home", tmp_path / "home")
     assert (run.code, run.out) == (1, "")
     assert_one_line(run.err, "real measurements", "--home")
+    assert not (tmp_path / "home" / "graph.sqlite").exists()
     assert qoetwin("graph", "build", "--home", tmp_path / "home").code == 0
     (tmp_path / "home" / "lake").rename(tmp_path / "moved")
     assert_one_line(qoetwin("demo", "--home", tmp_path / "home").err, "real measurements", "--home")
