@@ -30,6 +30,7 @@ class PathState:
         loss_ratio: (sent - received) / sent (RFC 6673, round trip); None when nothing was sent.
         jitter_ms: mean absolute IPDV (RFC 5481, section 4.1) over consecutive packets of one result, both answered;
             then the mean over the results of the window that have such packets; None when no result has.
+        utilisation_ratio: used over available bandwidth, where somebody measured it; Atlas does not.
         synthetic: True when any of it comes from the testbed.
     """
 
@@ -49,6 +50,7 @@ class PathState:
     rtt_p95_ms: float | None
     loss_ratio: float | None
     jitter_ms: float | None
+    utilisation_ratio: float | None
     synthetic: bool
 
 

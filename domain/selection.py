@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +44,10 @@ class Selection:
     end: datetime | None = None
     at: datetime | None = None
     window_s: int | None = None
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The moment whose places and networks count: `at`, or just before `end`; None is the latest known."""
+        if self.at is not None or self.end is None:
+            return self.at
+        return self.end - timedelta(microseconds=1)

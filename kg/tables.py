@@ -1,13 +1,14 @@
-"""Arrow types of what the graph keeps, derived from the schema and the domain classes."""
+"""Arrow tables of what the graph keeps: their schemas from the ontology, and what every store does with them alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from domain.path_state import PathState
-from kg.schema import SCORE_COSTS, SCORE_KEY, SCORE_VALUES, STATE_KEY, Datatype
+from kg.schema import PROVENANCE, Datatype, EdgeType, FactType, History, NodeType, Property
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -33,6 +34,26 @@ def arrow_type(datatype: Datatype) -> pa.DataType:
     return _ARROW[datatype]
 
 
+def arrow_schema(columns: Iterable[Property]) -> pa.Schema:
+    """The Arrow schema of some properties."""
+    return pa.schema([(column.name, _ARROW[column.datatype]) for column in columns])
+
+
+def node_schema(node_type: NodeType) -> pa.Schema:
+    """Columns of `GraphStore.nodes`."""
+    return arrow_schema(node_type.columns)
+
+
+def edge_schema(edge_type: EdgeType) -> pa.Schema:
+    """Columns of `GraphStore.edges`."""
+    return arrow_schema((*edge_type.columns, *PROVENANCE))
+
+
+def fact_schema(fact_type: FactType) -> pa.Schema:
+    """Columns of `GraphStore.facts`, without those of Provenance."""
+    return arrow_schema(fact_type.columns)
+
+
 def field_datatypes(owner: type) -> dict[str, Datatype]:
     """Datatype of each field of a domain dataclass; `X | None` is an X that may be unknown."""
     hints = get_type_hints(owner)
@@ -44,14 +65,31 @@ def _known(hint: object) -> object:
     return options[0]
 
 
-STATE_TYPES: dict[str, pa.DataType] = {
-    name: _ARROW[datatype] for name, datatype in field_datatypes(PathState).items()
-}
-"""Column -> type of a table of path states."""
+def subjects(fact_type: FactType, facts: pa.Table) -> pa.Table:
+    """What facts are about, as nodes or as edges, each once.
 
-SCORE_TYPES: dict[str, pa.DataType] = {
-    **{name: STATE_TYPES[name] for name in STATE_KEY},
-    **{name: pa.string() for name in (*SCORE_KEY[len(STATE_KEY) :], *SCORE_VALUES)},
-    **{name: pa.float64() for name in ("score", *SCORE_COSTS)},
-}
-"""Column -> type of a table of scores."""
+    Returns:
+        For facts about nodes the key; for facts about edges `source`, `target` and the identity.
+    """
+    names = [column.name for column in fact_type.subject]
+    about = fact_type.about
+    ends = (
+        [about.key.name]
+        if isinstance(about, NodeType)
+        else ["source", "target", *(column.name for column in about.identity)]
+    )
+    return facts.select(names).group_by(names).aggregate([]).rename_columns(ends)
+
+
+def holding(edges: pa.Table, edge_type: EdgeType, moment: pa.Scalar) -> pa.Table:
+    """The edges that held at a moment (see `GraphStore.edges`). An unknown bound bounds nothing."""
+    match edge_type.history:
+        case History.STATED:
+            begun = pc.fill_null(pc.less_equal(edges["valid_from"], moment), True)
+            open_still = pc.fill_null(pc.greater(edges["valid_to"], moment), True)
+        case History.SEEN:
+            begun = pc.fill_null(pc.less_equal(edges["first_seen"], moment), True)
+            open_still = pc.fill_null(pc.greater_equal(edges["last_seen"], moment), True)
+        case History.NONE:
+            return edges
+    return edges.filter(pc.and_(begun, open_still))
