@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from domain.errors import DataError, EmptyError
 from domain.selection import Selection
 from kg.centrality import CENTRALITIES, centralities
-from kg.schema import ASSIGNED, NEXT_HOP
+from kg.schema import ASSIGNED, NEXT_HOP, PATH_STATE
 from kg.store import GraphStore
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -118,7 +118,9 @@ def path_arrays(
         EmptyError: when no state is selected.
         DataError: when the graph has windows of several lengths and none was chosen, or when the span is too long.
     """
-    states = store.states(selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic"))
+    states = store.facts(
+        PATH_STATE, selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic")
+    )
     if states.num_rows == 0:
         raise EmptyError(
             "the graph has no path state there",

@@ -25,6 +25,7 @@ from kg.schema import (
     IN_COUNTRY,
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
+    MEASURED,
     MEASURES,
     NODE_TYPES,
     PROVENANCE,
@@ -147,7 +148,10 @@ class MemoryStore:
             if derived.derived_from == fact_type.label and derived.about is fact_type.about:
                 kept = self._tables.facts[derived.label]
                 for gone in [
-                    other for other in kept if other[:subject_and_window] == key[:subject_and_window]
+                    other
+                    for other, row in kept.items()
+                    if other[:subject_and_window] == key[:subject_and_window]
+                    and row.get("origin", MEASURED) == MEASURED
                 ]:
                     del kept[gone]
 
@@ -289,6 +293,7 @@ class MemoryStore:
         ]
         for key in gone:
             del kept[key]
+            self._forget_derived(fact_type, key)
         return len(gone)
 
     def holds_synthetic(self) -> bool:
