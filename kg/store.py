@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,6 +18,7 @@ from typing import Protocol, Self
 
 import pyarrow as pa
 
+from domain.credentials import Credentials
 from domain.errors import UnknownNameError
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -166,14 +167,6 @@ class GraphStore(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """Who we are to a database server."""
-
-    user: str
-    password: str = field(repr=False)
 
 
 STORES: dict[str, str] = {"sqlite": "kg.sqlite_store:open_home", "bolt": "kg.neo4j_store:open_address"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kg.store import STORES, Credentials, GraphStore, open_store
+from domain.credentials import Credentials
+from kg.store import STORES, GraphStore, open_store
 
 MEMORY = "memory"
 

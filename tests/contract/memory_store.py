@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from domain.credentials import Credentials
 from domain.errors import EmptyError, StoreError
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -37,7 +38,7 @@ from kg.schema import (
     Property,
 )
 from kg.selecting import within_area, within_prefixes
-from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Credentials, Neighbour
+from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
 from kg.tables import arrow_schema, arrow_type, edge_schema, fact_schema, holding, node_schema, subjects
 
 Row = dict[str, Any]

@@ -609,6 +609,8 @@ def test_arrays_hold_every_state_once_and_the_unmeasured_as_unknown(store: Graph
 
 def test_arrays_for_a_forecast_know_only_hops_seen_before(store: GraphStore) -> None:
     fill(store)
+    central = {"ip": "192.0.2.1", "degree": 1, "pagerank": 0.5, "core_number": 1}
+    store.upsert_nodes(IP, nodes(IP, central))
     known = path_arrays(store, Selection(af=4)).target_end.centrality
     hidden = path_arrays(store, Selection(af=4), topology_before=T0).target_end.centrality
     assert known[0, 0] == 1.0
