@@ -19,6 +19,7 @@ type joined by `|`; so these lines make a `torch_geometric.data.HeteroData` of i
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,6 @@ def _write(path: Path, content: bytes) -> None:
         unfinished.write_bytes(content)
         unfinished.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise ArtefactError("cannot write the PyG file", where=str(path), found=str(error)) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
