@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from kg.schema import (
     EDGE_TYPES,
     FACT_TYPES,
+    MEASURED,
     NODE_TYPES,
     PROVENANCE,
     Datatype,
@@ -32,6 +33,9 @@ from kg.schema import (
 
 SINCE_EVER = -(2**63)
 """What stands for an unknown `valid_from`: it is part of a key, and no part of a key can be null."""
+
+_MEASURED_NUMBER = 1
+"""Number of the word `MEASURED`, so that a trigger can name it."""
 
 _SQL_TYPE = {
     Datatype.INTEGER: "INTEGER",
@@ -50,6 +54,7 @@ def ddl() -> list[str]:
         'CREATE TABLE "window" (id INTEGER PRIMARY KEY, window_start INTEGER NOT NULL, window_end INTEGER NOT NULL,'
         " UNIQUE (window_start, window_end))",
         "CREATE TABLE word (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE)",
+        f"INSERT INTO word VALUES ({_MEASURED_NUMBER}, '{MEASURED}')",
         *(_node_table(node_type) for node_type in NODE_TYPES),
         *(statement for edge_type in EDGE_TYPES for statement in _edge_table(edge_type)),
         *(_fact_table(fact_type) for fact_type in FACT_TYPES),
@@ -176,18 +181,23 @@ def _fact_column(column: Property) -> str:
 
 
 def _derived_go(fact_type: FactType) -> list[str]:
-    """What is computed from a fact would be a lie when that fact is another: it goes, until it is computed again."""
+    """What is computed from a fact would be a lie when that fact is another: it goes, until it is computed again.
+
+    A prediction stays what was predicted (`FactType.derived_from`).
+    """
     key = ("window", *subject_columns(fact_type))
     statements = []
     for derived in FACT_TYPES:
         if derived.derived_from != fact_type.label or derived.about is not fact_type.about:
             continue
+        has_origin = "origin" in {p.name for p in derived.identity}
+        measured = f" AND origin = {_MEASURED_NUMBER}" if has_origin else ""
         for event, row in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
             same = " AND ".join(f"{name(column)} = {row}.{name(column)}" for column in key)
             trigger = name(f"{derived.label} goes with {fact_type.label} {event}")
             statements.append(
                 f"CREATE TRIGGER {trigger} AFTER {event} ON {name(fact_type.label)}"
-                f" BEGIN DELETE FROM {name(derived.label)} WHERE {same}; END"
+                f" BEGIN DELETE FROM {name(derived.label)} WHERE {same}{measured}; END"
             )
     return statements
 

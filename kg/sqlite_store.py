@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_sqlite import dbapi
 
+from domain.credentials import Credentials
 from domain.errors import EmptyError, StoreError
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -58,7 +59,7 @@ from kg.sqlite_layout import (
     upsert,
 )
 from kg.sqlite_migrations import MIGRATIONS
-from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Credentials, Neighbour
+from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
 from kg.tables import TIME, arrow_schema, arrow_type, subjects
 
 PATIENCE_S = 30.0
