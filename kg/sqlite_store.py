@@ -1,13 +1,15 @@
 """The default store: one SQLite file, in WAL mode (many readers while one writes).
 
 `kg.sqlite_layout` says how it lies there. All access is through ADBC: Arrow columns are bound and read in C, and no row is
-ever a Python object.
+ever a Python object. The driver brings its own SQLite: no other one (Python's sqlite3) may have the same file open in the
+same process, for a process has its locks on a file once, and either would let go of the other's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -759,7 +761,7 @@ class SQLiteStore:
         try:
             yield
         except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
-            found = str(error).partition("\nquery: ")[0]
+            found = _words(error)
             raise StoreError(
                 what,
                 where=str(self._path),
@@ -807,7 +809,6 @@ _NEXT_STEP = {
     "disk I/O error": "look at the disk, and try again",
     "readonly": "give a home that may be written",
     "unable to open": "give a home that may be written",
-    "failed to open": "give a home that may be written",
     "malformed": "move the file away and run: qoetwin graph build",
     "not a database": "move the file away and run: qoetwin graph build",
 }
@@ -818,6 +819,14 @@ _FIRST = {pa.int64(): "0", pa.float64(): "0.0", pa.string(): "''"}
 _WORD: Columns = {"id": pa.int64(), "word": pa.string()}
 _SWEEP = 8
 """A sweep over all paths of a window costs as much as seeking one in so many of them."""
+
+
+def _words(error: Exception) -> str:
+    """What SQLite said, without what the driver says around it."""
+    said = str(error).partition("\nquery: ")[0]
+    if "failed to open" in said:  # the driver's reason is what SQLite says of a handle that is not there
+        return "unable to open database file"
+    return re.sub(r"^(?:[A-Z_]+: )?(?:\[SQLite\] )?(?:[Ff]ailed to \w+ query: )?", "", said)
 
 
 def _kept(kind: pa.DataType) -> pa.DataType:
