@@ -139,10 +139,10 @@ links AS (
     GROUP BY from_address, to_address, start_us
 ),
 ranked AS (
-    SELECT *, len(samples) AS n, probes >= $least_probes AND asns >= $least_asns AS enough,
+    SELECT * REPLACE (coalesce(n, 0) AS n), probes >= $least_probes AND asns >= $least_asns AS enough,
         -- Wilson score of a proportion of one half, times n: a rank, counted from 1
         floor(n * (0.5 + $z * $z / (2 * n) - $z * sqrt(0.25 / n + $z * $z / (4.0 * n * n))) / (1 + $z * $z / n))::BIGINT AS low
-    FROM links
+    FROM (SELECT *, nullif(len(samples), 0) AS n FROM links)
 )
 SELECT from_address, to_address, start_us AS window_start, start_us + $window_us AS window_end,
     traceroutes, probes, asns, n AS samples,
