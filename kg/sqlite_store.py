@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -315,6 +316,7 @@ class SQLiteStore:
             about = self._about(fact_type, selection)
             where, parameters = self._fact_filter(fact_type, selection, windows, words, about, among or {})
             columns = _stored(fact_type, wanted)
+            columns |= {"provenance": pa.int64()} if with_provenance else {}
             read = self._query(
                 f"SELECT {names(columns)} FROM {name(fact_type.label)} WHERE {where}", columns, parameters
             )
@@ -504,41 +506,40 @@ class SQLiteStore:
         Within a distance, edges come in the order of `EDGE_TYPES`, then of their ends; where there are more than `most`,
         those of the first kinds are met.
         """
-        met: dict[tuple[int, int | str, int | str], Neighbour] = {}
-        seen: dict[str, set[int | str]] = {label.label: set() for label in NODE_TYPES}
-        seen[node_type.label].add(key)
+        met: dict[tuple[int, int | str, int | str], int] = {}  # edge -> distance
+        seen: dict[str, set[int | str]] = {known.label: set() for known in NODE_TYPES}
         frontier: dict[str, set[int | str]] = {node_type.label: {key}}
         with self._snapshot():
             for distance in range(1, hops + 1):
-                reached: dict[str, set[int | str]] = {}
-                for kind, source, target in self._edges_at(frontier, at, most):
-                    edge_type = EDGE_TYPES[kind]
-                    met.setdefault(
-                        (kind, source, target),
-                        Neighbour(
-                            edge=edge_type.name,
-                            source_label=edge_type.source.label,
-                            source_key=str(source),
-                            target_label=edge_type.target.label,
-                            target_key=str(target),
-                            distance=distance,
-                        ),
-                    )
-                    for label, end in ((edge_type.source.label, source), (edge_type.target.label, target)):
-                        if end not in seen[label]:
-                            seen[label].add(end)
-                            reached.setdefault(label, set()).add(end)
-                frontier = reached
+                for label, keys in frontier.items():
+                    seen[label] |= keys
+                reached: dict[str, set[int | str]] = {known.label: set() for known in NODE_TYPES}
+                for edge in self._edges_at(frontier, at, most):
+                    kind, source, target = edge
+                    met.setdefault(edge, distance)
+                    reached[EDGE_TYPES[kind].source.label].add(source)
+                    reached[EDGE_TYPES[kind].target.label].add(target)
+                frontier = {label: new for label, keys in reached.items() if (new := keys - seen[label])}
                 if not frontier or len(met) >= most:
                     break
-        return list(met.values())[:most]
+        return [
+            Neighbour(
+                edge=EDGE_TYPES[kind].name,
+                source_label=EDGE_TYPES[kind].source.label,
+                source_key=str(source),
+                target_label=EDGE_TYPES[kind].target.label,
+                target_key=str(target),
+                distance=distance,
+            )
+            for (kind, source, target), distance in islice(met.items(), most)
+        ]
 
     def _edges_at(
         self, frontier: Mapping[str, set[int | str]], at: datetime | None, most: int
     ) -> list[tuple[int, Any, Any]]:
-        """Edges at some nodes, by label: (place in `EDGE_TYPES`, source, target), sorted; `most` of them if there are.
+        """Edges at some nodes, by label: (place in `EDGE_TYPES`, source, target), sorted; the first `most` that are found.
 
-        One statement for all kinds of edges. An edge between two of the nodes is met from both: hence twice `most` rows.
+        One statement for all kinds of edges, which ends as soon as it has found enough.
         """
         statements: list[str] = []
         parameters: list[int | str] = []
@@ -548,15 +549,14 @@ class SQLiteStore:
                 if node_type.label not in frontier:
                     continue
                 statements.append(
-                    f"SELECT * FROM (SELECT DISTINCT {kind}, CAST(source AS TEXT), CAST(target AS TEXT)"
-                    f" FROM {name(edge_type.table)}"
-                    f" WHERE {column} IN (SELECT value FROM json_each(?)) AND {held})"
+                    f"SELECT {kind}, CAST(source AS TEXT), CAST(target AS TEXT) FROM {name(edge_type.table)}"
+                    f" WHERE {column} IN (SELECT value FROM json_each(?)) AND {held}"
                 )
                 parameters += [json.dumps(sorted(frontier[node_type.label])), *values]
         rows = self._query(
-            f"{' UNION ALL '.join(statements)} LIMIT ?",
+            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(statements)}) LIMIT ?",
             {"kind": pa.int64(), "source": pa.string(), "target": pa.string()},
-            (*parameters, 2 * most),
+            (*parameters, most),
         )
         readers = [[_READ[end.datatype] for end in edge_type.ends] for edge_type in EDGE_TYPES]
         return sorted(
@@ -839,7 +839,7 @@ def _stored(fact_type: FactType, wanted: Sequence[str]) -> dict[str, pa.DataType
     for p in (*fact_type.identity, *fact_type.values):
         kinds[p.name] = pa.int64() if p.datatype is Datatype.STRING else arrow_type(p.datatype)
     values = [p.name for p in fact_type.values if p.name in wanted]
-    return {column: kinds.get(column, pa.int64()) for column in (*fact_key(fact_type), *values, "provenance")}
+    return {column: kinds.get(column, pa.int64()) for column in (*fact_key(fact_type), *values)}
 
 
 def _window_filter(selection: Selection) -> tuple[str, tuple[int, ...]]:
