@@ -157,8 +157,12 @@ def test_matches_are_those_that_ipaddress_finds_by_trying_all(
         parsed = ip_address(address)
         holding = [p for p, _ in announced if p.version == parsed.version and parsed in p]
         longest = max(holding, key=lambda p: int(p.prefixlen), default=None)
-        origins: list[int | None] = sorted({asn for prefix, asn in announced if longest is not None and prefix == longest})
-        expected += [(address, None if longest is None else longest.compressed, one) for one in origins or [None]]
+        origins: list[int | None] = sorted(
+            {asn for prefix, asn in announced if longest is not None and prefix == longest}
+        )
+        expected += [
+            (address, None if longest is None else longest.compressed, one) for one in origins or [None]
+        ]
     assert match(prefixes, *(address.compressed for address in addresses)) == expected
 
 
