@@ -9,231 +9,29 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.options import MOST_ID, Length, Time, answered_by, common, filters
+from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
-from app.settings import HOME_VARIABLE, STORE_VARIABLE, TRACEBACK_VARIABLE, atlas_key, default_home
+from app.settings import TRACEBACK_VARIABLE, atlas_key, default_home, neo4j_credentials
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
-from domain.selection import Area, Selection
-from domain.window import parse_length, parse_time
 
 if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
     from ingest.lake import Lake
     from ingest.probes import Probes
+    from kg.schema import NodeType
     from kg.store import GraphStore
     from twin.pipeline import Ingested, Trained
-
-MOST_ID = 2**53 - 1
-"""More than Atlas will number, and exact in every format."""
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Value = TypeVar("Value")
-
-
-class _Time(click.ParamType[datetime]):
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        return value if isinstance(value, datetime) else _or_usage(self, parse_time, value, param, ctx)
-
-
-class _Length(click.ParamType[timedelta]):
-    name = "length"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        return value if isinstance(value, timedelta) else _or_usage(self, parse_length, value, param, ctx)
-
-
-class _Area(click.ParamType[Area]):
-    name = "lat,lon,km"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Area:
-        try:
-            latitude, longitude, radius_km = (float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not LAT,LON,KM, such as 33.9,35.5,100", param, ctx)
-        if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 < radius_km < float("inf")):
-            self.fail(f"{value!r} is no place on Earth with a radius in km", param, ctx)
-        return Area(latitude=latitude, longitude=longitude, radius_km=radius_km)
-
-
-class _Address(click.ParamType[str]):
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from ipaddress import ip_address
-
-        try:
-            return ip_address(value).compressed
-        except ValueError:
-            self.fail(f"{value!r} is not an IP address", param, ctx)
-
-
-class _Asn(click.ParamType[int]):
-    name = "asn"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        digits = str(value).upper().removeprefix("AS")
-        if not (digits.isdecimal() and 0 < int(digits) < 2**32):
-            self.fail(f"{value!r} is not an AS number", param, ctx)
-        return int(digits)
-
-
-class _Prefix(click.ParamType[str]):
-    name = "prefix"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from ipaddress import ip_network
-
-        try:
-            return ip_network(value).compressed
-        except ValueError as error:
-            self.fail(f"{value!r} is not a prefix, such as 193.0.0.0/21: {error}", param, ctx)
-
-
-def _or_usage(
-    kind: click.ParamType[Value],
-    parse: Callable[[str], Value],
-    text: str,
-    param: click.Parameter | None,
-    ctx: click.Context | None,
-) -> Value:
-    """Parse an option; what is wrong with it is wrong usage."""
-    try:
-        return parse(text)
-    except InputError as error:
-        kind.fail(error.line(), param, ctx)
-
-
-def _common(command: Command) -> Command:
-    """The options that every command takes."""
-    for option in (
-        click.option(
-            "--format",
-            "form",
-            type=click.Choice([form.value for form in Format]),
-            default=Format.TABLE.value,
-            callback=lambda _ctx, _param, value: Format(value),
-            show_default=True,
-            help="How data is written.",
-        ),
-        click.option(
-            "--store",
-            envvar=STORE_VARIABLE,
-            default="sqlite",
-            show_default=True,
-            help=f"Where the graph is kept. Also {STORE_VARIABLE}.",
-        ),
-        click.option(
-            "--home",
-            type=click.Path(path_type=Path),
-            envvar=HOME_VARIABLE,
-            help=f"Folder that holds all that is kept. Also {HOME_VARIABLE}. Default: the user's data folder.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _filters(command: Command) -> Command:
-    """The options that choose paths and times."""
-    for option in reversed(
-        (
-            click.option(
-                "--probe",
-                "probe_ids",
-                multiple=True,
-                type=click.IntRange(1, MOST_ID),
-                help="Measured by this probe.",
-            ),
-            click.option("--target", "targets", multiple=True, type=_Address(), help="To this address."),
-            click.option(
-                "--asn",
-                "asns",
-                multiple=True,
-                type=_Asn(),
-                help="From a probe in this AS.",
-            ),
-            click.option(
-                "--target-asn",
-                "target_asns",
-                multiple=True,
-                type=_Asn(),
-                help="To this AS.",
-            ),
-            click.option(
-                "--country",
-                "countries",
-                multiple=True,
-                help="From a probe in this country (ISO 3166-1 alpha-2).",
-            ),
-            click.option("--area", type=_Area(), help="From a probe within KM of a place."),
-            click.option(
-                "--prefix",
-                "prefixes",
-                multiple=True,
-                type=_Prefix(),
-                help="From a probe with an address in it.",
-            ),
-            click.option("--af", type=click.Choice(["4", "6"]), help="Over this address family."),
-            click.option(
-                "--at",
-                type=_Time(),
-                help="In the windows that hold this time (ISO 8601; UTC unless it says).",
-            ),
-            click.option(
-                "--from", "start", type=_Time(), help="In windows that begin at this time or later."
-            ),
-            click.option("--to", "end", type=_Time(), help="In windows that begin before this time."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _answered_by(command: Command) -> Command:
-    """The options that say who speaks the Atlas API."""
-    trusted = click.option(
-        "--certificate",
-        type=click.Path(path_type=Path),
-        help="Authorities to trust instead of the system's (PEM).",
-    )
-    server = click.option(
-        "--server", default="atlas.ripe.net", show_default=True, help="Who answers, HOST or HOST:PORT."
-    )
-    return server(trusted(command))
-
-
-def _selection(*, window: timedelta | None, **chosen: Any) -> Selection:
-    """The selection that the filters state."""
-    if chosen["at"] is not None and (chosen["start"] is not None or chosen["end"] is not None):
-        raise click.UsageError("--at is one moment, --from and --to are a span: choose one of the two")
-    if chosen["start"] is not None and chosen["end"] is not None and chosen["start"] >= chosen["end"]:
-        raise click.UsageError("--to must be later than --from")
-    return Selection(
-        probe_ids=chosen["probe_ids"],
-        targets=chosen["targets"],
-        asns=chosen["asns"],
-        target_asns=chosen["target_asns"],
-        countries=tuple(country.upper() for country in chosen["countries"]),
-        area=chosen["area"],
-        prefixes=chosen["prefixes"],
-        af=None if chosen["af"] is None else int(chosen["af"]),
-        start=chosen["start"],
-        end=chosen["end"],
-        at=chosen["at"],
-        window_s=None if window is None else int(window.total_seconds()),
-    )
 
 
 def main() -> None:
@@ -278,7 +76,7 @@ def ingest() -> None:
 
 @ingest.command("files")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_common
+@common
 def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str, form: Format) -> None:
     """Read files of Atlas results (NDJSON or a JSON array; plain, gzip, bzip2, xz), or all files in folders."""
     from twin.pipeline import ingest_files
@@ -299,11 +97,11 @@ def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str,
     type=click.IntRange(1, MOST_ID),
     help="Atlas measurement id.",
 )
-@click.option("--from", "start", type=_Time(), required=True, help="First moment (ISO 8601).")
-@click.option("--to", "stop", type=_Time(), required=True, help="First moment no longer wanted.")
+@click.option("--from", "start", type=Time(), required=True, help="First moment (ISO 8601).")
+@click.option("--to", "stop", type=Time(), required=True, help="First moment no longer wanted.")
 @click.option("--probe", "probes", multiple=True, type=click.IntRange(1, MOST_ID), help="Only this probe.")
-@_answered_by
-@_common
+@answered_by
+@common
 def ingest_atlas_command(
     measurements: tuple[int, ...],
     start: datetime,
@@ -335,17 +133,20 @@ def probes() -> None:
 
 @probes.command("load")
 @click.argument("file", type=click.Path(path_type=Path))
-@_common
-def probes_load_command(file: Path, home: Path | None, store: str, form: Format) -> None:
+@click.option("--as-of", type=Time(), help="When the list was true (ISO 8601). Default: now.")
+@common
+def probes_load_command(
+    file: Path, as_of: datetime | None, home: Path | None, store: str, form: Format
+) -> None:
     """Read a list of probes: API objects (JSON) or CSV with prb_id, lat, lon, asn_v4, country …; plain or compressed."""
     from twin.pipeline import load_probes
 
-    _write_probes(load_probes(_lake(home), file), form)
+    _write_probes(load_probes(_lake(home), file, as_of=as_of), form)
 
 
 @probes.command("sync")
-@_answered_by
-@_common
+@answered_by
+@common
 def probes_sync_command(
     server: str,
     certificate: Path | None,
@@ -364,32 +165,54 @@ def probes_sync_command(
 
 @cli.group()
 def graph() -> None:
-    """The knowledge graph: build it, look at it."""
+    """The knowledge graph: build it, look at it, ask it, check it, move it."""
 
 
 @graph.command("build")
 @click.option(
     "--window",
-    type=_Length(),
+    type=Length(),
     default="3h",
     show_default=True,
     help="Length of a window, such as 30m, 3h, 1d.",
 )
-@_common
-def graph_build_command(window: Any, home: Path | None, store: str, form: Format) -> None:
-    """Lake -> layers: topology (NTKG), path states by window (NSKG), QoE by application (ASKG)."""
+@click.option(
+    "--prefixes",
+    type=click.Path(path_type=Path),
+    help="Who announces what: CSV prefix,asn. Without it, hops are in no AS.",
+)
+@click.option(
+    "--keep",
+    type=Length(),
+    help="Retention: keep windows of this length only so long before the newest, and delete older ones.",
+)
+@common
+def graph_build_command(
+    window: timedelta,
+    prefixes: Path | None,
+    keep: timedelta | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Lake -> layers: topology (NTKG), states by window (NSKG), QoE by application (ASKG)."""
     from qoe.profile import load_profile
-    from twin.pipeline import build_graph, summarise_lake
+    from twin.pipeline import build_graph, read_origins, summarise_lake
 
     lake = _lake(home, must_exist=True)
+    origins = None if prefixes is None else read_origins(prefixes)
     before = perf_counter()
     with progress(_notice) as report:
-        summary = summarise_lake(lake, window, report=report)  # before there is a graph that would stay empty
+        summary = summarise_lake(
+            lake, window, keep=keep, report=report
+        )  # before there is a graph to stay empty
         with _open(home, store, create=True) as opened:
-            built = build_graph(summary, opened, load_profile(), report=report)
+            built = build_graph(summary, opened, load_profile(), origins=origins, report=report)
             counts = opened.counts()
     if built.synthetic:
         _notice("note: this graph holds synthetic measurements of the testbed")
+    if built.pruned > 0:
+        _notice(f"note: {built.pruned} facts of windows older than --keep allows were deleted")
     click.echo(
         object_as_text(asdict(built) | counts | {"seconds": round(perf_counter() - before, 3)}, form),
         nl=False,
@@ -400,48 +223,252 @@ def graph_build_command(window: Any, home: Path | None, store: str, form: Format
 @click.argument("label", required=False)
 @click.argument("key", required=False)
 @click.option("--hops", type=click.IntRange(1, 4), default=1, show_default=True, help="How far to walk.")
-@_common
+@click.option("--at", type=Time(), help="The graph as it was at this time (ISO 8601).")
+@click.option("--against", type=Time(), help="What is otherwise at this time than at --at.")
+@click.option(
+    "--most",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Edges to show; with --against, rows of each type and change.",
+)
+@common
 def graph_show_command(
-    label: str | None, key: str | None, hops: int, home: Path | None, store: str, form: Format
+    label: str | None,
+    key: str | None,
+    hops: int,
+    at: datetime | None,
+    against: datetime | None,
+    most: int,
+    home: Path | None,
+    store: str,
+    form: Format,
 ) -> None:
-    """What the graph holds; or what is around one node, such as: graph show AtlasProbe 6217."""
-    from kg.schema import NODE_TYPES, Datatype
+    """What the graph holds; what is around one node, such as: graph show AtlasProbe 6217; what changed between two times."""
+    from kg.history import counts_at, differences
 
+    if against is not None and (at is None or label is not None):
+        raise click.UsageError("--against needs --at, and compares the whole graph: name no node")
     with _open(home, store, create=False) as opened:
         synthetic = opened.holds_synthetic()
-        if label is None:
-            rows: list[Row] = [
-                {"what": what, "count": count, "synthetic": synthetic}
-                for what, count in opened.counts().items()
-            ]
-            click.echo(as_text(rows, form), nl=False)
-            return
-        types = {node_type.label.lower(): node_type for node_type in NODE_TYPES}
-        if label.lower() not in types or key is None:
-            known = ", ".join(node_type.label for node_type in NODE_TYPES)
-            raise click.UsageError(f"a node is named by its label and key; labels are {known}")
-        node_type = types[label.lower()]
-        whole = node_type.key.datatype is Datatype.INTEGER
-        if whole and not (key.isdecimal() and int(key) <= MOST_ID):
-            raise click.UsageError(f"the key of {node_type.label} is a whole number, not {key!r}")
-        met = opened.neighbours(node_type, int(key) if whole else key, hops=hops)
-    if not met:
-        raise NotFoundError("the graph has no edge there", where=f"{node_type.label} {key}")
-    click.echo(as_text([asdict(neighbour) | {"synthetic": synthetic} for neighbour in met], form), nl=False)
+        if label is not None:
+            node_type, node_key = _node(label, key)
+            met = opened.neighbours(node_type, node_key, hops=hops, at=at, most=most)
+            rows: list[Row] = [asdict(neighbour) | {"synthetic": synthetic} for neighbour in met]
+        elif at is not None and against is not None:
+            found = differences(opened, at, against, most=most)
+            rows = [asdict(row) | {"synthetic": synthetic} for row in found.rows]
+        else:
+            counts = opened.counts() if at is None else counts_at(opened, at)
+            rows = [{"what": what, "count": count, "synthetic": synthetic} for what, count in counts.items()]
+    if label is not None and not rows:
+        raise NotFoundError("the graph has no edge there", where=f"{label} {key}")
+    if against is not None:
+        for (kind, change), count in found.counts.items():
+            shown = sum(row.type == kind and row.change == change for row in found.rows)
+            _notice(f"{kind}: {count} {change}" + (f", {shown} shown" if shown < count else ""))
+        if not rows:
+            _notice("nothing changed")
+    elif label is not None and len(rows) == most:
+        _notice(f"note: stopped at {most} edges; --most shows more")
+    click.echo(as_text(rows, form), nl=False)
+
+
+def _node(label: str, key: str | None) -> tuple[NodeType, int | str]:
+    """The node that LABEL and KEY name."""
+    from kg.schema import NODE_TYPES, Datatype
+
+    types = {node_type.label.lower(): node_type for node_type in NODE_TYPES}
+    if label.lower() not in types or key is None:
+        known = ", ".join(node_type.label for node_type in NODE_TYPES)
+        raise click.UsageError(f"a node is named by its label and key; labels are {known}")
+    node_type = types[label.lower()]
+    if node_type.key.datatype is not Datatype.INTEGER:
+        return node_type, key
+    if not (key.isdecimal() and int(key) <= MOST_ID):
+        raise click.UsageError(f"the key of {node_type.label} is a whole number, not {key!r}")
+    return node_type, int(key)
+
+
+@graph.command("prune")
+@click.option("--before", type=Time(), required=True, help="Delete facts of windows that ended by then.")
+@click.option("--window", type=Length(), help="Of windows of this length only.")
+@click.option(
+    "--yes", is_flag=True, help="Do it. Without this, nothing is deleted: it only says what would be."
+)
+@common
+def graph_prune_command(
+    before: datetime, window: timedelta | None, yes: bool, home: Path | None, store: str, form: Format
+) -> None:
+    """Delete states and scores of old windows. Topology stays. What the lake holds comes back with the next build."""
+    from twin.pipeline import prune_graph
+
+    with _open(home, store, create=False) as opened:
+        pruned = prune_graph(opened, before, window, only_count=not yes)
+    rows: list[Row] = [{"what": what, "count": count, "deleted": yes} for what, count in pruned.items()]
+    click.echo(as_text(rows, form), nl=False)
+    if not yes:
+        _notice("nothing was deleted; add --yes to delete these")
+
+
+@graph.command("check")
+@common
+def graph_check_command(home: Path | None, store: str, form: Format) -> None:
+    """Hold the graph against its shapes (SHACL), and say in words what is wrong and where. Exit 1 if anything is."""
+    from kg.check import check
+
+    with _open(home, store, create=False) as opened, progress(_notice) as report:
+        findings = check(opened, report=report)
+    click.echo(as_text([asdict(finding) for finding in findings], form), nl=False)
+    if findings:
+        _notice(f"{len(findings)} things are wrong")
+        sys.exit(1)
+    _notice("nothing is wrong")
+
+
+@graph.command("query")
+@click.option(
+    "--sparql", help="SELECT, ASK, CONSTRUCT or DESCRIBE; @FILE reads it from a file, - from stdin."
+)
+@click.option("--cypher", help="A query that only reads, for a graph in Neo4j; @FILE and - likewise.")
+@click.option(
+    "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A value for ?NAME or $NAME."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Rows to give."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.001, max=86_400),
+    default=60.0,
+    show_default=True,
+    help="Seconds after which a query is stopped.",
+)
+@common
+def graph_query_command(
+    sparql: str | None,
+    cypher: str | None,
+    parameters: tuple[str, ...],
+    limit: int,
+    timeout_s: float,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Ask the graph in SPARQL, or in Cypher where it is in Neo4j. Queries only read; docs/graph.md says what there is."""
+    from twin.graph_query import ask_cypher, ask_sparql
+
+    if (sparql is None) == (cypher is None):
+        raise click.UsageError("give one query: --sparql or --cypher")
+    given = _parameters(parameters)
+    with _open(home, store, create=False) as opened, progress(_notice) as report:
+        if cypher is not None:
+            answer = ask_cypher(opened, _text_of(cypher), given, limit=limit, timeout_s=timeout_s)
+        else:
+            answer = ask_sparql(
+                opened,
+                _text_of(sparql or ""),
+                given,
+                limit=limit,
+                timeout_s=timeout_s,
+                cache=_home(home) / "rdf",
+                report=report,
+            )
+    rows: list[Row] = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    click.echo(as_text(rows, form, columns=list(answer.columns)), nl=False)
+    if answer.cut:
+        _notice(f"note: stopped at {limit} rows; --limit gives more")
+
+
+def _text_of(query: str) -> str:
+    """A query, from the command line, a file or stdin."""
+    if query == "-":
+        return sys.stdin.read()
+    if not query.startswith("@"):
+        return query
+    path = Path(query.removeprefix("@"))
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("cannot read the query", where=str(path), found=str(error)) from error
+
+
+def _parameters(given: tuple[str, ...]) -> dict[str, str | int | float | bool | None]:
+    """NAME=VALUE as values: JSON's numbers, booleans and null; anything else is text, and so is what is in double quotes."""
+    values: dict[str, str | int | float | bool | None] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.UsageError(f"--param is NAME=VALUE, not {one!r}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        values[name] = text if isinstance(value, dict | list) else value
+    return values
+
+
+_FORMS = ("turtle", "nquads", "jsonld", "graphml", "iyp-csv")
+
+
+@graph.command("export")
+@click.option("--as", "shape", type=click.Choice([*_FORMS, "pyg"]), required=True, help="In which form.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file (.gz compresses it); for iyp-csv a folder. It is replaced.",
+)
+@click.option("--window", type=Length(), help="For pyg: windows of this length, where the graph has several.")
+@filters
+@common
+def graph_export_command(
+    shape: str,
+    out: Path,
+    window: timedelta | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+    **chosen: Any,
+) -> None:
+    """Write the graph for other tools: RDF, GraphML, CSV for neo4j-admin and IYP, or tensors for PyTorch Geometric.
+
+    Filters choose paths and windows, for pyg only; the other forms hold everything, and come back with: graph import.
+    """
+    selection = selected(**chosen, window=window)
+    from twin.exchange import export_as
+
+    with _open(home, store, create=False) as opened, progress(_notice) as report:
+        counts = export_as(opened, out, shape, selection=selection, report=report)
+    click.echo(object_as_text(counts, form), nl=False)
+
+
+@graph.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as", "shape", type=click.Choice(_FORMS), required=True, help="In which form it is.")
+@common
+def graph_import_command(file: Path, shape: str, home: Path | None, store: str, form: Format) -> None:
+    """Read a graph that was exported, here or elsewhere, into this one. Writing the same twice changes nothing."""
+    from twin.exchange import import_as
+
+    with progress(_notice) as report, _open(home, store, create=True) as opened:
+        counts = import_as(opened, file, shape, report=report)
+    click.echo(object_as_text(counts, form), nl=False)
 
 
 @cli.command("qoe")
 @click.argument(
     "application", metavar="APPLICATION", type=click.Choice([*(one.value for one in Application), "all"])
 )
-@_filters
+@filters
 @click.option(
     "--group-by",
     type=click.Choice(["country", "asn", "probe", "target", "target-asn"]),
     help="A row for each.",
 )
-@click.option("--window", type=_Length(), help="Windows of this length, where the graph has several.")
-@_common
+@click.option("--window", type=Length(), help="Windows of this length, where the graph has several.")
+@common
 def qoe_command(
     application: str,
     group_by: str | None,
@@ -455,7 +482,7 @@ def qoe_command(
 
     APPLICATION is web, video, voip, gaming, file-transfer or all.
     """
-    selection = _selection(**chosen, window=window)
+    selection = selected(**chosen, window=window)
     from twin.qoe import GroupBy, qoe
 
     asked = list(Application) if application == "all" else [Application(application)]
@@ -483,9 +510,9 @@ def qoe_command(
 @click.argument("model", metavar="MODEL")
 @click.option("--protocol", required=True, help="Who is hidden from whom: forecast.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness.")
-@click.option("--window", type=_Length(), help="Windows of this length, where the graph has several.")
-@_filters
-@_common
+@click.option("--window", type=Length(), help="Windows of this length, where the graph has several.")
+@filters
+@common
 def train_command(
     model: str,
     protocol: str,
@@ -503,7 +530,7 @@ def train_command(
     from gnn.protocols import protocol_named
     from gnn.registry import predictor_class
 
-    selection = _selection(**chosen, window=window)
+    selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
     from twin.pipeline import train
@@ -515,7 +542,7 @@ def train_command(
 
 
 @cli.command("demo")
-@_common
+@common
 def demo_command(home: Path | None, store: str, form: Format) -> None:
     """The whole way on a synthetic Internet: measure, remember, learn, answer. Takes one to three minutes, needs no network."""
     from twin.demo import refuse_real_lake, run_demo
@@ -651,7 +678,7 @@ def _lake(home: Path | None, *, must_exist: bool = False) -> Lake:
 def _open(home: Path | None, store: str, *, create: bool) -> GraphStore:
     from kg.store import open_store
 
-    return open_store(store, _home(home), create=create)
+    return open_store(store, _home(home), create=create, credentials=neo4j_credentials())
 
 
 def _source(server: str, certificate: Path | None) -> AtlasSource:

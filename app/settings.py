@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from domain.credentials import Credentials
+
 HOME_VARIABLE = "QOETWIN_HOME"
 STORE_VARIABLE = "QOETWIN_STORE"
 TRACEBACK_VARIABLE = "QOETWIN_TRACEBACK"
+NEO4J_USER_VARIABLE = "NEO4J_USER"
+NEO4J_PASSWORD_VARIABLE = "NEO4J_PASSWORD"  # noqa: S105 - the name of a variable, not a password
 KEY_VARIABLE = "QOETWIN_ATLAS_KEY"  # the name of a variable, not a key
 
 
@@ -20,3 +24,11 @@ def default_home() -> Path:
 def atlas_key() -> str | None:
     """The RIPE Atlas API key, which public measurements do not need."""
     return os.environ.get(KEY_VARIABLE) or None
+
+
+def neo4j_credentials() -> Credentials | None:
+    """Who we are to a Neo4j server; None where the environment does not say."""
+    user, password = os.environ.get(NEO4J_USER_VARIABLE), os.environ.get(NEO4J_PASSWORD_VARIABLE)
+    if password is None:
+        return None
+    return Credentials(user=user or "neo4j", password=password)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from domain.errors import DataError, EmptyError
 from domain.selection import Selection
 from kg.centrality import CENTRALITIES, centralities
-from kg.schema import ASSIGNED, NEXT_HOP
+from kg.schema import ASSIGNED, IP, NEXT_HOP, PATH_STATE
 from kg.store import GraphStore
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -118,7 +118,9 @@ def path_arrays(
         EmptyError: when no state is selected.
         DataError: when the graph has windows of several lengths and none was chosen, or when the span is too long.
     """
-    states = store.states(selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic"))
+    states = store.facts(
+        PATH_STATE, selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic")
+    )
     if states.num_rows == 0:
         raise EmptyError(
             "the graph has no path state there",
@@ -150,19 +152,14 @@ def path_arrays(
         cells[window, column] = states[name].to_numpy(zero_copy_only=False)
         return cells
 
-    links = store.edges(NEXT_HOP)
-    if topology_before is not None:
-        links = links.filter(
-            pc.less(links["first_seen"], pa.scalar(topology_before, links["first_seen"].type))
-        )
-    assigned = store.edges(ASSIGNED)
+    central = _centralities(store, topology_before)
     return PathArrays(
         window_start_s=start_s.min() + window_s * np.arange(windows, dtype=np.int64),
         window_s=window_s,
         probe_id=pairs["probe_id"].to_numpy(),
         target=_strings(pairs["target"]),
         af=pairs["af"].to_numpy(),
-        **_ends_of(pairs, assigned, centralities(links)),
+        **_ends_of(store, pairs, selection.as_of, central),
         centrality_names=CENTRALITIES,
         rtt_ms=grid("rtt_median_ms", np.nan, np.float64),
         jitter_ms=grid("jitter_ms", np.nan, np.float64),
@@ -172,54 +169,90 @@ def path_arrays(
     )
 
 
-def _ends_of(pairs: pa.Table, assigned: pa.Table, central: dict[str, NDArray[np.float64]]) -> dict[str, Ends]:
+def _centralities(store: GraphStore, topology_before: datetime | None) -> tuple[pa.Array, Floats]:
+    """Addresses (N,) and their centralities (N + 1, C); the last row is for those that are not among them.
+
+    What the graph says of its nodes knows all hops that it has; of those seen before a time it is computed here.
+    """
+    if topology_before is None:
+        nodes = store.nodes(IP)
+        addresses = nodes["ip"].combine_chunks()
+        columns = [_floats(pc.cast(nodes[name], pa.float64())) for name in CENTRALITIES]
+    else:
+        links = store.edges(NEXT_HOP)
+        before = pa.scalar(topology_before, links["first_seen"].type)
+        found = centralities(links.filter(pc.less(links["first_seen"], before)))
+        addresses = pa.array(list(found), pa.string())
+        columns = list(np.array(list(found.values()), dtype=np.float64).reshape(-1, len(CENTRALITIES)).T)
+    return addresses, np.vstack([np.stack(columns, axis=1), np.full(len(CENTRALITIES), np.nan)])
+
+
+def _ends_of(
+    store: GraphStore, pairs: pa.Table, as_of: datetime | None, central: tuple[pa.Array, Floats]
+) -> dict[str, Ends]:
     """Both ends of the pairs, under the names that `PathArrays` has for them."""
-    probe, target = pairs["probe_id"].to_pylist(), pairs["target"].to_pylist()
-    af = pairs["af"].to_pylist()
-    address_of = {
-        (host, 6 if ":" in address else 4): address
-        for address, host in zip(assigned["source"].to_pylist(), assigned["target"].to_pylist(), strict=True)
-    }
+    addresses, values = central
+
+    def of(address: pa.ChunkedArray) -> Floats:
+        return values[_index(address, addresses)]
+
+    assigned = store.edges(ASSIGNED, at=as_of)
+    if as_of is None:
+        assigned = assigned.filter(pc.is_null(assigned["valid_to"]))
+    own = assigned.group_by(["target", "af"]).aggregate([("source", "min")])
+    own = own.rename_columns(["probe_id", "af", "address"])
+    row = pa.array(np.arange(pairs.num_rows), pa.int64())
+    probes = (
+        pairs.select(["probe_id", "af"])
+        .append_column("row", row)
+        .join(own, ["probe_id", "af"])
+        .sort_by("row")
+    )
     # An address that is assigned to no probe is a machine of its own, and gets a number that no probe has.
-    strangers = {address: -1 - index for index, address in enumerate(sorted(set(target)))}
-    host = [
-        strangers[address] if known is None else known
-        for address, known in zip(target, pairs["target_probe_id"].to_pylist(), strict=True)
-    ]
-    unknown = np.full(len(CENTRALITIES), np.nan)
+    strangers = -1 - _index(pairs["target"], pc.unique(pairs["target"]).sort())
+    known = pc.fill_null(pairs["target_probe_id"], 0).to_numpy()
+    is_known = pairs["target_probe_id"].is_valid().to_numpy()
     return {
         "probe_end": _end(
-            pairs,
-            "probe",
-            host=probe,
-            centrality=[central.get(address_of.get(key, ""), unknown) for key in zip(probe, af, strict=True)],
+            pairs, "probe", host=pairs["probe_id"].to_numpy(), centrality=of(probes["address"])
         ),
         "target_end": _end(
-            pairs, "target", host=host, centrality=[central.get(address, unknown) for address in target]
+            pairs, "target", host=np.where(is_known, known, strangers), centrality=of(pairs["target"])
         ),
     }
 
 
-def _end(pairs: pa.Table, name: str, *, host: list[int], centrality: list[NDArray[np.float64]]) -> Ends:
+def _end(pairs: pa.Table, name: str, *, host: Ints, centrality: Floats) -> Ends:
     return Ends(
-        host=np.array(host, dtype=np.int64),
+        host=np.asarray(host, dtype=np.int64),
         latitude=_floats(pairs[f"{name}_latitude"]),
         longitude=_floats(pairs[f"{name}_longitude"]),
         asn=pc.fill_null(pairs[f"{name}_asn"], UNKNOWN_ASN).to_numpy(),
         country=_strings(pc.fill_null(pairs[f"{name}_country"], UNKNOWN_COUNTRY)),
-        centrality=np.array(centrality, dtype=np.float64).reshape(-1, len(CENTRALITIES)),
+        centrality=centrality,
     )
 
 
 def _columns_of(states: pa.Table, pairs: pa.Table) -> tuple[pa.Table, Ints]:
     """The pairs that have a state, and for each state the number of its pair among them."""
-    key = ["probe_id", "target", "af"]
-    numbered = pairs.append_column("number", pa.array(np.arange(pairs.num_rows), pa.int64()))
-    row = pa.array(np.arange(states.num_rows), pa.int64())
-    joined = states.select(key).append_column("row", row).join(numbered.select([*key, "number"]), key)
-    number = joined.sort_by("row")["number"].to_numpy()
+    targets = pc.unique(pairs["target"])
+    probes = pc.unique(pairs["probe_id"])
+
+    def code(table: pa.Table) -> Ints:
+        probe, target = _index(table["probe_id"], probes), _index(table["target"], targets)
+        return np.asarray((probe * len(targets) + target) * 2 + (table["af"].to_numpy() == 6), dtype=np.int64)
+
+    codes = code(pairs)
+    order = np.argsort(codes)
+    number = order[np.searchsorted(codes, code(states), sorter=order)]
     used, column = np.unique(number, return_inverse=True)
     return pairs.take(pa.array(used)), column.astype(np.int64)
+
+
+def _index(values: pa.ChunkedArray, among: pa.Array) -> Ints:
+    """The place of each value among others, -1 where it is not there."""
+    found = pc.fill_null(pc.index_in(values, value_set=among), -1)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _seconds(column: pa.ChunkedArray) -> Ints:
@@ -231,4 +264,4 @@ def _floats(column: pa.ChunkedArray) -> Floats:
 
 
 def _strings(column: pa.ChunkedArray) -> Strings:
-    return np.array(column.to_pylist(), dtype=np.object_)
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.object_)

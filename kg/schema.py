@@ -126,7 +126,8 @@ class FactType:
         subject: columns that identify that node (its key) or edge (source, target, identity).
         identity: further columns of its key, next to the window's.
         values: what it says.
-        derived_from: the fact that it is computed from; it goes when that one changes.
+        derived_from: the fact that it is computed from. Where both are about the same, it goes when that one changes or
+            goes; but if it has an `origin`, only what is `MEASURED`: a prediction stays what was predicted.
     """
 
     label: str
@@ -307,3 +308,6 @@ PATH: tuple[str, ...] = tuple(p.name for p in PATH_STATE.subject)
 
 SCORE_COSTS: tuple[str, ...] = tuple(p.name for p in PATH_SCORE.values if p.name.endswith("_cost_points"))
 """What each metric takes away from the 100 points."""
+
+MEASURED = "measured"
+"""Origin of what was made from measured states; any other is the model that predicted them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,6 +18,7 @@ from typing import Protocol, Self
 
 import pyarrow as pa
 
+from domain.credentials import Credentials
 from domain.errors import UnknownNameError
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -82,7 +83,7 @@ class GraphStore(Protocol):
         """Write facts (all columns of the fact type); one that is there is replaced whole, also by nulls.
 
         What they are about is made if new. A fact that says the same already is left alone, and keeps its provenance.
-        When one changes, the facts about the same subject and window that are derived from it go.
+        When one changes, the facts about the same subject and window that are derived from it go (`FactType.derived_from`).
         """
 
     def nodes(self, node_type: NodeType) -> pa.Table:
@@ -134,14 +135,18 @@ class GraphStore(Protocol):
         """The edges met within that many hops of a node, in any direction, nearest first.
 
         Args:
-            node_type, key: where the walk begins.
+            node_type: kind of node where the walk begins.
+            key: its key.
             hops: how far it goes.
             at: over edges that held then; None: over stated edges that still hold, and all others.
             most: stop at so many edges.
         """
 
     def prune(self, fact_type: FactType, before: datetime, window_s: int | None = None) -> int:
-        """Delete the facts of windows that ended by then (of that length only), and say how many."""
+        """Delete the facts of windows that ended by then (of that length only), and say how many.
+
+        What is derived from them goes with them (`FactType.derived_from`); what they are about stays.
+        """
 
     def holds_synthetic(self) -> bool:
         """Whether anything in it comes from the testbed."""
@@ -162,14 +167,6 @@ class GraphStore(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """Who we are to a database server."""
-
-    user: str
-    password: str = field(repr=False)
 
 
 STORES: dict[str, str] = {"sqlite": "kg.sqlite_store:open_home", "bolt": "kg.neo4j_store:open_address"}

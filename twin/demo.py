@@ -19,6 +19,7 @@ from domain.selection import Selection
 from ingest.atlas import AtlasSource
 from ingest.lake import Kind, Lake
 from ingest.probes import Probes
+from kg.schema import PATH_STATE
 from kg.store import GraphStore
 from qoe.profile import load_profile
 from testbed.events import Congestion, Event
@@ -122,7 +123,7 @@ def refuse_real_lake(lake: Lake) -> None:
 
 def _refuse_real_graph(lake: Lake, store: GraphStore) -> None:
     """Nor in a graph, whose lake may have gone."""
-    states = store.states(Selection(), ("synthetic",))
+    states = store.facts(PATH_STATE, values=("synthetic",))
     _refuse(lake, states.num_rows - pc.sum(states["synthetic"], min_count=0).as_py())
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from domain.application import Application
 from domain.errors import DataError, EmptyError, UnknownNameError
 from domain.selection import Selection
-from kg.schema import ASSIGNED, COUNTRY, SCORE_COSTS
+from kg.schema import ASSIGNED, COUNTRY, MEASURED, PATH, PATH_SCORE, PATH_STATE, SCORE_COSTS, WINDOW
 from kg.store import GraphStore
 from qoe.sensitivity import METRICS
-from twin.scoring import MEASURED, STATE_COLUMNS
+from twin.scoring import STATE_COLUMNS
 
 
 class GroupBy(StrEnum):
@@ -111,8 +111,7 @@ def qoe(
     """
     _check_countries(store, selection)
     pairs = store.pairs(selection)
-    rows = store.scores(selection, applications)
-    rows = rows.filter(pc.equal(rows["origin"], MEASURED))
+    rows = _scored(store, selection, applications)
     _check_lengths(store, selection, rows)
     nothing = None if pairs.num_rows > 0 else _why_none(store, selection)
     answers: list[Answer] = []
@@ -120,6 +119,20 @@ def qoe(
         own = rows.filter(pc.equal(rows["application"], str(application)))
         answers += _answers(application, group_by, own, pairs, nothing)
     return answers
+
+
+def _scored(store: GraphStore, selection: Selection, applications: Sequence[Application]) -> pa.Table:
+    """Measured scores, each with what its state measured, in the order of `GraphStore.facts`."""
+    key = [*PATH, *(column.name for column in WINDOW)]
+    scores = store.facts(
+        PATH_SCORE,
+        selection,
+        ("score", *SCORE_COSTS, "reason", "profile"),
+        among={"application": applications, "origin": [MEASURED]},
+    )
+    states = store.facts(PATH_STATE, selection, (*STATE_COLUMNS, "synthetic"))
+    row = pa.array(np.arange(scores.num_rows), pa.int64())
+    return scores.append_column("row", row).join(states, key).sort_by("row")
 
 
 def _check_countries(store: GraphStore, selection: Selection) -> None:
@@ -148,7 +161,7 @@ def _check_lengths(store: GraphStore, selection: Selection, rows: pa.Table) -> N
             next_step="choose one with --window",
         )
     if selection.window_s is not None and not lengths:
-        there = _lengths(store.states(Selection(), ()))
+        there = _lengths(store.facts(PATH_STATE, Selection(), ()))
         if there and selection.window_s not in there:
             raise EmptyError(
                 "the graph has no windows of that length",

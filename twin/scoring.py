@@ -6,15 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from domain.application import Application
-from kg.schema import SCORE_COSTS, SCORED_STATE, STATE_KEY
-from kg.tables import SCORE_TYPES
+from kg.schema import MEASURED, PATH_SCORE, SCORE_COSTS
+from kg.tables import fact_schema
 from qoe.profile import Metric, Profile
 from qoe.sensitivity import METRICS, UNKNOWN_METRIC, sensitivity
 
-MEASURED = "measured"
-"""Origin of a score that was made from a measured state."""
-
-STATE_COLUMNS = tuple(name for name in SCORED_STATE if name != "synthetic")
+STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
 """What scoring reads of a state."""
 
 _UNKNOWN = {
@@ -28,22 +25,24 @@ def score_states(states: pa.Table, profile: Profile) -> pa.Table:
     """Scores of measured states, five rows a state.
 
     Args:
-        states: columns `kg.schema.STATE_KEY` and `STATE_COLUMNS`.
-        profile: weights and anchors.
+        states: rows of `domain.path_state.PathState`.
 
     Returns:
-        Columns of `kg.tables.SCORE_TYPES`.
+        All columns of `kg.schema.PATH_SCORE`.
     """
     rtt_ms, loss_ratio, jitter_ms = (
         states[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in STATE_COLUMNS
     )
+    schema = fact_schema(PATH_SCORE)
     parts = []
     for application in Application:
         scores = sensitivity(profile, application, rtt_ms=rtt_ms, loss_ratio=loss_ratio, jitter_ms=jitter_ms)
-        columns = {name: states[name] for name in STATE_KEY} | {
+        own = {
             "application": _same(application, states),
             "origin": _same(MEASURED, states),
             "score": pa.array(scores.score, from_pandas=True),
+            "score_low": _unknown(states),
+            "score_high": _unknown(states),
             **{
                 name: pa.array(cost, from_pandas=True)
                 for name, cost in zip(SCORE_COSTS, scores.cost.T, strict=True)
@@ -52,10 +51,13 @@ def score_states(states: pa.Table, profile: Profile) -> pa.Table:
             "reason": _words(scores.missing, [_UNKNOWN[metric] for metric in METRICS]),
             "profile": _same(profile.label, states),
         }
-        parts.append(
-            pa.table([columns[name] for name in SCORE_TYPES], schema=pa.schema(list(SCORE_TYPES.items())))
-        )
+        columns = [own[name] if name in own else states[name] for name in schema.names]
+        parts.append(pa.table(columns, schema=schema))
     return pa.concat_tables(parts)
+
+
+def _unknown(states: pa.Table) -> pa.Array:
+    return pa.nulls(states.num_rows, pa.float64())
 
 
 def _words(index: np.ndarray[tuple[int], np.dtype[np.int64]], words: list[str]) -> pa.Array:

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from domain.credentials import Credentials
 from domain.errors import EmptyError, StoreError
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -25,6 +26,7 @@ from kg.schema import (
     IN_COUNTRY,
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
+    MEASURED,
     MEASURES,
     NODE_TYPES,
     PROVENANCE,
@@ -36,7 +38,7 @@ from kg.schema import (
     Property,
 )
 from kg.selecting import within_area, within_prefixes
-from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Credentials, Neighbour
+from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
 from kg.tables import arrow_schema, arrow_type, edge_schema, fact_schema, holding, node_schema, subjects
 
 Row = dict[str, Any]
@@ -147,7 +149,10 @@ class MemoryStore:
             if derived.derived_from == fact_type.label and derived.about is fact_type.about:
                 kept = self._tables.facts[derived.label]
                 for gone in [
-                    other for other in kept if other[:subject_and_window] == key[:subject_and_window]
+                    other
+                    for other, row in kept.items()
+                    if other[:subject_and_window] == key[:subject_and_window]
+                    and row.get("origin", MEASURED) == MEASURED
                 ]:
                     del kept[gone]
 
@@ -289,6 +294,7 @@ class MemoryStore:
         ]
         for key in gone:
             del kept[key]
+            self._forget_derived(fact_type, key)
         return len(gone)
 
     def holds_synthetic(self) -> bool:
