@@ -137,14 +137,12 @@ def centralities(links: pa.Table) -> dict[str, Floats]:
 
 
 def _graph(edges: pa.Table) -> _Graph:
+    edges = edges.filter(pc.not_equal(edges["source"], edges["target"]))
     source, target = (edges[end].combine_chunks() for end in ("source", "target"))
     keys = pa.concat_arrays([source, target]).unique()
     keys = keys.take(pc.sort_indices(keys))
-    ends = np.stack(
-        [pc.index_in(end, value_set=keys).to_numpy().astype(np.int64) for end in (source, target)]
-    )
-    ends = np.sort(ends, axis=0)
-    ends = np.unique(ends[:, ends[0] != ends[1]], axis=1)
+    numbers = [pc.index_in(end, value_set=keys).to_numpy().astype(np.int64) for end in (source, target)]
+    ends = np.unique(np.sort(np.stack(numbers), axis=0), axis=1)
     return _Graph(keys, ends[0], ends[1])
 
 
