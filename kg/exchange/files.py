@@ -31,7 +31,7 @@ def written(path: Path) -> Iterator[IO[bytes]]:
                         yield cast(IO[bytes], packed)
                 else:
                     yield plain
-            os.replace(name, path)
+            Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -56,7 +56,10 @@ _EDGES = {
     if p.name not in ("source", "target") or isinstance(kind, FactType)
 }
 _KIND, _VERSION = "kind", "ontology_version"
-_ENDS = ("@source", "@target")  # keys of the nodes at the ends of an edge that was read; facts have a property `target` too
+_ENDS = (
+    "@source",
+    "@target",
+)  # keys of the nodes at the ends of an edge that was read; facts have a property `target` too
 
 
 # Writing
@@ -204,7 +207,11 @@ class _Reader:
             with gzip.open(self._path) if self._path.suffix == ".gz" else self._path.open("rb") as file:
                 self._parser.ParseFile(file)
         except expat.ExpatError as error:
-            kind = TruncatedError if error.code == expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS] else InputError
+            kind = (
+                TruncatedError
+                if error.code == expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]
+                else InputError
+            )
             raise kind("this is no GraphML", where=str(self._path), found=str(error)) from error
         except (OSError, EOFError, zlib.error) as error:
             raise InputError("cannot read the file", where=str(self._path), found=str(error)) from error
@@ -238,7 +245,10 @@ class _Reader:
                 yield kind, pa.concat_tables(whole)
 
     def _check_ends(self, kind: FactType, text: pa.Table, table: pa.Table) -> None:
-        first, last = kind.subject[0], kind.subject[1] if isinstance(kind.about, EdgeType) else kind.subject[0]
+        first, last = (
+            kind.subject[0],
+            kind.subject[1] if isinstance(kind.about, EdgeType) else kind.subject[0],
+        )
         for end, column in zip(_ENDS, (first, last), strict=True):
             differs = pc.not_equal(text[end], lexical(table[column.name], column.datatype))
             row = pc.index(differs, True).as_py()
@@ -328,7 +338,10 @@ class _Reader:
         if not rows:
             return
         table = pa.table(
-            {column: pa.array([row.get(column) for row in rows], pa.string()) for column in self._columns[name]}
+            {
+                column: pa.array([row.get(column) for row in rows], pa.string())
+                for column in self._columns[name]
+            }
         )
         rows.clear()
         if name not in self._files:

@@ -9,7 +9,6 @@ Text is in quotes and may hold line ends; nothing between two commas is unknown.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -61,11 +60,11 @@ def write(folder: Path, pieces: Iterator[Piece]) -> None:
             new.chmod(0o755)
             if folder.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-                os.replace(folder, old)
-                os.replace(new, folder)
+                folder.replace(old)
+                new.replace(folder)
                 shutil.rmtree(old)
             else:
-                os.replace(new, folder)
+                new.replace(folder)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise

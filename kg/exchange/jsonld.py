@@ -32,7 +32,15 @@ def _context() -> dict[str, object]:
         if column.datatype is not Datatype.STRING:
             context[column.name] = {"@type": f"xsd:{column.datatype}"}
     verbs = {kind.name for kind in KINDS if isinstance(kind, EdgeType)}
-    for link in ("rdf:subject", "rdf:predicate", "rdf:object", "owl:imports", "of", "provenance", *sorted(verbs)):
+    for link in (
+        "rdf:subject",
+        "rdf:predicate",
+        "rdf:object",
+        "owl:imports",
+        "of",
+        "provenance",
+        *sorted(verbs),
+    ):
         context[link] = {"@type": "@id"}
     return context
 

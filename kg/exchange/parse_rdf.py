@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import gzip
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, cast
 
 import pyoxigraph as ox
 
 
 def main(form: str, path: Path) -> None:
     """Read a file."""
-    rdf = {"turtle": ox.RdfFormat.TURTLE, "nquads": ox.RdfFormat.N_QUADS, "jsonld": ox.RdfFormat.JSON_LD}[form]
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        with open(1, "wb", buffering=1 << 20, closefd=False) as out:
-            ox.serialize((quad.triple for quad in ox.parse(file, rdf)), out, ox.RdfFormat.N_TRIPLES)
+    rdf = {"turtle": ox.RdfFormat.TURTLE, "nquads": ox.RdfFormat.N_QUADS, "jsonld": ox.RdfFormat.JSON_LD}[
+        form
+    ]
+    with ExitStack() as files:
+        packed = path.suffix == ".gz"
+        file = cast(IO[bytes], files.enter_context(gzip.open(path, "rb") if packed else path.open("rb")))
+        out = files.enter_context(open(1, "wb", buffering=1 << 20, closefd=False))
+        ox.serialize((quad.triple for quad in ox.parse(file, rdf)), out, ox.RdfFormat.N_TRIPLES)
 
 
 if __name__ == "__main__":

@@ -298,4 +298,4 @@ def _bytes(texts: pa.Array) -> bytes:
     _, offsets, data = texts.buffers()
     starts = memoryview(offsets).cast("q")
     first, last = starts[texts.offset], starts[texts.offset + len(texts)]
-    return data.slice(first, last - first).to_pybytes()
+    return bytes(data.slice(first, last - first))

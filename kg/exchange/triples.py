@@ -294,9 +294,7 @@ class _Gathered:
         numbers = self._looked_up(
             name, raw, "provenance", self._names, rows, "a provenance that the file describes"
         )
-        return {
-            column.name: self._provenances[column.name].take(numbers) for column in PROVENANCE
-        }
+        return {column.name: self._provenances[column.name].take(numbers) for column in PROVENANCE}
 
     def _looked_up(
         self, name: str, raw: pa.Table, link: str, iris: pa.Array, values: pa.Array, expected: str
@@ -396,9 +394,7 @@ class _Gathered:
     def _wrong(
         self, what: str, resource: pa.Scalar, found: str | None = None, expected: str | None = None
     ) -> InputError:
-        return InputError(
-            what, where=f"{self._where}, {resource.as_py()}", found=found, expected=expected
-        )
+        return InputError(what, where=f"{self._where}, {resource.as_py()}", found=found, expected=expected)
 
     def _refuse(self, query: str, what: str, expected: str) -> None:
         """Refuse a file in which a query (subject, what is wrong there) finds anything."""

@@ -35,8 +35,10 @@ def text(block: Block) -> bytes:
         verb = f"> {short(only.predicate)} <"
         return whole_text([joined(["<", block.subject, verb, only.values, "> .\n"], rows)], rows)
     parts = [joined(["<", block.subject, f"> a {short(block.cls)}"], rows)]
-    for statement in block.statements:
-        parts.append(joined([f" ;\n    {short(statement.predicate)} ", _term(statement)], rows))
+    parts += [
+        joined([f" ;\n    {short(statement.predicate)} ", _term(statement)], rows)
+        for statement in block.statements
+    ]
     return whole_text([*parts, pa.repeat(pa.scalar(" .\n"), rows)], rows)
 
 

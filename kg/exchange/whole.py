@@ -177,7 +177,7 @@ def _by_provenance(kind: EdgeType | FactType, table: pa.Table) -> Iterator[tuple
 
 
 def codes(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A number for each row, (rows,): equal where all columns are equal, null being equal to null; 0, 1, 2 …"""
+    """A number for each row, (rows,): equal where all columns are equal, null being equal to null."""
     code = np.zeros(table.num_rows, np.int64)
     for column in table.itercolumns():
         encoded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
