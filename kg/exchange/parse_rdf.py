@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,11 +19,10 @@ def main(form: str, path: Path) -> None:
     rdf = {"turtle": ox.RdfFormat.TURTLE, "nquads": ox.RdfFormat.N_QUADS, "jsonld": ox.RdfFormat.JSON_LD}[
         form
     ]
-    with ExitStack() as files:
-        packed = path.suffix == ".gz"
-        file = cast(IO[bytes], files.enter_context(gzip.open(path, "rb") if packed else path.open("rb")))
-        out = files.enter_context(open(1, "wb", buffering=1 << 20, closefd=False))
-        ox.serialize((quad.triple for quad in ox.parse(file, rdf)), out, ox.RdfFormat.N_TRIPLES)
+    with path.open("rb") as plain, open(1, "wb", buffering=1 << 20, closefd=False) as out:
+        file = cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if path.suffix == ".gz" else plain
+        quads = ox.parse(file, rdf)
+        ox.serialize((quad.triple for quad in quads), out, ox.RdfFormat.N_TRIPLES)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from kg.tables import arrow_schema, arrow_type
 Kind: TypeAlias = NodeType | EdgeType | FactType
 Piece: TypeAlias = tuple[Kind, pa.Table]
 
-ROWS = 100_000
+ROWS = 25_000
 """Rows of facts that are read, written and held at a time."""
 
 
