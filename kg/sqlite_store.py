@@ -353,6 +353,7 @@ class SQLiteStore:
         own = {p.name: p for p in fact_type.values}
         wanted = list(own) if values is None else list(values)
         wanted += [p.name for p in PROVENANCE if with_provenance and p.name not in wanted]
+        from_provenance = [column for column in wanted if column not in own]
         identity = [p.name for p in fact_type.identity]
         with self._snapshot():
             windows = self._windows(selection)
@@ -360,11 +361,11 @@ class SQLiteStore:
             about = self._about(fact_type, selection)
             where, parameters = self._fact_filter(fact_type, selection, windows, words, about, among or {})
             columns = _stored(fact_type, wanted)
-            columns |= {"provenance": pa.int64()} if with_provenance else {}
+            columns |= {"provenance": pa.int64()} if from_provenance else {}
             read = self._query(
                 f"SELECT {names(columns)} FROM {name(fact_type.label)} WHERE {where}", columns, parameters
             )
-            said = self._provenances(read["provenance"]) if with_provenance else None
+            said = self._provenances(read["provenance"]) if from_provenance else None
         # Windows, words and edges are read in order: the place of a number among them is its rank, too.
         in_window = _place(read["window"], windows["id"])
         found = {p.name: windows[p.name].take(in_window) for p in WINDOW}
@@ -387,7 +388,7 @@ class SQLiteStore:
             if p.name in identity:
                 ranks.append(column)
         if said is not None:
-            found |= {column: said[column] for column in wanted if column not in found}
+            found |= {column: said[column] for column in from_provenance}
         table = pa.table({column: found[column] for column in (*(p.name for p in fact_type.key), *wanted)})
         return _in_order(table, ranks)
 
