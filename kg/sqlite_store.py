@@ -74,7 +74,6 @@ Columns = Mapping[str, pa.DataType]
 Parameters = Sequence[int | float | str | None]
 
 _ANY = Selection()
-_INTEGER = pa.int64()
 
 
 def open_home(
