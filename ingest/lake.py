@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -350,12 +351,13 @@ class Lake:
 
 @contextmanager
 def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    # Never reach for the network: no extension is needed.
-    database = duckdb.connect(config={"autoinstall_known_extensions": False})
-    try:
+    # What does not fit into memory is put aside in a folder of its own, and not in the one that we happen to be started
+    # in. Never reach for the network: no extension is needed.
+    with (
+        TemporaryDirectory(prefix="qoetwin-") as spill,
+        duckdb.connect(config={"autoinstall_known_extensions": False, "temp_directory": spill}) as database,
+    ):
         yield database
-    finally:
-        database.close()
 
 
 def _dated(file: Path) -> pa.Table:
