@@ -357,6 +357,7 @@ def _database() -> Iterator[duckdb.DuckDBPyConnection]:
         TemporaryDirectory(prefix="qoetwin-") as spill,
         duckdb.connect(config={"autoinstall_known_extensions": False, "temp_directory": spill}) as database,
     ):
+        database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         yield database
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from domain.errors import InputError
@@ -169,6 +170,16 @@ def read_prefixes(path: Path) -> Prefixes:
         length=every.length[kept],
         asn=every.asn[kept],
     )
+
+
+def without_as(matches: pa.Table) -> int:
+    """How many addresses have no AS: nobody, or several, announce their longest prefix.
+
+    Args:
+        matches: see `Prefixes.match`.
+    """
+    origins = matches.group_by("address").aggregate([("asn", "count")])
+    return int(pc.sum(pc.not_equal(origins["asn_count"], 1), min_count=0).as_py())
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:

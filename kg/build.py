@@ -33,6 +33,7 @@ from kg.schema import (
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
     MEASURES,
+    METRIC,
     NEXT_AS,
     NEXT_HOP,
     ORIGINATE,
@@ -42,6 +43,7 @@ from kg.schema import (
     POINT,
     PREFIX,
     PROBE_STATE,
+    REQUIRES,
     SCORE_COSTS,
     TARGET_HOST_NAME,
     TARGET_IP,
@@ -312,13 +314,13 @@ def add_link_states(store: GraphStore, states: pa.Table, provenance: Provenance)
 # ASKG
 
 
-def place_scores(scores: pa.Table, pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
+def place_scores(scores: pa.Table, history: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Scores of the ASes and the countries that probes are in: means over their paths, each path once.
 
     Args:
         scores: the columns of the fact type PathScore, and `synthetic`.
-        pairs: `GraphStore.pairs` as of the windows; a path that it does not have, or whose AS or country it does not know, counts
-            in no group.
+        history: since when and until when probes were where (see `add_probes`). Where a probe was when a window ended counts;
+            a path of which that is not known counts in no group.
 
     Returns:
         Columns of ASScore and of CountryScore, sorted by their keys. Score and costs are means over the paths that have a score; where
@@ -334,18 +336,24 @@ def place_scores(scores: pa.Table, pairs: pa.Table) -> tuple[pa.Table, pa.Table]
     most = f"greatest({', '.join(SCORE_COSTS)})"
     limiting = " ".join(f"WHEN {cost} THEN '{cost.removesuffix('_cost_points')}'" for cost in SCORE_COSTS)
 
-    def grouped(fact_type: FactType, attribute: str) -> pa.Table:
+    def grouped(fact_type: FactType, relation: str, column: str, family: str) -> pa.Table:
         (subject,) = (column.name for column in fact_type.subject)
         found = _asked(
             f"""
-            WITH means AS (
-                SELECT {attribute} AS {subject}, window_start, window_end, application, origin,
+            WITH held AS (
+                SELECT probe_id, af AS family, {column} AS place, epoch_us(valid_from) AS since,
+                    epoch_us(valid_to) AS until
+                FROM history WHERE relation = '{relation}'
+            ),
+            means AS (
+                SELECT place AS {subject}, window_start, window_end, application, origin,
                     count(score) AS paths, count(*) - count(score) AS paths_without_score,
                     list_avg(list_sort(list(score) FILTER (score IS NOT NULL))) AS score,
                     NULL::DOUBLE AS score_low, NULL::DOUBLE AS score_high, {costs},
                     min(profile) AS profile, max(profile) AS other, bool_or(synthetic) AS synthetic
-                FROM scores JOIN pairs USING (probe_id, target, af)
-                WHERE {attribute} IS NOT NULL
+                FROM scores JOIN held USING (probe_id)
+                WHERE {family} AND (since IS NULL OR since < epoch_us(window_end))
+                    AND (until IS NULL OR until >= epoch_us(window_end))
                 GROUP BY ALL
             )
             SELECT * EXCLUDE (window_start, window_end),
@@ -355,7 +363,7 @@ def place_scores(scores: pa.Table, pairs: pa.Table) -> tuple[pa.Table, pa.Table]
             ORDER BY {subject}, window_start, window_end, application, origin
             """,  # noqa: S608 - names of the ontology
             scores=scores,
-            pairs=pairs,
+            history=history,
         )
         mixed = found.filter(pc.not_equal(found["profile"], found["other"]))
         if mixed.num_rows > 0:
@@ -367,7 +375,25 @@ def place_scores(scores: pa.Table, pairs: pa.Table) -> tuple[pa.Table, pa.Table]
             )
         return _typed(found, fact_schema(fact_type))
 
-    return grouped(AS_SCORE, "probe_asn"), grouped(COUNTRY_SCORE, "probe_country")
+    return (
+        grouped(AS_SCORE, "network", "asn", "family = af"),
+        grouped(COUNTRY_SCORE, "country", "country", "true"),
+    )
+
+
+def add_requirements(
+    store: GraphStore, requirements: pa.Table, units: pa.Table, provenance: Provenance
+) -> None:
+    """Write how much each metric matters to each application.
+
+    Args:
+        store: the graph.
+        requirements: columns `source` (application), `target` (metric), `profile`, `weight_ratio`, `worst`, `citation`.
+        units: columns `name` and `unit` of the metrics.
+        provenance: whose word it is.
+    """
+    store.upsert_nodes(METRIC, units)
+    store.upsert_edges(REQUIRES, requirements, provenance)
 
 
 # What the above share
@@ -455,6 +481,7 @@ def _asked(sql: str, **tables: pa.Table) -> pa.Table:
             config={"autoinstall_known_extensions": False, "temp_directory": spill}
         ) as database,
     ):
+        database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         for name, table in tables.items():
             database.register(name, table)
         try:

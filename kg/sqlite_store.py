@@ -1,17 +1,20 @@
 """The default store: one SQLite file, in WAL mode (many readers while one writes).
 
 `kg.sqlite_layout` says how it lies there. All access is through ADBC: Arrow columns are bound and read in C, and no row is
-ever a Python object.
+ever a Python object. The driver brings its own SQLite: no other one (Python's sqlite3) may have the same file open in the
+same process, for a process has its locks on a file once, and either would let go of the other's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -315,6 +318,7 @@ class SQLiteStore:
             about = self._about(fact_type, selection)
             where, parameters = self._fact_filter(fact_type, selection, windows, words, about, among or {})
             columns = _stored(fact_type, wanted)
+            columns |= {"provenance": pa.int64()} if with_provenance else {}
             read = self._query(
                 f"SELECT {names(columns)} FROM {name(fact_type.label)} WHERE {where}", columns, parameters
             )
@@ -504,41 +508,40 @@ class SQLiteStore:
         Within a distance, edges come in the order of `EDGE_TYPES`, then of their ends; where there are more than `most`,
         those of the first kinds are met.
         """
-        met: dict[tuple[int, int | str, int | str], Neighbour] = {}
-        seen: dict[str, set[int | str]] = {label.label: set() for label in NODE_TYPES}
-        seen[node_type.label].add(key)
+        met: dict[tuple[int, int | str, int | str], int] = {}  # edge -> distance
+        seen: dict[str, set[int | str]] = {known.label: set() for known in NODE_TYPES}
         frontier: dict[str, set[int | str]] = {node_type.label: {key}}
         with self._snapshot():
             for distance in range(1, hops + 1):
-                reached: dict[str, set[int | str]] = {}
-                for kind, source, target in self._edges_at(frontier, at, most):
-                    edge_type = EDGE_TYPES[kind]
-                    met.setdefault(
-                        (kind, source, target),
-                        Neighbour(
-                            edge=edge_type.name,
-                            source_label=edge_type.source.label,
-                            source_key=str(source),
-                            target_label=edge_type.target.label,
-                            target_key=str(target),
-                            distance=distance,
-                        ),
-                    )
-                    for label, end in ((edge_type.source.label, source), (edge_type.target.label, target)):
-                        if end not in seen[label]:
-                            seen[label].add(end)
-                            reached.setdefault(label, set()).add(end)
-                frontier = reached
+                for label, keys in frontier.items():
+                    seen[label] |= keys
+                reached: dict[str, set[int | str]] = {known.label: set() for known in NODE_TYPES}
+                for edge in self._edges_at(frontier, at, most):
+                    kind, source, target = edge
+                    met.setdefault(edge, distance)
+                    reached[EDGE_TYPES[kind].source.label].add(source)
+                    reached[EDGE_TYPES[kind].target.label].add(target)
+                frontier = {label: new for label, keys in reached.items() if (new := keys - seen[label])}
                 if not frontier or len(met) >= most:
                     break
-        return list(met.values())[:most]
+        return [
+            Neighbour(
+                edge=EDGE_TYPES[kind].name,
+                source_label=EDGE_TYPES[kind].source.label,
+                source_key=str(source),
+                target_label=EDGE_TYPES[kind].target.label,
+                target_key=str(target),
+                distance=distance,
+            )
+            for (kind, source, target), distance in islice(met.items(), most)
+        ]
 
     def _edges_at(
         self, frontier: Mapping[str, set[int | str]], at: datetime | None, most: int
     ) -> list[tuple[int, Any, Any]]:
-        """Edges at some nodes, by label: (place in `EDGE_TYPES`, source, target), sorted; `most` of them if there are.
+        """Edges at some nodes, by label: (place in `EDGE_TYPES`, source, target), sorted; the first `most` that are found.
 
-        One statement for all kinds of edges. An edge between two of the nodes is met from both: hence twice `most` rows.
+        One statement for all kinds of edges, which ends as soon as it has found enough.
         """
         statements: list[str] = []
         parameters: list[int | str] = []
@@ -548,15 +551,14 @@ class SQLiteStore:
                 if node_type.label not in frontier:
                     continue
                 statements.append(
-                    f"SELECT * FROM (SELECT DISTINCT {kind}, CAST(source AS TEXT), CAST(target AS TEXT)"
-                    f" FROM {name(edge_type.table)}"
-                    f" WHERE {column} IN (SELECT value FROM json_each(?)) AND {held})"
+                    f"SELECT {kind}, CAST(source AS TEXT), CAST(target AS TEXT) FROM {name(edge_type.table)}"
+                    f" WHERE {column} IN (SELECT value FROM json_each(?)) AND {held}"
                 )
                 parameters += [json.dumps(sorted(frontier[node_type.label])), *values]
         rows = self._query(
-            f"{' UNION ALL '.join(statements)} LIMIT ?",
+            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(statements)}) LIMIT ?",
             {"kind": pa.int64(), "source": pa.string(), "target": pa.string()},
-            (*parameters, 2 * most),
+            (*parameters, most),
         )
         readers = [[_READ[end.datatype] for end in edge_type.ends] for edge_type in EDGE_TYPES]
         return sorted(
@@ -759,7 +761,7 @@ class SQLiteStore:
         try:
             yield
         except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
-            found = str(error).partition("\nquery: ")[0]
+            found = _words(error)
             raise StoreError(
                 what,
                 where=str(self._path),
@@ -807,7 +809,6 @@ _NEXT_STEP = {
     "disk I/O error": "look at the disk, and try again",
     "readonly": "give a home that may be written",
     "unable to open": "give a home that may be written",
-    "failed to open": "give a home that may be written",
     "malformed": "move the file away and run: qoetwin graph build",
     "not a database": "move the file away and run: qoetwin graph build",
 }
@@ -818,6 +819,14 @@ _FIRST = {pa.int64(): "0", pa.float64(): "0.0", pa.string(): "''"}
 _WORD: Columns = {"id": pa.int64(), "word": pa.string()}
 _SWEEP = 8
 """A sweep over all paths of a window costs as much as seeking one in so many of them."""
+
+
+def _words(error: Exception) -> str:
+    """What SQLite said, without what the driver says around it."""
+    said = str(error).partition("\nquery: ")[0]
+    if "failed to open" in said:  # the driver's reason is what SQLite says of a handle that is not there
+        return "unable to open database file"
+    return re.sub(r"^(?:[A-Z_]+: )?(?:\[SQLite\] )?(?:[Ff]ailed to \w+ query: )?", "", said)
 
 
 def _kept(kind: pa.DataType) -> pa.DataType:
@@ -839,7 +848,7 @@ def _stored(fact_type: FactType, wanted: Sequence[str]) -> dict[str, pa.DataType
     for p in (*fact_type.identity, *fact_type.values):
         kinds[p.name] = pa.int64() if p.datatype is Datatype.STRING else arrow_type(p.datatype)
     values = [p.name for p in fact_type.values if p.name in wanted]
-    return {column: kinds.get(column, pa.int64()) for column in (*fact_key(fact_type), *values, "provenance")}
+    return {column: kinds.get(column, pa.int64()) for column in (*fact_key(fact_type), *values)}
 
 
 def _window_filter(selection: Selection) -> tuple[str, tuple[int, ...]]:
