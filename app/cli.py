@@ -24,6 +24,7 @@ from app.progress import progress
 from app.settings import TRACEBACK_VARIABLE, atlas_key, default_home, neo4j_credentials
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
+from domain.selection import Selection
 
 if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
@@ -437,10 +438,18 @@ def graph_export_command(
     Filters choose paths and windows, for pyg only; the other forms hold everything, and come back with: graph import.
     """
     selection = selected(**chosen, window=window)
-    from twin.exchange import export_as
-
+    if shape != "pyg" and selection != Selection():
+        raise click.UsageError(f"{shape} holds the whole graph; filters and --window are for pyg")
     with _open(home, store, create=False) as opened, progress(_notice) as report:
-        counts = export_as(opened, out, shape, selection=selection, report=report)
+        if shape == "pyg":
+            from gnn.export import export_pyg
+
+            written = export_pyg(opened, selection, out)
+            counts = {**written.nodes, **written.edges, "windows": written.windows}
+        else:
+            from kg.exchange import export_graph
+
+            counts = export_graph(opened, out, shape, report=report)
     click.echo(object_as_text(counts, form), nl=False)
 
 
@@ -450,10 +459,12 @@ def graph_export_command(
 @common
 def graph_import_command(file: Path, shape: str, home: Path | None, store: str, form: Format) -> None:
     """Read a graph that was exported, here or elsewhere, into this one. Writing the same twice changes nothing."""
-    from twin.exchange import import_as
+    from kg.exchange import import_graph
 
+    if not file.exists():
+        raise NotFoundError("there is nothing to import", where=str(file))  # before an empty graph is made
     with progress(_notice) as report, _open(home, store, create=True) as opened:
-        counts = import_as(opened, file, shape, report=report)
+        counts = import_graph(opened, file, shape, report=report)
     click.echo(object_as_text(counts, form), nl=False)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from app.figures import NOTHING, figure_rows
 from app.output import Row
 from domain.application import Application
+from kg.schema import MEASURES
 from twin.demo import SEED, WINDOW, Demo
 from twin.qoe import Answer
 
@@ -29,7 +30,7 @@ def count_rows(demo: Demo) -> list[tuple[str, str, int]]:
         ("land", "probes and anchors", demo.counts["AtlasProbe"]),
         ("build topology (NTKG)", "addresses", demo.counts["IP"]),
         ("build topology (NTKG)", "adjacent hops", demo.counts["IP NEXT_HOP IP"]),
-        ("build state (NSKG)", "paths (probe, target, family)", demo.counts["pair"]),
+        ("build state (NSKG)", "paths (probe, target, family)", demo.counts[MEASURES.table]),
         ("build state (NSKG)", "path states by window", demo.built.states),
         ("build applications (ASKG)", "scores", demo.built.scores),
         ("build applications (ASKG)", "scores unknown, with a reason", demo.built.unknown_scores),

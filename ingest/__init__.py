@@ -8,7 +8,9 @@
     columns     the Arrow schemas, derived from the domain's classes
     lake        observations                                      -> Parquet, exactly once
     probes      lists of probes and anchors                       -> the lake's probe table
-    summarise   the lake -> path states, hop links, measured targets
+    probe_words what was said of probes and when              -> what is known, and since when until when
+    prefixes    who announces which prefix, from a file           -> the longest prefix that holds an address
+    summarise   the lake -> path states, link states, hop links, measured targets
 
 The data's way through here: `files.parse_file(path)` or `parse.parse_batch(batch)` for each batch of
 `AtlasSource.results(...)`, then `Lake.land(parsed)`, then `summarise.summarise(lake, window)`.

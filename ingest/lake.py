@@ -3,11 +3,12 @@
     <folder>/ping/day=2019-05-12/<name>.parquet          rows of PingObservation, by day of timestamp (UTC)
     <folder>/traceroute/day=2019-05-12/<name>.parquet    rows of TracerouteObservation
     <folder>/quarantine/<name>.parquet                   rows of Quarantined
-    <folder>/probe/probes.parquet                        rows of Probe
+    <folder>/probe/<name>.parquet                        rows of Probe, and as of when they were said
 
 Any Parquet reader can read it. A file's name is a digest of its content; files appear whole, by renaming, and are
-never changed, save the one of probes, which is replaced. One writer at a time holds the folder's lock, so that what
-is landed is decided against what is there.
+never changed. One writer at a time holds the folder's lock, so that what is landed is decided against what is there.
+A lake of before there was a history of probes has one table of them, `probe/probes.parquet`, in which nobody said when:
+it is read as of when it was written.
 """
 
 from __future__ import annotations
@@ -28,14 +29,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from domain.errors import StoreError
-from domain.probe import Probe
-from ingest.columns import schema_of
+from domain.errors import InputError, StoreError
 from ingest.parse import PING_SCHEMA, QUARANTINE_SCHEMA, TRACEROUTE_SCHEMA, Parsed
+from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 
-SCHEMA_VERSION = 1
 _VERSION_KEY = b"qoetwin_schema"
-PROBE_SCHEMA = schema_of(Probe)
 
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """What DuckDB says of a wrong statement: ours to mend, not the lake's trouble."""
@@ -64,8 +62,16 @@ SCHEMAS = {
     Kind.PING: PING_SCHEMA,
     Kind.TRACEROUTE: TRACEROUTE_SCHEMA,
     Kind.QUARANTINE: QUARANTINE_SCHEMA,
-    Kind.PROBE: PROBE_SCHEMA,
+    Kind.PROBE: WORD_SCHEMA,
 }
+
+_VERSIONS = {
+    Kind.PING: b"ping/1",
+    Kind.TRACEROUTE: b"traceroute/1",
+    Kind.QUARANTINE: b"quarantine/1",
+    Kind.PROBE: b"probe/2",
+}
+_PROBES_WITHOUT_TIME = b"probe/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,9 @@ class Lake:
         return None if newest is None else datetime.fromtimestamp(newest, tz=UTC)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-        """The answer of DuckDB over the views `ping`, `traceroute`, `quarantine` and `probe`.
+        """The answer of DuckDB over the views `ping`, `traceroute`, `quarantine`, `probe` and `probe_word`.
+
+        `probe` is what is known of each probe, `probe_word` all that was ever said, with its `as_of`.
 
         Args:
             sql: one statement; values are named `$name`.
@@ -166,53 +174,80 @@ class Lake:
                 raise self._damage(error) from error
 
     def probes(self) -> pa.Table:
-        """The probe table, sorted by `probe_id`."""
+        """What is known of each probe, field by field the latest word; rows of `Probe`, sorted by `probe_id`."""
         return self.query("SELECT * FROM probe ORDER BY probe_id").cast(PROBE_SCHEMA)
 
-    def merge_probes(self, probes: pa.Table) -> int:
-        """Merge probes into the probe table, field by field: a value replaces, a null never erases.
+    def probe_history(self) -> pa.Table:
+        """What was said to hold of probes, and from when until when.
 
-        What was synthetic once stays so.
+        Consecutive equal words are one run. The first begins at null, since nobody said anything before; each ends where the
+        next begins; the last ends at null. It follows from the words alone, in whatever order they were merged.
+
+        Returns:
+            Columns of `HISTORY_SCHEMA`, sorted. `relation` says which others are known: "network" (`probe_id`, `af`,
+            `asn`), "place" (`probe_id`, `latitude`, `longitude`: a move of less than `BLUR_KM` from one word to the next is
+            none, and the last word counts), "country" (`probe_id`, `country`), "address" (`probe_id`, `af`, `address`), "prefix"
+            (`af`, `address`, `prefix`).
+
+        Raises:
+            StoreError: when the lake cannot be read.
+        """
+        history = self.query(HISTORY)
+        columns = [
+            history[field.name].cast(pa.int64()).cast(field.type)
+            if pa.types.is_timestamp(field.type)
+            else history[field.name].cast(field.type)
+            for field in HISTORY_SCHEMA
+        ]
+        return pa.table(columns, schema=HISTORY_SCHEMA)
+
+    def merge_probes(self, probes: pa.Table, as_of: datetime) -> int:
+        """Keep what a list says of probes. It is never forgotten; a later word replaces it, field by field; null says nothing.
+
+        What was synthetic once stays so. The same list as of the same time is kept once.
 
         Args:
             probes: rows of `Probe`; of one probe the later row counts.
+            as_of: when that was so, aware.
 
         Returns:
-            How many probes are new or changed. Nothing is written when it is 0.
+            Of how many probes `probes()` says something new.
 
         Raises:
+            InputError: when the time has no zone.
             StoreError: when the lake cannot be read or written.
         """
-        latest = [
-            f"last({name} ORDER BY generation) FILTER ({name} IS NOT NULL) AS {name}"
-            for name in PROBE_SCHEMA.names
-            if name not in ("probe_id", "synthetic")
-        ]
+        if as_of.tzinfo is None:
+            raise InputError("a time without a zone", found=str(as_of), expected="an aware time")
+        numbered = probes.append_column("row", pa.array(range(probes.num_rows), type=pa.int64()))
         with self._alone():
-            old = self.probes()
+            before = self.probes()
             with _database() as database:
-                database.register("old", old)
-                database.register(
-                    "new",
-                    probes.append_column("row", pa.array(range(1, probes.num_rows + 1), type=pa.int64())),
-                )
-                merged = (
+                self._view(database, Kind.PROBE, self.files(Kind.PROBE))
+                database.register("list", numbered)
+                said = database.sql(latest_of("list", "row")).to_arrow_table().cast(PROBE_SCHEMA)
+                moment = pa.repeat(pa.scalar(as_of, WORD_SCHEMA.field("as_of").type), said.num_rows)
+                database.register("said", said.append_column(WORD_SCHEMA.field("as_of"), moment))
+                fresh = (
                     database.sql(
-                        f"SELECT probe_id, {', '.join(latest)}, bool_or(synthetic) AS synthetic FROM "  # noqa: S608 - names of our own fields
-                        "(SELECT *, 0 AS generation FROM old UNION ALL BY NAME SELECT * RENAME (row AS generation) FROM new) "
-                        "GROUP BY probe_id ORDER BY probe_id"
+                        "SELECT * REPLACE (epoch_us(as_of) AS as_of) FROM "
+                        "(SELECT * FROM said EXCEPT SELECT * FROM probe_word) ORDER BY probe_id"
                     )
                     .to_arrow_table()
-                    .cast(PROBE_SCHEMA)
+                    .cast(pa.schema([*PROBE_SCHEMA, pa.field("as_of", pa.int64())]))
+                    .cast(WORD_SCHEMA)
                 )
-                database.register("merged", merged)
-                answer = database.execute(
-                    "SELECT count(*) FROM (SELECT * FROM merged EXCEPT SELECT * FROM old)"
-                ).fetchone()
-            changed = 0 if answer is None else int(answer[0])
-            if changed > 0:
-                self._put(merged, Kind.PROBE, self.folder / Kind.PROBE, "probes")
-        return changed
+            if fresh.num_rows == 0:
+                return 0
+            self._put(fresh, Kind.PROBE, self.folder / Kind.PROBE)
+            after = self.probes()
+        with _database() as database:
+            database.register("before", before)
+            database.register("after", after)
+            answer = database.execute(
+                "SELECT count(*) FROM (SELECT * FROM after EXCEPT SELECT * FROM before)"
+            ).fetchone()
+        return 0 if answer is None else int(answer[0])
 
     def _land_by_day(self, kind: Kind, table: pa.Table) -> int:
         days = table.column("timestamp").cast(pa.date32())
@@ -247,17 +282,16 @@ class Lake:
                 raise self._damage(error) from error
         if fresh.num_rows == 0:
             return 0
-        self._put(table.take(fresh.column("row")), kind, folder, None)
+        self._put(table.take(fresh.column("row")), kind, folder)
         return int(fresh.num_rows)
 
-    def _put(self, table: pa.Table, kind: Kind, folder: Path, name: str | None) -> None:
-        """Make a file appear, whole: under the name, or under a digest of its content."""
+    def _put(self, table: pa.Table, kind: Kind, folder: Path) -> None:
+        """Make a file appear, whole, under a digest of its content."""
         sink = pa.BufferOutputStream()
-        versioned = table.replace_schema_metadata({_VERSION_KEY: _version(kind)})
+        versioned = table.replace_schema_metadata({_VERSION_KEY: _VERSIONS[kind]})
         pq.write_table(versioned, sink, compression="zstd", write_page_checksum=True)
         content = sink.getvalue()
-        if name is None:
-            name = hashlib.sha256(content).hexdigest()[:32]
+        name = hashlib.sha256(content).hexdigest()[:32]
         target = folder / f"{name}.parquet"
         partial = folder / f".{name}.partial"
         try:
@@ -276,15 +310,18 @@ class Lake:
             raise _unwritable(target, error) from error
 
     def _view(self, database: duckdb.DuckDBPyConnection, kind: Kind, files: Sequence[Path]) -> None:
-        if not files:
-            database.register(kind, SCHEMAS[kind].empty_table())
-            return
-        for file in files:
-            _check(file, kind)
+        name = "probe_word" if kind is Kind.PROBE else str(kind)
+        timeless = [file for file in files if _check(file, kind) == _PROBES_WITHOUT_TIME]
+        current = [str(file) for file in files if file not in timeless]
         try:
-            database.register(kind, ds.dataset([str(file) for file in files], SCHEMAS[kind], _CHECKED))
+            rows = ds.dataset(current, SCHEMAS[kind], _CHECKED) if current else SCHEMAS[kind].empty_table()
+            if timeless:
+                rows = pa.concat_tables([rows.to_table() if current else rows, *map(_dated, timeless)])
+            database.register(name, rows)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise self._damage(error) from error
+        if kind is Kind.PROBE:
+            database.execute(f"CREATE VIEW probe AS {latest_of(name, 'as_of')}")
 
     def _damage(self, error: Exception) -> StoreError:
         """The error that names the damaged file, if it can be found, else repeats what DuckDB said."""
@@ -321,8 +358,13 @@ def _database() -> Iterator[duckdb.DuckDBPyConnection]:
         database.close()
 
 
-def _version(kind: Kind) -> bytes:
-    return f"{kind}/{SCHEMA_VERSION}".encode()
+def _dated(file: Path) -> pa.Table:
+    """A table of probes in which nobody said when, as of when the file was written."""
+    table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
+    written = pa.scalar(datetime.fromtimestamp(file.stat().st_mtime, tz=UTC), WORD_SCHEMA.field("as_of").type)
+    return table.append_column(WORD_SCHEMA.field("as_of"), pa.repeat(written, table.num_rows)).cast(
+        WORD_SCHEMA
+    )
 
 
 _CHECKED = ds.ParquetFileFormat(
@@ -346,8 +388,8 @@ def _parquet_below(folder: Path) -> list[Path]:
     )
 
 
-def _check(file: Path, kind: Kind) -> None:
-    """Raise StoreError unless the file's footer is whole and of this version."""
+def _check(file: Path, kind: Kind) -> bytes:
+    """The version of a file; StoreError unless its footer is whole and it is one that is read."""
     try:
         schema = pq.read_schema(file)
         metadata = schema.metadata
@@ -355,17 +397,21 @@ def _check(file: Path, kind: Kind) -> None:
         raise _unreadable(file, error) from error
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
-    found = None if metadata is None else metadata.get(_VERSION_KEY)
-    if found != _version(kind):
+    found: bytes | None = None if metadata is None else metadata.get(_VERSION_KEY)
+    columns = {_VERSIONS[kind]: SCHEMAS[kind]}
+    if kind is Kind.PROBE:
+        columns[_PROBES_WITHOUT_TIME] = PROBE_SCHEMA
+    if found is None or found not in columns:
         raise StoreError(
             "a file of another version in the lake",
             where=str(file),
             found="no version" if found is None else repr(found.decode("utf-8", "replace")),
-            expected=repr(_version(kind).decode()),
+            expected=repr(_VERSIONS[kind].decode()),
             next_step="move the file away and ingest its records again",
         )
-    if not schema.remove_metadata().equals(SCHEMAS[kind]):
+    if not schema.remove_metadata().equals(columns[found]):
         raise _damaged(file, ValueError("other columns than those of this version"))
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

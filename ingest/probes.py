@@ -21,7 +21,7 @@ import pyarrow as pa
 from domain.errors import InputError
 from domain.probe import Probe
 from ingest.compression import read_chunks
-from ingest.lake import PROBE_SCHEMA
+from ingest.probe_words import PROBE_SCHEMA
 
 _EXPECTED = "probes or anchors as the Atlas API gives them, or a CSV file with a header (prb_id, lat, lon …)"
 _ID_COLUMNS = ("prb_id", "probe_id", "id")

@@ -1,4 +1,4 @@
-"""The lake -> what the knowledge graph is told: path states, links between hops, measured targets.
+"""The lake -> what the knowledge graph is told: path states, link states, links between hops, measured targets.
 
 All of it is SQL over the lake's columns.
 """
@@ -11,11 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.errors import InputError
+from domain.link_state import LEAST_ASNS, LEAST_PROBES, LinkState
 from domain.path_state import PathState, packets_needed
 from ingest.columns import schema_of
 from ingest.lake import Lake
 
 PATH_STATE_SCHEMA = schema_of(PathState)
+LINK_STATE_SCHEMA = schema_of(LinkState)
+
+_Z_95 = 1.959963984540054
+"""Quantile .975 of the normal distribution: two-sided 95 %."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -66,46 +71,99 @@ SELECT
     CASE WHEN len(known) = received AND received >= $p95_packets
         THEN list_aggregate(known, 'quantile_cont', 0.95) END AS rtt_p95_ms,
     CASE WHEN sent > 0 THEN (sent - received) / sent::DOUBLE END AS loss_ratio,
-    jitter_ms, synthetic
+    jitter_ms, NULL::DOUBLE AS utilisation_ratio, synthetic
 FROM windows
 ORDER BY window_start, probe_id, target, af
 """
 
-_HOP_LINKS = """
+# Who answered at each hop of a traceroute; what the queries below begin with. Late answers and duplicates may
+# belong to another hop's packet.
+_ANSWERS = """
 WITH traces AS (
-    SELECT row_number() OVER () AS trace, timestamp, synthetic, unnest(hops) AS step
+    SELECT row_number() OVER () AS trace, probe_id, af, timestamp, synthetic,
+        epoch_us(timestamp) - epoch_us(timestamp) % $window_us AS start_us, hops
     FROM traceroute
 ),
-replies AS (
-    SELECT trace, timestamp, synthetic, step.hop AS hop, unnest(step.replies) AS reply
+steps AS (
+    SELECT trace, probe_id, af, timestamp, synthetic, start_us, unnest(hops) AS step
     FROM traces
+    WHERE ($start_us::BIGINT IS NULL OR start_us >= $start_us) AND ($end_us::BIGINT IS NULL OR start_us < $end_us)
+),
+replies AS (
+    SELECT trace, probe_id, af, timestamp, synthetic, start_us, step.hop AS hop, unnest(step.replies) AS reply
+    FROM steps
 ),
 answers AS (
-    SELECT DISTINCT trace, timestamp, synthetic, hop, reply.address AS address
+    SELECT trace, probe_id, af, timestamp, synthetic, start_us, hop, reply.address AS address,
+        list(reply.rtt_ms) FILTER (reply.rtt_ms IS NOT NULL) AS rtts
     FROM replies
     WHERE reply.address IS NOT NULL AND reply.late IS NULL AND NOT reply.duplicate
+    GROUP BY trace, probe_id, af, timestamp, synthetic, start_us, hop, address
 ),
-links AS (
-    SELECT DISTINCT here.trace, here.timestamp, here.synthetic,
-        here.address AS from_address, there.address AS to_address
+adjacent AS (
+    SELECT here.trace, here.probe_id, here.af, here.timestamp, here.synthetic, here.start_us,
+        here.address AS from_address, there.address AS to_address, here.rtts AS from_rtts, there.rtts AS to_rtts
     FROM answers AS here
     JOIN answers AS there ON here.trace = there.trace AND there.hop = here.hop + 1
     -- hop 255 is the probe's last, far jump, not the successor of 254
     WHERE here.address <> there.address AND there.hop <> 255
+)
+"""
+
+_HOP_LINKS = f"""{_ANSWERS},
+links AS (
+    SELECT DISTINCT trace, timestamp, synthetic, from_address, to_address FROM adjacent
 )
 SELECT from_address, to_address, count(*) AS count, min(epoch_us(timestamp)) AS first_seen,
     max(epoch_us(timestamp)) AS last_seen, bool_or(synthetic) AS synthetic
 FROM links
 GROUP BY from_address, to_address
 ORDER BY from_address, to_address
-"""
+"""  # noqa: S608 - text of our own
+
+_LINK_STATES = f"""{_ANSWERS},
+differences AS (
+    SELECT *, flatten(list_transform(coalesce(to_rtts, []), lambda there:
+        list_transform(coalesce(from_rtts, []), lambda here: there - here))) AS differences
+    FROM adjacent
+),
+links AS (
+    SELECT from_address, to_address, start_us,
+        count(DISTINCT trace) AS traceroutes,
+        count(DISTINCT probe_id) FILTER (len(differences) > 0) AS probes,
+        count(DISTINCT CASE adjacent.af WHEN 4 THEN asn_v4 WHEN 6 THEN asn_v6 END) FILTER (len(differences) > 0) AS asns,
+        -- sorted, so that it is no matter which traceroute was read first
+        list_sort(flatten(list(differences))) AS samples,
+        bool_or(adjacent.synthetic) AS synthetic
+    FROM differences AS adjacent LEFT JOIN probe USING (probe_id)
+    GROUP BY from_address, to_address, start_us
+),
+ranked AS (
+    SELECT * REPLACE (coalesce(n, 0) AS n), probes >= $least_probes AND asns >= $least_asns AS enough,
+        -- Wilson score of a proportion of one half, times n: a rank, counted from 1
+        floor(n * (0.5 + $z * $z / (2 * n) - $z * sqrt(0.25 / n + $z * $z / (4.0 * n * n))) / (1 + $z * $z / n))::BIGINT AS low
+    FROM (SELECT *, nullif(len(samples), 0) AS n FROM links)
+)
+SELECT from_address, to_address, start_us AS window_start, start_us + $window_us AS window_end,
+    traceroutes, probes, asns, n AS samples,
+    CASE WHEN enough THEN (samples[(n + 1) // 2] + samples[n // 2 + 1]) / 2 END AS rtt_diff_median_ms,
+    -- with few samples not even the least and the greatest are far enough apart
+    CASE WHEN enough AND low >= 1 THEN samples[low] END AS rtt_diff_low_ms,
+    CASE WHEN enough AND low >= 1 THEN samples[n + 1 - low] END AS rtt_diff_high_ms,
+    NULL::DOUBLE AS utilisation_ratio, synthetic
+FROM ranked
+ORDER BY window_start, from_address, to_address
+"""  # noqa: S608 - text of our own
 
 _TARGETS = """
-SELECT DISTINCT msm_id, type, target, target_name, af, synthetic, probe_id FROM (
-    SELECT 'ping' AS type, msm_id, target, target_name, af, synthetic, probe_id FROM ping
+SELECT msm_id, type, target, target_name, af, synthetic, probe_id,
+    min(epoch_us(timestamp)) AS first_seen, max(epoch_us(timestamp)) AS last_seen
+FROM (
+    SELECT 'ping' AS type, msm_id, target, target_name, af, synthetic, probe_id, timestamp FROM ping
     UNION ALL BY NAME
-    SELECT 'traceroute' AS type, msm_id, target, target_name, af, synthetic, probe_id FROM traceroute
+    SELECT 'traceroute' AS type, msm_id, target, target_name, af, synthetic, probe_id, timestamp FROM traceroute
 )
+GROUP BY ALL
 ORDER BY ALL
 """
 
@@ -131,6 +189,8 @@ MEASUREMENT_TARGET_SCHEMA = pa.schema(
         pa.field("af", pa.int64()),
         pa.field("synthetic", pa.bool_(), nullable=False),
         pa.field("probe_id", pa.int64(), nullable=False),
+        pa.field("first_seen", _INSTANT, nullable=False),
+        pa.field("last_seen", _INSTANT, nullable=False),
     ]
 )
 
@@ -157,14 +217,10 @@ def summarise(
         InputError: when the window has no length.
         StoreError: when the lake cannot be read.
     """
-    if window <= timedelta(0):
-        raise InputError("a window without length", found=str(window), expected="a positive length")
     states = lake.query(
         _STATES,
-        {
-            "window_us": window // _MICROSECOND,
-            "start_us": _epoch_us(start),
-            "end_us": _epoch_us(end),
+        _span(window, start, end)
+        | {
             "median_packets": packets_needed(0.5),
             "p95_packets": packets_needed(0.95),
         },
@@ -176,6 +232,41 @@ def pings_without_pair(lake: Lake) -> int:
     """How many pings of the lake have no target address or no address family, and are in no path state."""
     answer = lake.query("SELECT count(*) AS pings FROM ping WHERE target IS NULL OR af IS NULL")
     return int(answer.column("pings")[0].as_py())
+
+
+def link_states(
+    lake: Lake, window: timedelta, start: datetime | None = None, end: datetime | None = None
+) -> pa.Table:
+    """Differential RTT of adjacent answering hops, by window.
+
+    After Fontugne, Pelsser, Aben and Bush, "Pinpointing delay and forwarding anomalies using large-scale traceroute
+    measurements", IMC 2017, section 4.
+
+    Hops are adjacent as `hop_links` has it. Of one traceroute each RTT at the second hop is compared with each at the
+    first; an answer without RTT makes an adjacency and no difference. A window's median is that of all its differences;
+    its 95 % interval is between the order statistics whose ranks from either end are n times the Wilson score of a proportion of
+    one half (section 4.2), rounded outwards; under six differences no rank is that low and the interval is
+    unknown. Differences of one traceroute share packets, so the interval is narrower than that of as many independent ones. A
+    probe's AS is the one latest known of that family; every difference counts alike, whatever its AS.
+
+    Args:
+        lake: where the traceroutes and the probes are.
+        window: length of a window, aligned to the epoch.
+        start: only windows that begin then or later, so that no window is summarised in part.
+        end: only windows that begin before it.
+
+    Returns:
+        Rows of `LinkState`, sorted by window start and addresses; a link without differences has a row too.
+
+    Raises:
+        InputError: when the window has no length, or a time no zone.
+        StoreError: when the lake cannot be read.
+    """
+    states = lake.query(
+        _LINK_STATES,
+        _span(window, start, end) | {"least_probes": LEAST_PROBES, "least_asns": LEAST_ASNS, "z": _Z_95},
+    )
+    return _typed(states, LINK_STATE_SCHEMA)
 
 
 def hop_links(lake: Lake) -> pa.Table:
@@ -191,16 +282,28 @@ def hop_links(lake: Lake) -> pa.Table:
     Raises:
         StoreError: when the lake cannot be read.
     """
-    return _typed(lake.query(_HOP_LINKS), HOP_LINK_SCHEMA)
+    whole = {"window_us": 1, "start_us": None, "end_us": None}
+    return _typed(lake.query(_HOP_LINKS, whole), HOP_LINK_SCHEMA)
 
 
 def measurement_targets(lake: Lake) -> pa.Table:
-    """Which probe measured what in which measurement, each once; columns of `MEASUREMENT_TARGET_SCHEMA`.
+    """Which probe measured what in which measurement, each once, and when first and last; columns of `MEASUREMENT_TARGET_SCHEMA`.
 
     Raises:
         StoreError: when the lake cannot be read.
     """
     return _typed(lake.query(_TARGETS), MEASUREMENT_TARGET_SCHEMA)
+
+
+def _span(window: timedelta, start: datetime | None, end: datetime | None) -> dict[str, object]:
+    """What every query by windows is told."""
+    if window <= timedelta(0):
+        raise InputError("a window without length", found=str(window), expected="a positive length")
+    return {
+        "window_us": window // _MICROSECOND,
+        "start_us": _epoch_us(start),
+        "end_us": _epoch_us(end),
+    }
 
 
 def _epoch_us(moment: datetime | None) -> int | None:

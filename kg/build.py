@@ -1,86 +1,113 @@
-"""Probes, measurements and hops, as tables -> nodes and edges of NTKG.
+"""What was ingested, as tables -> nodes, edges and facts of the three layers.
 
-Nothing is guessed: a column that is null makes no edge.
+Nothing is guessed: a column that is null makes no edge. What is computed here is computed from tables alone, so that it is the same for
+every store; sums of floats are taken in sorted order, so that it is the same every time.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from domain.errors import DataError
 from domain.provenance import Provenance
+from kg.centrality import node_centralities
 from kg.schema import (
+    AS,
+    AS_SCORE,
     ASSIGNED,
     ATLAS_MEASUREMENT,
     ATLAS_PROBE,
+    COUNTRY_SCORE,
     IN_COUNTRY,
     IP,
+    LINK_STATE,
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
+    MEASURES,
+    METRIC,
+    NEXT_AS,
     NEXT_HOP,
+    ORIGINATE,
     PART_OF_MEASUREMENT,
     PART_OF_PREFIX,
+    PATH_STATE,
     POINT,
     PREFIX,
+    PROBE_STATE,
+    REQUIRES,
+    SCORE_COSTS,
     TARGET_HOST_NAME,
     TARGET_IP,
+    TARGET_STATE,
+    FactType,
 )
+from kg.scope import local_among, scopes, without_local
 from kg.store import GraphStore
+from kg.tables import TIME, fact_schema
 
-# Addresses that mean another machine in every network: RFC 1918, RFC 6598, RFC 3927, RFC 1122, RFC 4193, RFC 4291.
-_LOCAL = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "127.0.0.0/8",
-        "0.0.0.0/8",
-        "fc00::/7",
-        "fe80::/10",
-        "::1/128",
-    )
+_SEEN = ("first_seen", "last_seen")
+_STATED = ("valid_from", "valid_to")
+
+AS_LINK_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.int64(), nullable=False),
+        pa.field("target", pa.int64(), nullable=False),
+        pa.field("links", pa.int64(), nullable=False),
+        pa.field("traceroutes", pa.int64(), nullable=False),
+        pa.field("first_seen", TIME),
+        pa.field("last_seen", TIME),
+    ]
 )
+"""Columns of `as_adjacency`."""
 
 
-def add_probes(store: GraphStore, probes: pa.Table, provenance: Provenance) -> None:
-    """Write probes and where they are.
+# NTKG
+
+
+def add_probes(store: GraphStore, probes: pa.Table, history: pa.Table, provenance: Provenance) -> None:
+    """Write probes, and since when and until when they were where.
 
     Args:
         store: the graph.
-        probes: columns of `domain.probe.Probe`.
+        probes: what is known of each; columns of `domain.probe.Probe`.
+        history: what was said to hold, by `relation`: "network" (`probe_id`, `af`, `asn`), "place" (`probe_id`,
+            `latitude`, `longitude`), "country" (`probe_id`, `country`), "address" (`probe_id`, `af`, `address`), "prefix" (`af`,
+            `address`, `prefix`); each from `valid_from` until `valid_to`. It is the whole history of those probes and
+            addresses.
         provenance: whose word it is.
     """
-    store.upsert_nodes(
-        ATLAS_PROBE,
-        _renamed(probes, {"probe_id": "id", "name": "name", "status": "status"})
-        .append_column("is_anchor", probes["is_anchor"])
-        .append_column("synthetic", probes["synthetic"]),
-    )
-    placed = _known(probes, ("latitude", "longitude"))
-    positions = _positions(placed)
-    points = pa.table(
-        {"position": positions, "latitude": placed["latitude"], "longitude": placed["longitude"]}
-    )
-    store.upsert_nodes(POINT, points)
+    names = ("probe_id", "name", "status", "is_anchor", "synthetic")
+    store.upsert_nodes(ATLAS_PROBE, probes.select(names).rename_columns(["id", *names[1:]]))
+
+    def held(relation: str, source: str, target: str, *others: str) -> pa.Table:
+        rows = history.filter(pc.equal(history["relation"], relation))
+        columns = {source: "source", target: "target"} | {name: name for name in (*others, *_STATED)}
+        return _renamed(rows, columns)
+
+    places = history.filter(pc.equal(history["relation"], "place"))
+    places = places.append_column("position", _positions(places))
+    store.upsert_nodes(POINT, _distinct(places.select(["position", "latitude", "longitude"])))
     store.upsert_edges(
-        LOCATED_IN_POINT, pa.table({"source": placed["probe_id"], "target": positions}), provenance
+        LOCATED_IN_POINT,
+        _renamed(places, {"probe_id": "source", "position": "target"} | {name: name for name in _STATED}),
+        provenance,
     )
-    store.upsert_edges(IN_COUNTRY, _ends(probes, "probe_id", "country"), provenance)
-    for af in (4, 6):
-        networks = _ends(probes, "probe_id", f"asn_v{af}")
-        store.upsert_edges(LOCATED_IN_AS, networks.append_column("af", _constant(af, networks)), provenance)
-        addresses = _ends(probes, f"address_v{af}", "probe_id")
-        store.upsert_nodes(IP, _family(addresses["source"], "ip", af))
-        store.upsert_edges(ASSIGNED, addresses, provenance)
-        prefixes = _known(probes, (f"address_v{af}", f"prefix_v{af}"))
-        store.upsert_nodes(PREFIX, _family(prefixes[f"prefix_v{af}"], "prefix", af))
-        store.upsert_edges(PART_OF_PREFIX, _ends(prefixes, f"address_v{af}", f"prefix_v{af}"), provenance)
+    store.upsert_edges(IN_COUNTRY, held("country", "probe_id", "country"), provenance)
+    store.upsert_edges(LOCATED_IN_AS, held("network", "probe_id", "asn", "af"), provenance)
+    assigned = held("address", "address", "probe_id", "af")
+    within = held("prefix", "address", "prefix")
+    _add_addresses(store, assigned["source"], within["source"])
+    store.upsert_nodes(PREFIX, _with_family(within["target"], "prefix"))
+    store.upsert_edges(ASSIGNED, assigned, provenance)
+    store.upsert_edges(PART_OF_PREFIX, within, provenance)
 
 
 def add_measurements(store: GraphStore, targets: pa.Table, provenance: Provenance) -> None:
@@ -88,7 +115,8 @@ def add_measurements(store: GraphStore, targets: pa.Table, provenance: Provenanc
 
     Args:
         store: the graph.
-        targets: distinct `msm_id`, `type`, `probe_id`, `target`, `target_name`, `af`, `synthetic`.
+        targets: distinct `msm_id`, `type`, `probe_id`, `target`, `target_name`, `af`, `synthetic`, with `first_seen` and
+            `last_seen`.
         provenance: whose word it is.
     """
     measurements = targets.group_by("msm_id").aggregate(
@@ -100,11 +128,11 @@ def add_measurements(store: GraphStore, targets: pa.Table, provenance: Provenanc
             measurements, {"msm_id": "id", "type_min": "type", "af_min": "af", "synthetic_max": "synthetic"}
         ),
     )
-    store.upsert_edges(PART_OF_MEASUREMENT, _ends(targets, "probe_id", "msm_id"), provenance)
-    addresses = _known(targets, ("target", "af"))
-    store.upsert_nodes(IP, _distinct(_renamed(addresses, {"target": "ip", "af": "af"})))
-    store.upsert_edges(TARGET_IP, _ends(targets, "msm_id", "target"), provenance)
-    named = _ends(targets, "msm_id", "target_name")
+    store.upsert_edges(PART_OF_MEASUREMENT, _seen(targets, "probe_id", "msm_id"), provenance)
+    addresses = _seen(targets, "msm_id", "target")
+    _add_addresses(store, addresses["target"])
+    store.upsert_edges(TARGET_IP, addresses, provenance)
+    named = _seen(targets, "msm_id", "target_name")
     names = pa.array(
         [name for name in named["target"].unique().to_pylist() if not _is_address(name)], pa.string()
     )
@@ -112,48 +140,281 @@ def add_measurements(store: GraphStore, targets: pa.Table, provenance: Provenanc
 
 
 def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None:
-    """Write which address was seen next to which in traceroutes.
-
-    Addresses of private networks are left out: the same one is another machine in every network.
+    """Write which address was seen next to which in traceroutes, and the scope of each.
 
     Args:
         store: the graph.
         links: `from_address`, `to_address`, `count` (of traceroutes), `first_seen`, `last_seen`.
         provenance: whose word it is.
     """
-    seen = {*links["from_address"].unique().to_pylist(), *links["to_address"].unique().to_pylist()}
-    local = pa.array([address for address in seen if is_local(address)], pa.string())
-    for column in ("from_address", "to_address"):
-        links = links.filter(pc.invert(pc.is_in(links[column], value_set=local)))
-    for af in (4, 6):
-        for column in ("from_address", "to_address"):
-            own = links[column].filter(pc.equal(pc.match_substring(links[column], ":"), af == 6))
-            store.upsert_nodes(IP, _family(own, "ip", af))
+    _add_addresses(store, links["from_address"], links["to_address"])
     store.upsert_edges(
         NEXT_HOP,
-        _renamed(links, _HOP),
+        _renamed(
+            links,
+            {"from_address": "source", "to_address": "target", "count": "traceroutes"}
+            | {name: name for name in _SEEN},
+        ),
         provenance,
     )
 
 
-_HOP = {
-    "from_address": "source",
-    "to_address": "target",
-    "count": "traceroutes",
-    "first_seen": "first_seen",
-    "last_seen": "last_seen",
-}
-"""Column of a table of links -> column of an edge."""
+def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -> None:
+    """Write in which announced prefix each address is, and who announces it.
 
+    Where the list of announcements knows the prefix of an address it replaces what was said of that address before; where it
+    does not, what was said stays. Local addresses are in no prefix: one is another machine in every network.
 
-def is_local(address: str) -> bool:
-    """Whether an address means another machine in every network (private, shared, link-local, loopback).
-
-    >>> is_local("192.168.1.1"), is_local("193.0.14.129")
-    (True, False)
+    Args:
+        store: the graph.
+        matches: `address`, `prefix`, `asn`; a row for each AS that announces the longest prefix of an address, nulls
+            where there is none.
+        provenance: whose word the announcements are.
     """
-    parsed = ipaddress.ip_address(address)
-    return any(parsed in network for network in _LOCAL if network.version == parsed.version)
+    known = _known(matches, ("prefix",))
+    known = known.filter(pc.invert(pc.is_in(known["address"], value_set=local_among(known["address"]))))
+    _add_addresses(store, known["address"])
+    store.upsert_nodes(PREFIX, _with_family(known["prefix"], "prefix"))
+    store.upsert_edges(PART_OF_PREFIX, _ends(known, "address", "prefix"), provenance)
+    store.upsert_edges(ORIGINATE, _ends(known, "asn", "prefix"), provenance)
+
+
+def as_adjacency(links: pa.Table, matches: pa.Table) -> pa.Table:
+    """Which ASes were seen next to each other: adjacent hops with addresses of two ASes.
+
+    An address whose longest prefix nobody announces, or several ASes do, is of an unknown AS, and a local one is of none; links
+    with such an end say nothing.
+
+    Args:
+        links: `from_address`, `to_address`, `count`, `first_seen`, `last_seen`.
+        matches: `address`, `prefix`, `asn`; see `add_prefixes`.
+
+    Returns:
+        Columns of `AS_LINK_SCHEMA`, sorted: for each ordered pair of ASes the pairs of addresses that it was seen between
+        (`links`), and their traceroutes, summed: one that met two of these pairs counts twice.
+    """
+    found = _asked(
+        """
+        WITH origins AS (
+            SELECT address, min(asn) AS asn FROM matches WHERE asn IS NOT NULL
+            GROUP BY address HAVING count(DISTINCT asn) = 1
+        )
+        SELECT here.asn AS source, there.asn AS target, count(*) AS links, sum(count)::BIGINT AS traceroutes,
+            min(epoch_us(first_seen)) AS first_seen, max(epoch_us(last_seen)) AS last_seen
+        FROM links
+        JOIN origins AS here ON here.address = from_address
+        JOIN origins AS there ON there.address = to_address
+        WHERE here.asn <> there.asn
+        GROUP BY ALL
+        ORDER BY ALL
+        """,
+        links=without_local(links, "from_address", "to_address"),
+        matches=matches,
+    )
+    return _typed(found, AS_LINK_SCHEMA)
+
+
+def add_as_links(store: GraphStore, as_links: pa.Table, provenance: Provenance) -> None:
+    """Write which ASes were seen next to each other.
+
+    Args:
+        store: the graph.
+        as_links: columns of `AS_LINK_SCHEMA`.
+        provenance: whose word it is.
+    """
+    store.upsert_edges(NEXT_AS, as_links, provenance)
+
+
+def add_centralities(store: GraphStore, generator: np.random.Generator) -> None:
+    """Compute the centralities of all addresses and ASes of the graph, and write them.
+
+    Args:
+        store: the graph, with its hops and AS links.
+        generator: draws sources where a graph is too large to be exact (see `kg.centrality`).
+    """
+    hops = without_local(store.edges(NEXT_HOP), "source", "target")
+    store.upsert_nodes(IP, node_centralities(hops, IP.key.name, generator))
+    store.upsert_nodes(AS, node_centralities(store.edges(NEXT_AS), AS.key.name, generator))
+
+
+# NSKG
+
+
+def add_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> None:
+    """Write the states of paths, and those of their probes and targets.
+
+    A path was met first at the start of its first window, and last in the last microsecond of its last one: the time
+    within a window is not known.
+
+    Args:
+        store: the graph.
+        states: all columns of the fact type PathState. Of a window that is in it, all paths of a probe or a target are in it,
+            or the states of that probe and target would be of some of its paths.
+        provenance: whose word the states of paths are; those of probes and targets are computed from them.
+    """
+    derived = _computed(
+        provenance, "ProbeState and TargetState: medians, sums and means over the states of paths"
+    )
+    _add_addresses(store, states["target"])
+    paths = states.group_by(["probe_id", "target", "af"]).aggregate(
+        [("window_start", "min"), ("window_end", "max")]
+    )
+    last = pc.subtract(paths["window_end_max"], pa.scalar(timedelta(microseconds=1), pa.duration("us")))
+    measured = _renamed(
+        paths, {"probe_id": "source", "target": "target", "af": "af", "window_start_min": "first_seen"}
+    )
+    store.upsert_edges(MEASURES, measured.append_column("last_seen", last), provenance)
+    store.put_facts(PATH_STATE, states, provenance)
+    store.put_facts(PROBE_STATE, end_states(states, PROBE_STATE), derived)
+    store.put_facts(TARGET_STATE, end_states(states, TARGET_STATE), derived)
+
+
+def end_states(states: pa.Table, fact_type: FactType) -> pa.Table:
+    """What the paths of one probe (by family), or to one target, have in common in each window.
+
+    Args:
+        states: all columns of PathState.
+        fact_type: PROBE_STATE or TARGET_STATE.
+
+    Returns:
+        The columns of that fact type, sorted by its key. RTT is the median over the paths of their medians, jitter the mean over
+        those that know it, loss that of all packets sent together. A path is without reply when nothing was received
+        on it, for whatever reason.
+    """
+    key = ", ".join(f'"{column.name}"' for column in (*fact_type.subject, *fact_type.identity))
+    found = _asked(
+        f"""
+        SELECT {key}, epoch_us(window_start) AS window_start, epoch_us(window_end) AS window_end,
+            count(*) AS paths, count(*) FILTER (received = 0) AS paths_without_reply,
+            sum(results)::BIGINT AS results, sum(sent)::BIGINT AS sent, sum(received)::BIGINT AS received,
+            sum(errors)::BIGINT AS errors,
+            quantile_cont(rtt_median_ms, 0.5) AS rtt_median_ms,
+            CASE WHEN sum(sent) > 0 THEN (sum(sent) - sum(received)) / sum(sent)::DOUBLE END AS loss_ratio,
+            list_avg(list_sort(list(jitter_ms) FILTER (jitter_ms IS NOT NULL))) AS jitter_ms,
+            bool_or(synthetic) AS synthetic
+        FROM states
+        GROUP BY {key}, window_start, window_end
+        ORDER BY {key}, window_start, window_end
+        """,  # noqa: S608 - names of the ontology
+        states=states,
+    )
+    return _typed(found, fact_schema(fact_type))
+
+
+def add_link_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> None:
+    """Write the states of links.
+
+    Args:
+        store: the graph.
+        states: columns of `domain.link_state.LinkState`.
+        provenance: whose word it is.
+    """
+    _add_addresses(store, states["from_address"], states["to_address"])
+    store.put_facts(LINK_STATE, states, provenance)
+
+
+# ASKG
+
+
+def place_scores(scores: pa.Table, history: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Scores of the ASes and the countries that probes are in: means over their paths, each path once.
+
+    Args:
+        scores: the columns of the fact type PathScore, and `synthetic`.
+        history: since when and until when probes were where (see `add_probes`). Where a probe was when a window ended counts;
+            a path of which that is not known counts in no group.
+
+    Returns:
+        Columns of ASScore and of CountryScore, sorted by their keys. Score and costs are means over the paths that have a score; where
+        none has, they are null, and `paths` is 0. The limiting metric is the one with the largest mean cost, the
+        first of equals, and null where nothing costs anything. Intervals of means are not known from those of paths.
+
+    Raises:
+        DataError: when scores of several profiles would be in one mean.
+    """
+    costs = ", ".join(
+        f"list_avg(list_sort(list({cost}) FILTER (score IS NOT NULL))) AS {cost}" for cost in SCORE_COSTS
+    )
+    most = f"greatest({', '.join(SCORE_COSTS)})"
+    limiting = " ".join(f"WHEN {cost} THEN '{cost.removesuffix('_cost_points')}'" for cost in SCORE_COSTS)
+
+    def grouped(fact_type: FactType, relation: str, column: str, family: str) -> pa.Table:
+        (subject,) = (column.name for column in fact_type.subject)
+        found = _asked(
+            f"""
+            WITH held AS (
+                SELECT probe_id, af AS family, {column} AS place, epoch_us(valid_from) AS since,
+                    epoch_us(valid_to) AS until
+                FROM history WHERE relation = '{relation}'
+            ),
+            means AS (
+                SELECT place AS {subject}, window_start, window_end, application, origin,
+                    count(score) AS paths, count(*) - count(score) AS paths_without_score,
+                    list_avg(list_sort(list(score) FILTER (score IS NOT NULL))) AS score,
+                    NULL::DOUBLE AS score_low, NULL::DOUBLE AS score_high, {costs},
+                    min(profile) AS profile, max(profile) AS other, bool_or(synthetic) AS synthetic
+                FROM scores JOIN held USING (probe_id)
+                WHERE {family} AND (since IS NULL OR since < epoch_us(window_end))
+                    AND (until IS NULL OR until >= epoch_us(window_end))
+                GROUP BY ALL
+            )
+            SELECT * EXCLUDE (window_start, window_end),
+                epoch_us(window_start) AS window_start, epoch_us(window_end) AS window_end,
+                CASE WHEN {most} > 0 THEN CASE {most} {limiting} END END AS limiting_metric
+            FROM means
+            ORDER BY {subject}, window_start, window_end, application, origin
+            """,  # noqa: S608 - names of the ontology
+            scores=scores,
+            history=history,
+        )
+        mixed = found.filter(pc.not_equal(found["profile"], found["other"]))
+        if mixed.num_rows > 0:
+            raise DataError(
+                "scores of several profiles in one mean",
+                found=f"{mixed['profile'][0]} and {mixed['other'][0]}",
+                expected="one profile",
+                next_step="score all paths of a window with one profile",
+            )
+        return _typed(found, fact_schema(fact_type))
+
+    return (
+        grouped(AS_SCORE, "network", "asn", "family = af"),
+        grouped(COUNTRY_SCORE, "country", "country", "true"),
+    )
+
+
+def add_requirements(
+    store: GraphStore, requirements: pa.Table, units: pa.Table, provenance: Provenance
+) -> None:
+    """Write how much each metric matters to each application.
+
+    Args:
+        store: the graph.
+        requirements: columns `source` (application), `target` (metric), `profile`, `weight_ratio`, `worst`, `citation`.
+        units: columns `name` and `unit` of the metrics.
+        provenance: whose word it is.
+    """
+    store.upsert_nodes(METRIC, units)
+    store.upsert_edges(REQUIRES, requirements, provenance)
+
+
+# What the above share
+
+
+def _add_addresses(store: GraphStore, *columns: pa.ChunkedArray) -> None:
+    """Write addresses, with what an address tells of itself: its family and its scope."""
+    distinct = pa.chunked_array(
+        [chunk for column in columns for chunk in column.chunks], pa.string()
+    ).unique()
+    store.upsert_nodes(IP, _with_family(distinct, "ip").append_column("scope", scopes(distinct)))
+
+
+def _with_family(words: pa.Array | pa.ChunkedArray, key: str) -> pa.Table:
+    """Distinct addresses or prefixes, as the key of nodes, with their address family."""
+    distinct = words.unique()
+    return pa.table(
+        {key: distinct, "af": pc.if_else(pc.match_substring(distinct, ":"), 6, 4).cast(pa.int64())}
+    )
 
 
 def _is_address(name: str) -> bool:
@@ -190,18 +451,50 @@ def _ends(table: pa.Table, source: str, target: str) -> pa.Table:
     return _distinct(pa.table({"source": known[source], "target": known[target]}))
 
 
+def _seen(table: pa.Table, source: str, target: str) -> pa.Table:
+    """Distinct known pairs of two columns, as the two ends of edges, with when they were met first and last."""
+    known = _known(table, (source, target))
+    found = known.group_by([source, target]).aggregate([("first_seen", "min"), ("last_seen", "max")])
+    return _renamed(
+        found,
+        {source: "source", target: "target", "first_seen_min": "first_seen", "last_seen_max": "last_seen"},
+    )
+
+
 def _distinct(table: pa.Table) -> pa.Table:
     return table.group_by(table.column_names).aggregate([])
 
 
-def _renamed(table: pa.Table, names: dict[str, str]) -> pa.Table:
+def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
     return table.select(list(names)).rename_columns(list(names.values()))
 
 
-def _family(addresses: pa.ChunkedArray, key: str, af: int) -> pa.Table:
-    distinct = addresses.unique()
-    return pa.table({key: distinct, "af": pa.array([af] * len(distinct), pa.int64())})
+def _computed(provenance: Provenance, method: str) -> Provenance:
+    """The same reference, and how it was computed from it."""
+    return replace(provenance, method=method)
 
 
-def _constant(value: int, like: pa.Table) -> pa.Array:
-    return pa.array([value] * like.num_rows, pa.int64())
+def _asked(sql: str, **tables: pa.Table) -> pa.Table:
+    """The answer of DuckDB over tables, by name."""
+    with duckdb.connect() as database:
+        for name, table in tables.items():
+            database.register(name, table)
+        try:
+            return database.sql(sql).to_arrow_table()
+        except duckdb.OutOfMemoryException as error:
+            raise DataError(
+                "too much for the memory",
+                found=", ".join(f"{table.num_rows} {name}" for name, table in tables.items()),
+                next_step="build the graph from a shorter time",
+            ) from error
+
+
+def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in its schema; times come as microseconds."""
+    columns = [
+        table[field.name].cast(pa.int64()).cast(field.type)
+        if pa.types.is_timestamp(field.type)
+        else table[field.name].cast(field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

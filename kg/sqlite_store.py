@@ -1,88 +1,118 @@
 """The default store: one SQLite file, in WAL mode (many readers while one writes).
 
-Tables are made from `kg.schema`: one a node label, one a kind of edge. States and scores are kept by an integer for
-the pair, in the order in which windows are read.
+`kg.sqlite_layout` says how it lies there. All access is through ADBC: Arrow columns are bound and read in C, and no row is
+ever a Python object. The driver brings its own SQLite: no other one (Python's sqlite3) may have the same file open in the
+same process, for a process has its locks on a file once, and either would let go of the other's.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import repeat
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import adbc_driver_manager
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from adbc_driver_sqlite import dbapi
 
+from domain.credentials import Credentials
 from domain.errors import EmptyError, StoreError
 from domain.provenance import Provenance
 from domain.selection import Selection
 from kg.schema import (
     ASSIGNED,
     EDGE_TYPES,
+    FACT_TYPES,
     IN_COUNTRY,
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
+    MEASURES,
     NODE_TYPES,
     POINT,
-    SCORE_KEY,
-    SCORE_VALUES,
-    SCORED_STATE,
-    STATE_KEY,
-    STATE_VALUES,
+    PROVENANCE,
+    VERSION,
+    WINDOW,
     Datatype,
     EdgeType,
-    Merge,
+    FactType,
+    History,
     NodeType,
     Property,
 )
 from kg.selecting import within_area, within_prefixes
-from kg.store import PAIR_ATTRIBUTES, Neighbour
-from kg.tables import SCORE_TYPES, STATE_TYPES, TIME, arrow_type
+from kg.sqlite_layout import (
+    SINCE_EVER,
+    ddl,
+    edge_key,
+    fact_key,
+    holds,
+    name,
+    names,
+    put,
+    upsert,
+)
+from kg.sqlite_migrations import MIGRATIONS
+from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
+from kg.tables import TIME, arrow_schema, arrow_type, subjects
 
-SCHEMA_VERSION = 1
+PATIENCE_S = 30.0
+"""How long a writer waits for another one."""
 
-_SQL_TYPE = {
-    Datatype.INTEGER: "INTEGER",
-    Datatype.DOUBLE: "REAL",
-    Datatype.STRING: "TEXT",
-    Datatype.BOOLEAN: "INTEGER",
-    Datatype.DATETIME: "INTEGER",  # microseconds since the epoch, UTC
-}
-_STATE_SQL = {pa.int64(): "INTEGER", pa.float64(): "REAL", pa.bool_(): "INTEGER", pa.string(): "TEXT"}
+Columns = Mapping[str, pa.DataType]
+Parameters = Sequence[int | float | str | None]
+
+_ANY = Selection()
+_INTEGER = pa.int64()
 
 
-def open_home(home: Path, *, create: bool) -> SQLiteStore:
-    """The SQLite graph of a home."""
+def open_home(
+    address: str, home: Path, *, create: bool, credentials: Credentials | None = None
+) -> SQLiteStore:
+    """The SQLite graph of a home (see `kg.store.open_store`); there is one a home, and it asks for no password."""
+    del address, credentials
     return SQLiteStore(home / "graph.sqlite", create=create)
 
 
 class SQLiteStore:
-    """A `kg.store.GraphStore` in one SQLite file."""
+    """A `kg.store.GraphStore` in one SQLite file.
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    A file of an older version is brought to this one when it is opened, in one transaction. A file that may not be
+    written is read as it is.
+
+    Args:
+        path: the file.
+        create: make an empty graph where there is none.
+        patience_s: how long to wait for another writer.
+
+    Raises:
+        EmptyError: when there is no graph and `create` is False.
+        StoreError: when it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, create: bool, patience_s: float = PATIENCE_S) -> None:
         self._path = path
-        with self._mapped("cannot open the graph", OSError):
+        self._writing = self._reading = False
+        with self._mapped("cannot open the graph"):
             there = path.exists()
-        if not create and not there:
-            raise EmptyError(
-                "there is no graph here yet",
-                where=str(path),
-                next_step="ingest something, then run: qoetwin graph build --window 3h",
-            )
-        with self._mapped("cannot open the graph", OSError):
+            if not there and not create:
+                raise self._nothing_here()
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+            self._read_only = there and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+            self._db = dbapi.connect(self._address(create=create), autocommit=True)
         try:
-            with self._mapped("cannot open the graph"):
-                self._prepare(create=create)
-        except StoreError:
+            self._prepare(create=create, patience_s=patience_s)
+        except BaseException:
             self._db.close()
             raise
 
@@ -103,525 +133,806 @@ class SQLiteStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """See `GraphStore.transaction`."""
-        if self._db.in_transaction:
+        if self._writing:
             yield
             return
-        with self._mapped("cannot write the graph"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+        self._writing = True
+        try:
+            with self._changing_file():
+                self._changes_before = self._changes()
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.rollback()  # does nothing where SQLite has done so by itself, as on a full disk
-                raise
+                if self._changes() != self._changes_before:
+                    self._execute("UPDATE graph SET revision = revision + 1")
+        finally:
+            self._writing = False
 
     def upsert_nodes(self, node_type: NodeType, nodes: pa.Table) -> None:
         """See `GraphStore.upsert_nodes`."""
         columns = [p for p in node_type.columns if p.name in nodes.column_names]
+        self._refuse_nulls(nodes, [node_type.key.name])
+        rows = self._bound(nodes, columns)
         with self.transaction():
-            self._db.executemany(
-                _upsert(node_type.label, columns, key=(node_type.key,)), _rows(nodes, columns)
-            )
+            self._write(upsert(node_type.label, columns, (node_type.key,), provenance=False), rows)
 
     def upsert_edges(self, edge_type: EdgeType, edges: pa.Table, provenance: Provenance) -> None:
         """See `GraphStore.upsert_edges`."""
-        source, target = _ends(edge_type)
-        given = [p for p in edge_type.properties if p.name in edges.column_names]
-        columns = [source, target, *edge_type.identity, *given]
+        stated = edge_type.history is History.STATED
+        self._refuse_nulls(edges, [p.name for p in (*edge_type.ends, *edge_type.identity)])
+        if stated:
+            edges = _with_bounds(edges)
+        rows = self._bound(edges, [p for p in edge_type.columns if p.name in edges.column_names])
+        if stated:
+            rows = _replaced(rows, "valid_from", pc.fill_null(rows["valid_from"], SINCE_EVER))
         with self.transaction():
-            for end, label in ((source, edge_type.source), (target, edge_type.target)):
-                self._db.executemany(
-                    f"INSERT OR IGNORE INTO {_name(label)} ({_name(_node_type(label).key.name)}) VALUES (?)",
-                    ((value,) for value in edges[end.name].unique().to_pylist()),
-                )
-            number = self._provenance(provenance)
-            statement = _upsert(edge_type.table, columns, key=_edge_key(edge_type), extra=("provenance",))
-            self._db.executemany(statement, ((*row, number) for row in _rows(edges, columns)))
+            for end, node_type in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True):
+                self.upsert_nodes(node_type, pa.table({node_type.key.name: rows[end.name].unique()}))
+            if stated:
+                self._forget_other_history(edge_type, rows)
+            columns = [p for p in edge_type.columns if p.name in rows.column_names]
+            statement = upsert(edge_type.table, columns, edge_key(edge_type), provenance=True)
+            self._write(
+                statement, rows.append_column("provenance", self._provenance(provenance, rows.num_rows))
+            )
+            self._note_synthetic(provenance.synthetic)
 
-    def put_states(self, states: pa.Table, provenance: Provenance) -> None:
-        """See `GraphStore.put_states`."""
+    def _forget_other_history(self, edge_type: EdgeType, rows: pa.Table) -> None:
+        """Delete the edges of the owners of these rows that are not among them."""
+        key = [p.name for p in edge_key(edge_type)]
+        owner = [edge_type.owner or "source", *(p.name for p in edge_type.identity)]
+        table, stated = name(edge_type.table), name(f"stated {edge_type.table}")
+        with self._beside_the_graph():
+            self._execute(f"CREATE TEMP TABLE {stated} AS SELECT {names(key)} FROM {table} LIMIT 0")
+            self._write(f"INSERT INTO {stated} VALUES ({', '.join('?' * len(key))})", rows.select(key))
+            self._execute(f"CREATE INDEX temp.{name('key of ' + stated)} ON {stated} ({names(key)})")
+        self._execute(
+            f"DELETE FROM {table} WHERE ({names(key)}) IN (SELECT {', '.join(f'edge.{name(c)}' for c in key)}"
+            f" FROM (SELECT DISTINCT {names(owner)} FROM {stated}) stated"
+            f" CROSS JOIN {table} edge ON {_same('edge', 'stated', owner)}"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {stated} kept WHERE {_same('edge', 'kept', key)}))"
+        )
+        self._execute(f"DROP TABLE {stated}")
+
+    def put_facts(self, fact_type: FactType, facts: pa.Table, provenance: Provenance) -> None:
+        """See `GraphStore.put_facts`."""
+        self._refuse_nulls(facts, [p.name for p in fact_type.columns if p.required])
+        rows = self._bound(facts, fact_type.columns)
+        about = fact_type.about
         with self.transaction():
-            number = self._provenance(provenance)
-            names = ("pair", "window_s", "window_start_s", *STATE_VALUES, "provenance")
-            self._db.executemany(
-                _put("path_state", names, key=("window_s", "window_start_s", "pair"), kept=("provenance",)),
-                zip(*self._state_key(states), *_values(states, STATE_VALUES), repeat(number), strict=False),
-            )
+            columns: dict[str, pa.ChunkedArray] = {"window": self._window_numbers(rows)}
+            if isinstance(about, EdgeType):
+                columns["subject"] = self._edge_numbers(fact_type, about, rows, provenance)
+            else:
+                self.upsert_nodes(about, subjects(fact_type, rows))
+                columns |= {p.name: rows[p.name] for p in fact_type.subject}
+            for p in (*fact_type.identity, *fact_type.values):
+                is_word = p.datatype is Datatype.STRING
+                columns[p.name] = self._word_numbers(rows[p.name]) if is_word else rows[p.name]
+            columns["provenance"] = self._provenance(provenance, rows.num_rows)
+            numbered = pa.table(columns)
+            # A B-tree takes rows in the order of its key several times as fast as in any other.
+            ranks = [_dense(numbered[column])[1] for column in fact_key(fact_type)]
+            self._write(put(fact_type), _in_order(numbered, ranks))
+            own = "synthetic" in rows.column_names and pc.any(facts["synthetic"]).as_py()
+            self._note_synthetic(bool(own) or provenance.synthetic)
 
-    def put_scores(self, scores: pa.Table) -> None:
-        """See `GraphStore.put_scores`."""
+    def prune(self, fact_type: FactType, before: datetime, window_s: int | None = None) -> int:
+        """See `GraphStore.prune`. What is derived from a deleted fact, and about the same, goes with it."""
+        where, values = _window_filter(Selection(window_s=window_s))
         with self.transaction():
-            names = ("pair", "window_s", "window_start_s", "application", "origin", *SCORE_VALUES)
-            values = _values(scores, ("application", "origin", *SCORE_VALUES))
-            self._db.executemany(
-                "INSERT OR IGNORE INTO Application (name) VALUES (?)",
-                ((name,) for name in scores["application"].unique().to_pylist()),
+            self._execute(
+                f'DELETE FROM {name(fact_type.label)} WHERE "window" IN'
+                f' (SELECT id FROM "window" WHERE window_end <= ? AND {where})',
+                (_microseconds(before), *values),
             )
-            key = ("application", "window_s", "window_start_s", "pair", "origin")
-            self._db.executemany(
-                _put("path_score", names, key=key), zip(*self._state_key(scores), *values, strict=True)
-            )
+            return self._number("SELECT changes()")
 
-    def _state_key(self, table: pa.Table) -> tuple[list[Any], list[Any], list[Any]]:
-        """Columns pair, window_s, window_start_s of rows that have the columns of `STATE_KEY`; new pairs are numbered."""
-        names = ["probe_id", "target", "af"]
-        distinct = table.select(names).group_by(names).aggregate([])
-        self._db.executemany(
-            "INSERT OR IGNORE INTO AtlasProbe (id) VALUES (?)",
-            ((probe,) for probe in distinct["probe_id"].unique().to_pylist()),
-        )
-        self._db.executemany(
-            "INSERT OR IGNORE INTO IP (ip, af) VALUES (?, ?)",
-            zip(*(distinct[name].to_pylist() for name in ("target", "af")), strict=True),
-        )
-        self._db.executemany(
-            "INSERT OR IGNORE INTO pair (probe_id, target, af) VALUES (?, ?, ?)",
-            zip(*(distinct[name].to_pylist() for name in names), strict=True),
-        )
-        numbers = {
-            (probe, target, af): number
-            for number, probe, target, af in self._db.execute("SELECT id, probe_id, target, af FROM pair")
-        }
-        # A key with a null has no number: the NOT NULL of the table refuses it.
-        pairs = [numbers.get(key) for key in zip(*(table[name].to_pylist() for name in names), strict=True)]
-        start_s = _seconds(table["window_start"])
-        length_s = _seconds(table["window_end"]) - start_s
-        return pairs, length_s.tolist(), start_s.tolist()
+    # Numbers for what repeats
 
-    def _provenance(self, provenance: Provenance) -> int:
-        """The number under which a provenance is kept."""
-        values = (
-            provenance.reference_name,
-            provenance.reference_org,
-            provenance.reference_url_data,
-            _microseconds(provenance.reference_time_fetch),
-            _microseconds(provenance.reference_time_modification),
-            int(provenance.synthetic),
+    def _provenance(self, provenance: Provenance, times: int) -> pa.Array:
+        """The number under which a provenance is kept, repeated."""
+        values = [_bindable(getattr(provenance, p.name)) for p in PROVENANCE]
+        same = " AND ".join(f"{name(p.name)} IS ?" for p in PROVENANCE)
+        self._execute(
+            f"INSERT INTO provenance ({names(p.name for p in PROVENANCE)}) SELECT {', '.join('?' * len(values))}"
+            f" WHERE NOT EXISTS (SELECT 1 FROM provenance WHERE {same})",
+            (*values, *values),
         )
-        same = " AND ".join(f"{name} IS ?" for name in _PROVENANCE)
-        found = self._db.execute(f"SELECT id FROM provenance WHERE {same}", values).fetchone()
-        if found is None:
-            statement = (
-                f"INSERT INTO provenance ({', '.join(_PROVENANCE)}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
-            )
-            found = self._db.execute(statement, values).fetchone()
-        return int(found[0])
+        number = self._number(f"SELECT id FROM provenance WHERE {same}", values)
+        return pa.array(np.full(times, number, np.int64))
+
+    def _window_numbers(self, rows: pa.Table) -> pa.Array:
+        """The number of each row's window; new windows get one."""
+        which, distinct = _distinct(rows.select([p.name for p in WINDOW]))
+        self._write(
+            'INSERT INTO "window" (window_start, window_end) VALUES (?, ?) ON CONFLICT DO NOTHING', distinct
+        )
+        return self._each('SELECT id FROM "window" WHERE window_start = ? AND window_end = ?', distinct).take(
+            which
+        )
+
+    def _word_numbers(self, column: pa.ChunkedArray) -> pa.Array:
+        """The number of each word; new words get one, and null has none."""
+        words = column.unique().drop_null()
+        distinct = pa.table({"word": words})
+        self._write("INSERT INTO word (word) VALUES (?) ON CONFLICT DO NOTHING", distinct)
+        return self._each("SELECT id FROM word WHERE word = ?", distinct).take(_place(column, words))
+
+    def _edge_numbers(
+        self, fact_type: FactType, about: EdgeType, rows: pa.Table, provenance: Provenance
+    ) -> pa.Array:
+        """The number of the edge that each row is about; new edges are made."""
+        key = [p.name for p in (*about.ends, *about.identity)]
+        which, distinct = _distinct(rows.select([p.name for p in fact_type.subject]))
+        distinct = distinct.rename_columns(key)
+        self.upsert_edges(about, distinct, provenance)
+        same = " AND ".join(f"{name(column)} = ?" for column in key)
+        return self._each(f"SELECT id FROM {name(about.table)} WHERE {same}", distinct).take(which)
+
+    def _note_synthetic(self, synthetic: bool) -> None:
+        if synthetic:
+            self._execute("UPDATE graph SET synthetic = 1 WHERE synthetic = 0")
 
     # Reading
 
     def nodes(self, node_type: NodeType) -> pa.Table:
         """See `GraphStore.nodes`."""
-        columns = {p.name: arrow_type(p.datatype) for p in node_type.columns}
-        return self._table(
-            f"SELECT {_names(columns)} FROM {_name(node_type.label)} ORDER BY {_name(node_type.key.name)}",
-            (),
-            columns,
-        )
+        columns = _types(arrow_schema(node_type.columns))
+        key = name(node_type.key.name)
+        return self._query(f"SELECT {names(columns)} FROM {name(node_type.label)} ORDER BY {key}", columns)
 
-    def edges(self, edge_type: EdgeType) -> pa.Table:
+    def edges(self, edge_type: EdgeType, *, at: datetime | None = None) -> pa.Table:
         """See `GraphStore.edges`."""
-        own = (*_ends(edge_type), *edge_type.identity, *edge_type.properties)
-        columns = {p.name: arrow_type(p.datatype) for p in own} | _PROVENANCE
-        order = _names([*(p.name for p in (*_ends(edge_type), *edge_type.identity))])
-        return self._table(
-            f"SELECT {_names(columns)} FROM {_name(edge_type.table)} JOIN provenance ON id = provenance ORDER BY {order}",
-            (),
-            columns,
-        )
+        columns = _types(arrow_schema(edge_type.columns))
+        read = names(columns).replace('"valid_from"', f"nullif(valid_from, {SINCE_EVER})")
+        held, values = ("TRUE", ()) if at is None else holds(edge_type, _microseconds(at))
+        with self._snapshot():
+            found = self._query(
+                f"SELECT {read}, provenance FROM {name(edge_type.table)} WHERE {held}"
+                f" ORDER BY {names(p.name for p in edge_key(edge_type))}",
+                columns | {"provenance": pa.int64()},
+                values,
+            )
+            said = self._provenances(found["provenance"])
+        found = found.select(list(columns))
+        for p in PROVENANCE:
+            found = found.append_column(p.name, said[p.name])
+        return found
 
-    def neighbours(self, node_type: NodeType, key: int | str, *, hops: int) -> list[Neighbour]:
-        """See `GraphStore.neighbours`."""
-        seen: set[tuple[str, Any]] = {(node_type.label, key)}
-        met: dict[tuple[str, Any, Any], Neighbour] = {}
-        frontier = list(seen)
-        for distance in range(1, hops + 1):
-            reached: list[tuple[str, Any]] = []
-            for label, value in frontier:
-                for edge_type, source, target in self._edges_at(label, value):
-                    met.setdefault(
-                        (edge_type.table, source, target),
-                        Neighbour(
-                            edge=edge_type.name,
-                            source_label=edge_type.source,
-                            source_key=str(source),
-                            target_label=edge_type.target,
-                            target_key=str(target),
-                            distance=distance,
-                        ),
-                    )
-                    for end in ((edge_type.source, source), (edge_type.target, target)):
-                        if end not in seen:
-                            seen.add(end)
-                            reached.append(end)
-            frontier = reached
-        return list(met.values())
+    def facts(
+        self,
+        fact_type: FactType,
+        selection: Selection = _ANY,
+        values: Sequence[str] | None = None,
+        *,
+        among: Mapping[str, Sequence[str]] | None = None,
+        with_provenance: bool = False,
+    ) -> pa.Table:
+        """See `GraphStore.facts`."""
+        own = {p.name: p for p in fact_type.values}
+        wanted = list(own) if values is None else list(values)
+        wanted += [p.name for p in PROVENANCE if with_provenance and p.name not in wanted]
+        identity = [p.name for p in fact_type.identity]
+        with self._snapshot():
+            windows = self._windows(selection)
+            words = self._query("SELECT id, word FROM word ORDER BY word", _WORD).combine_chunks()
+            about = self._about(fact_type, selection)
+            where, parameters = self._fact_filter(fact_type, selection, windows, words, about, among or {})
+            columns = _stored(fact_type, wanted)
+            columns |= {"provenance": pa.int64()} if with_provenance else {}
+            read = self._query(
+                f"SELECT {names(columns)} FROM {name(fact_type.label)} WHERE {where}", columns, parameters
+            )
+            said = self._provenances(read["provenance"]) if with_provenance else None
+        # Windows, words and edges are read in order: the place of a number among them is its rank, too.
+        in_window = _place(read["window"], windows["id"])
+        found = {p.name: windows[p.name].take(in_window) for p in WINDOW}
+        ranks = [in_window]
+        if about is None:
+            for p in fact_type.subject:
+                found[p.name] = read[p.name]
+                ranks.append(_dense(read[p.name])[1])
+        else:
+            which = _place(read["subject"], about["id"])
+            found |= {p.name: about[p.name].take(which) for p in fact_type.subject}
+            ranks.append(which)
+        for p in (*fact_type.identity, *(own[column] for column in wanted if column in own)):
+            column = read[p.name]
+            if p.datatype is Datatype.STRING:
+                column = _place(column, words["id"])
+                found[p.name] = words["word"].take(column)
+            else:
+                found[p.name] = column
+            if p.name in identity:
+                ranks.append(column)
+        if said is not None:
+            found |= {column: said[column] for column in wanted if column not in found}
+        table = pa.table({column: found[column] for column in (*(p.name for p in fact_type.key), *wanted)})
+        return _in_order(table, ranks)
 
-    def _edges_at(self, label: str, key: int | str) -> Iterator[tuple[EdgeType, Any, Any]]:
-        for edge_type in EDGE_TYPES:
-            for column, end in (("source", edge_type.source), ("target", edge_type.target)):
-                if end == label:
-                    statement = (
-                        f"SELECT DISTINCT source, target FROM {_name(edge_type.table)} WHERE {column} = ?"
-                    )
-                    for source, target in self._all(statement, (key,)):
-                        yield edge_type, source, target
-
-    def pairs(self, selection: Selection) -> pa.Table:
-        """See `GraphStore.pairs`."""
-        columns = {"probe_id": pa.int64(), "target": pa.string(), "af": pa.int64(), **dict(PAIR_ATTRIBUTES)}
-        where, values = self._pair_filter(selection)
-        return self._table(
-            f"SELECT {_names(columns)} FROM pair_place {where} ORDER BY probe_id, target, af",
+    def _windows(self, selection: Selection) -> pa.Table:
+        """The windows selected, sorted: `id`, `window_start`, `window_end`."""
+        where, values = _window_filter(selection)
+        return self._query(
+            f'SELECT id, window_start, window_end FROM "window" WHERE {where}'
+            " ORDER BY window_end - window_start, window_start",
+            {"id": pa.int64(), **dict.fromkeys((p.name for p in WINDOW), TIME)},
             values,
-            columns,
-        )
+        ).combine_chunks()
 
-    def states(self, selection: Selection, values: Sequence[str] | None = None) -> pa.Table:
-        """See `GraphStore.states`."""
-        wanted = STATE_VALUES if values is None else tuple(values)
-        columns = {name: STATE_TYPES[name] for name in (*STATE_KEY, *wanted)}
-        where, parameters = self._state_filter(selection)
-        return self._table(
-            f"SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000"
-            f"{''.join(', ' + _name(name) for name in wanted)}"
-            f" FROM path_state JOIN pair ON pair.id = path_state.pair {where}"
-            " ORDER BY window_s, window_start_s, probe_id, target, af",
+    def _about(self, fact_type: FactType, selection: Selection) -> pa.Table | None:
+        """The edges that facts are about, those selected if they are paths, sorted: `id` and the subject; None for nodes."""
+        about = fact_type.about
+        if isinstance(about, NodeType):
+            return None
+        if about is MEASURES:
+            return self._paths(selection, described=_needs_ends(selection)).combine_chunks()
+        ends = [*about.ends, *about.identity]
+        there = names(p.name for p in ends)
+        columns = {p.name: arrow_type(p.datatype) for p in fact_type.subject}
+        return self._query(
+            f"SELECT id, {there} FROM {name(about.table)} ORDER BY {there}", {"id": pa.int64(), **columns}
+        ).combine_chunks()
+
+    def _fact_filter(
+        self,
+        fact_type: FactType,
+        selection: Selection,
+        windows: pa.Table,
+        words: pa.Table,
+        about: pa.Table | None,
+        among: Mapping[str, Sequence[str]],
+    ) -> tuple[str, list[str]]:
+        """The condition on the rows of a fact's table, and its parameters."""
+        conditions: list[str] = []
+        parameters: list[str] = []
+
+        def within(column: str, allowed: pa.ChunkedArray) -> None:
+            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
+            parameters.append(json.dumps(allowed.to_pylist()))
+
+        some_paths = fact_type.about is MEASURES and _chooses_paths(selection)
+        if some_paths or _window_filter(_ANY) != _window_filter(selection):
+            within('"window"', windows["id"])
+        if some_paths and about is not None:
+            # Few paths: one seek a window and path. Many: a sweep of the windows; the plus keeps the key out of it.
+            paths = self._number(f"SELECT ifnull(max(id), 0) FROM {name(MEASURES.table)}")
+            within("subject" if about.num_rows * _SWEEP < paths else "+subject", about["id"])
+        strings = {p.name for p in fact_type.identity if p.datatype is Datatype.STRING}
+        for column, allowed in among.items():
+            wanted = pa.array(allowed)
+            if column in strings:
+                wanted = words["id"].filter(pc.is_in(words["word"], value_set=wanted.cast(pa.string())))
+            within(f"+{name(column)}", wanted)
+        return " AND ".join(conditions) or "TRUE", parameters
+
+    def pairs(self, selection: Selection = _ANY) -> pa.Table:
+        """See `GraphStore.pairs`."""
+        with self._snapshot():
+            return self._paths(selection, described=True).drop_columns("id")
+
+    def _paths(self, selection: Selection, *, described: bool) -> pa.Table:
+        """The paths selected, sorted: `id`, `probe_id`, `target`, `af` and, if `described`, `PAIR_ATTRIBUTES`."""
+        now = selection.as_of
+        conditions: list[str] = []
+        parameters: list[str] = []
+
+        def within(column: str, allowed: Sequence[int | str]) -> None:
+            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
+            parameters.append(json.dumps(list(allowed)))
+
+        if selection.probe_ids:
+            within("source", selection.probe_ids)
+        if selection.targets:
+            within("target", selection.targets)
+        if selection.af is not None:
+            within("af", (selection.af,))
+        if selection.area is not None:
+            within(
+                "source", within_area(self._held(LOCATED_IN_POINT, now), self.nodes(POINT), selection.area)
+            )
+        if selection.prefixes:
+            within("source", within_prefixes(self._held(ASSIGNED, now), selection.prefixes))
+        paths = self._query(
+            f"SELECT id, source, target, af FROM {name(MEASURES.table)}"
+            f" WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY source, target, af",
+            {"id": pa.int64(), "probe_id": pa.int64(), "target": pa.string(), "af": pa.int64()},
             parameters,
-            columns,
+        )
+        if not described:
+            return paths
+        paths = self._described(paths.combine_chunks(), now)
+        for column, wanted in (
+            ("probe_asn", selection.asns),
+            ("target_asn", selection.target_asns),
+            ("probe_country", selection.countries),
+        ):
+            if wanted:
+                allowed = pa.array(wanted, paths.schema.field(column).type)
+                paths = paths.filter(pc.is_in(paths[column], value_set=allowed))
+        return paths
+
+    def _held(self, edge_type: EdgeType, now: datetime | None) -> pa.Table:
+        """`source` and `target` of the edges that held then (None: that hold still)."""
+        held, values = holds(edge_type, _microseconds(now))
+        return self._query(
+            f"SELECT source, target FROM {name(edge_type.table)} WHERE {held}",
+            _types(arrow_schema(edge_type.ends)),
+            values,
         )
 
-    def scores(self, selection: Selection, applications: Sequence[str]) -> pa.Table:
-        """See `GraphStore.scores`."""
-        columns = {name: SCORE_TYPES[name] for name in (*SCORE_KEY, *SCORE_VALUES)}
-        columns |= {name: STATE_TYPES[name] for name in SCORED_STATE}
-        where, parameters = self._state_filter(selection)
-        where += " AND " if where else "WHERE "
-        return self._table(
-            "SELECT probe_id, target, af, window_start_s * 1000000, (window_start_s + window_s) * 1000000,"
-            f" application, origin, {_names(SCORE_VALUES)}, {_names(SCORED_STATE)}"
-            " FROM path_score JOIN path_state USING (window_s, window_start_s, pair)"
-            f" JOIN pair ON pair.id = pair {where} application IN ({_marks(applications)})"
-            " ORDER BY window_s, window_start_s, probe_id, target, af, application, origin",
-            (*parameters, *applications),
-            columns,
+    def _described(self, paths: pa.Table, now: datetime | None) -> pa.Table:
+        """Paths with `PAIR_ATTRIBUTES`. Of several places, networks or countries at once the last in order counts."""
+        kinds = dict(PAIR_ATTRIBUTES)
+
+        def known(edge_type: EdgeType, what: str, by: str, columns: Columns) -> pa.Table:
+            held, values = holds(edge_type, _microseconds(now))
+            edges = f"SELECT {by}, {what} AS target FROM {name(edge_type.table)} WHERE {held} GROUP BY {by}"
+            return self._query(edges, columns, values).combine_chunks()
+
+        probe, country, position = pa.int64(), pa.string(), pa.string()
+        hosts = known(ASSIGNED, "min(target)", "source", {"ip": pa.string(), "probe": probe})
+        countries = known(IN_COUNTRY, "max(target)", "source", {"probe": probe, "country": country})
+        places = known(LOCATED_IN_POINT, "max(target)", "source", {"probe": probe, "position": position})
+        networks = known(
+            LOCATED_IN_AS, "max(target)", "source, af", {"probe": probe, "af": pa.int64(), "asn": pa.int64()}
+        )
+        points = self.nodes(POINT).combine_chunks()
+        point = points.take(_place(places["position"], points["position"]))
+        found = {"target_probe_id": hosts["probe"].take(_place(paths["target"], hosts["ip"]))}
+        for end, probes in (("probe", paths["probe_id"]), ("target", found["target_probe_id"])):
+            at = _place(probes, places["probe"])
+            found[f"{end}_latitude"] = point["latitude"].take(at)
+            found[f"{end}_longitude"] = point["longitude"].take(at)
+            found[f"{end}_country"] = countries["country"].take(_place(probes, countries["probe"]))
+            asns = pa.nulls(paths.num_rows, pa.int64())
+            for af in pc.unique(networks["af"]):
+                of_af = networks.filter(pc.equal(networks["af"], af)).combine_chunks()
+                asn = of_af["asn"].take(_place(probes, of_af["probe"]))
+                asns = pc.if_else(pc.equal(paths["af"], af), asn, asns)
+            found[f"{end}_asn"] = asns
+        for attribute, kind in kinds.items():
+            paths = paths.append_column(attribute, found[attribute].cast(kind))
+        return paths
+
+    def neighbours(
+        self,
+        node_type: NodeType,
+        key: int | str,
+        *,
+        hops: int,
+        at: datetime | None = None,
+        most: int = MOST_NEIGHBOURS,
+    ) -> list[Neighbour]:
+        """See `GraphStore.neighbours`.
+
+        Within a distance, edges come in the order of `EDGE_TYPES`, then of their ends; where there are more than `most`,
+        those of the first kinds are met.
+        """
+        met: dict[tuple[int, int | str, int | str], int] = {}  # edge -> distance
+        seen: dict[str, set[int | str]] = {known.label: set() for known in NODE_TYPES}
+        frontier: dict[str, set[int | str]] = {node_type.label: {key}}
+        with self._snapshot():
+            for distance in range(1, hops + 1):
+                for label, keys in frontier.items():
+                    seen[label] |= keys
+                reached: dict[str, set[int | str]] = {known.label: set() for known in NODE_TYPES}
+                for edge in self._edges_at(frontier, at, most):
+                    kind, source, target = edge
+                    met.setdefault(edge, distance)
+                    reached[EDGE_TYPES[kind].source.label].add(source)
+                    reached[EDGE_TYPES[kind].target.label].add(target)
+                frontier = {label: new for label, keys in reached.items() if (new := keys - seen[label])}
+                if not frontier or len(met) >= most:
+                    break
+        return [
+            Neighbour(
+                edge=EDGE_TYPES[kind].name,
+                source_label=EDGE_TYPES[kind].source.label,
+                source_key=str(source),
+                target_label=EDGE_TYPES[kind].target.label,
+                target_key=str(target),
+                distance=distance,
+            )
+            for (kind, source, target), distance in islice(met.items(), most)
+        ]
+
+    def _edges_at(
+        self, frontier: Mapping[str, set[int | str]], at: datetime | None, most: int
+    ) -> list[tuple[int, Any, Any]]:
+        """Edges at some nodes, by label: (place in `EDGE_TYPES`, source, target), sorted; the first `most` that are found.
+
+        One statement for all kinds of edges, which ends as soon as it has found enough.
+        """
+        statements: list[str] = []
+        parameters: list[int | str] = []
+        for kind, edge_type in enumerate(EDGE_TYPES):
+            held, values = holds(edge_type, _microseconds(at))
+            for column, node_type in (("source", edge_type.source), ("target", edge_type.target)):
+                if node_type.label not in frontier:
+                    continue
+                statements.append(
+                    f"SELECT {kind}, CAST(source AS TEXT), CAST(target AS TEXT) FROM {name(edge_type.table)}"
+                    f" WHERE {column} IN (SELECT value FROM json_each(?)) AND {held}"
+                )
+                parameters += [json.dumps(sorted(frontier[node_type.label])), *values]
+        rows = self._query(
+            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(statements)}) LIMIT ?",
+            {"kind": pa.int64(), "source": pa.string(), "target": pa.string()},
+            (*parameters, most),
+        )
+        readers = [[_READ[end.datatype] for end in edge_type.ends] for edge_type in EDGE_TYPES]
+        return sorted(
+            (kind, readers[kind][0](source), readers[kind][1](target))
+            for kind, source, target in zip(*(column.to_pylist() for column in rows.columns), strict=True)
         )
 
     def holds_synthetic(self) -> bool:
         """See `GraphStore.holds_synthetic`."""
-        return bool(self._all("SELECT max(synthetic) FROM provenance", ())[0][0])
+        with self._snapshot():
+            if not self._number("SELECT synthetic FROM graph"):  # nothing synthetic was ever written
+                return False
+            own = {f.label for f in FACT_TYPES if "synthetic" in {p.name for p in f.values}}
+            for table in (*(e.table for e in EDGE_TYPES), *(f.label for f in FACT_TYPES)):
+                synthetic = (
+                    "synthetic"
+                    if table in own
+                    else "provenance IN (SELECT id FROM provenance WHERE provenance.synthetic)"
+                )
+                if self._number(f"SELECT EXISTS (SELECT 1 FROM {name(table)} WHERE {synthetic})"):
+                    return True
+        return False
 
     def counts(self) -> dict[str, int]:
         """See `GraphStore.counts`."""
-        tables = [
-            *(n.label for n in NODE_TYPES),
-            *(e.table for e in EDGE_TYPES),
-            "pair",
-            "path_state",
-            "path_score",
-        ]
-        return {table: int(self._all(f"SELECT count(*) FROM {_name(table)}", ())[0][0]) for table in tables}
+        tables = [n.label for n in NODE_TYPES] + [e.table for e in EDGE_TYPES] + [f.label for f in FACT_TYPES]
+        with self._snapshot():
+            return {table: self._number(f"SELECT count(*) FROM {name(table)}") for table in tables}
 
-    def _pair_filter(self, selection: Selection) -> tuple[str, tuple[Any, ...]]:
-        clauses: list[str] = []
-        values: list[Any] = []
+    def revision(self) -> str:
+        """See `GraphStore.revision`: who this graph is, and how many transactions changed it."""
+        found = self._query(
+            "SELECT identifier, revision FROM graph", {"identifier": pa.string(), "revision": pa.int64()}
+        )
+        return f"{found['identifier'][0]}-{found['revision'][0]}"
 
-        def among(column: str, wanted: Sequence[int | str]) -> None:
-            if wanted:
-                clauses.append(f"{column} IN ({_marks(wanted)})")
-                values.extend(wanted)
-
-        among("probe_id", selection.probe_ids)
-        among("target", selection.targets)
-        among("probe_asn", selection.asns)
-        among("target_asn", selection.target_asns)
-        among("probe_country", selection.countries)
-        if selection.af is not None:
-            among("af", (selection.af,))
-        chosen: list[list[int]] = []
-        if selection.area is not None:
-            chosen.append(within_area(self.edges(LOCATED_IN_POINT), self.nodes(POINT), selection.area))
-        if selection.prefixes:
-            chosen.append(within_prefixes(self.edges(ASSIGNED), selection.prefixes))
-        for probes in chosen:
-            clauses.append("probe_id IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps(probes))
-        return (f"WHERE {' AND '.join(clauses)}" if clauses else ""), tuple(values)
-
-    def _state_filter(self, selection: Selection) -> tuple[str, tuple[Any, ...]]:
-        clauses: list[str] = []
-        values: list[Any] = []
-        where, parameters = self._pair_filter(selection)
-        if where:
-            clauses.append(f"pair IN (SELECT id FROM pair_place {where})")
-            values.extend(parameters)
-        if selection.window_s is not None:
-            clauses.append("window_s = ?")
-            values.append(selection.window_s)
-        if selection.start is not None:
-            clauses.append("window_start_s >= ?")
-            values.append(selection.start.timestamp())
-        if selection.end is not None:
-            clauses.append("window_start_s < ?")
-            values.append(selection.end.timestamp())
-        if selection.at is not None:
-            clauses.append("window_start_s <= ? AND window_start_s + window_s > ?")
-            values.extend((selection.at.timestamp(), selection.at.timestamp()))
-        return (f"WHERE {' AND '.join(clauses)}" if clauses else ""), tuple(values)
+    def _provenances(self, numbers: pa.ChunkedArray) -> pa.Table:
+        """The columns of Provenance for its numbers."""
+        columns = _types(arrow_schema(PROVENANCE))
+        known = self._query(
+            f"SELECT id, {names(columns)} FROM provenance", {"id": pa.int64(), **columns}
+        ).combine_chunks()
+        return known.drop_columns("id").take(_place(numbers, known["id"]))
 
     # The file
 
-    def _prepare(self, *, create: bool) -> None:
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.execute("PRAGMA cache_size = -65536")
+    def _address(self, *, create: bool) -> str:
+        """The file as a URI, with what may be done to it."""
+        if not self._read_only:
+            mode = "mode=rwc" if create else "mode=rw"
+        elif self._beside("-wal").exists() and self._beside("-wal").stat().st_size > 0:
+            mode = "mode=ro"  # somebody who may write has it open: his index of the log is there to be read
+        else:
+            mode = "immutable=1"  # no log: SQLite would make one, and must not
+        return f"{self._path.absolute().as_uri()}?{mode}"
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
+
+    def _prepare(self, *, create: bool, patience_s: float) -> None:
+        for setting in (
+            f"busy_timeout = {round(1000 * patience_s)}",
+            "synchronous = NORMAL",
+            "cache_size = -65536",
+            "temp_store = MEMORY",
+        ):
+            self._execute(f"PRAGMA {setting}")
         if create and self._empty():
-            self._db.execute("PRAGMA journal_mode = WAL")
-            with self.transaction():
+            self._execute("PRAGMA journal_mode = WAL")
+            with self._changing_file():
                 if self._empty():  # of two that come first, one makes the tables
-                    for statement in _ddl():
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    self._make(ddl())
+                    self._execute("INSERT INTO graph VALUES (?, 0, 0)", (secrets.token_hex(8),))
+        elif self._empty():
+            raise self._nothing_here()
         version = self._version()
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                "the graph has another schema",
-                where=str(self._path),
-                found=f"version {version}",
-                expected=f"version {SCHEMA_VERSION}",
-                next_step="move the file away and run: qoetwin graph build",
-            )
+        if version in MIGRATIONS and not self._read_only:
+            with self._changing_file():
+                if self._version() == version:
+                    self._make(MIGRATIONS[version]())
+        self._check_version()
 
-    def _empty(self) -> bool:
-        return self._version() == 0 and self._all("SELECT count(*) FROM sqlite_master", ())[0][0] == 0
-
-    def _version(self) -> int:
-        return int(self._all("PRAGMA user_version", ())[0][0])
+    def _make(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            self._execute(statement)
+        self._execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
-    def _mapped(self, what: str, *more: type[Exception]) -> Iterator[None]:
-        faults: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError, *more)
+    def _changing_file(self) -> Iterator[None]:
+        """One transaction of SQLite."""
+        self._execute("BEGIN IMMEDIATE")
         try:
             yield
-        except faults as error:
-            name = getattr(error, "sqlite_errorname", "")
+            self._execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _check_version(self) -> None:
+        version = self._version()
+        if version == VERSION:
+            return
+        next_step = "move the file away and run: qoetwin graph build"
+        if version > VERSION:
+            next_step = "a newer qoetwin wrote it: update this one, or give another home"
+        elif version in MIGRATIONS:
+            next_step = "open it once where it may be written: that brings it to the new version"
+        raise StoreError(
+            "the graph has another schema",
+            where=str(self._path),
+            found=f"version {version}",
+            expected=f"version {VERSION}",
+            next_step=next_step,
+        )
+
+    def _nothing_here(self) -> EmptyError:
+        return EmptyError(
+            "there is no graph here yet",
+            where=str(self._path),
+            next_step="ingest something, then run: qoetwin graph build --window 3h",
+        )
+
+    def _empty(self) -> bool:
+        return self._version() == 0 and self._number("SELECT count(*) FROM sqlite_master") == 0
+
+    def _version(self) -> int:
+        return self._number("PRAGMA user_version")
+
+    # Statements
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """All reads inside see one state of the graph."""
+        if self._writing or self._reading:
+            yield
+            return
+        self._execute("BEGIN")
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        with suppress(StoreError):  # SQLite has done so by itself, as on a full disk
+            self._execute("ROLLBACK")
+
+    def _execute(self, statement: str, parameters: Parameters = ()) -> None:
+        with self._cursor() as cursor:
+            cursor.execute(statement, list(parameters))
+
+    def _write(self, statement: str, rows: pa.Table) -> None:
+        """Run a statement once a row; its parameters are the columns."""
+        if rows.num_rows:  # the driver does not survive a table without rows
+            with self._cursor() as cursor:
+                cursor.executemany(statement, rows)
+
+    def _each(self, statement: str, rows: pa.Table) -> pa.Array:
+        """The number that a query finds for each row."""
+        if not rows.num_rows:
+            return pa.array([], pa.int64())
+        with self._cursor() as cursor:
+            cursor.execute(statement, rows)
+            return cursor.fetch_arrow_table().column(0).combine_chunks()
+
+    def _number(self, query: str, parameters: Parameters = ()) -> int:
+        """The number that a query finds."""
+        with self._cursor() as cursor:
+            cursor.execute(query, list(parameters))
+            return int(cursor.fetch_arrow_table().column(0)[0].as_py())
+
+    def _query(self, query: str, columns: Columns, parameters: Parameters = ()) -> pa.Table:
+        """What a query finds, with names and types.
+
+        The driver takes the types from the first rows, and fails where a column that was null has a value later. So the
+        first row is one of ours, of which each value has the type of its column.
+        """
+        first = ", ".join(_FIRST[_kept(kind)] for kind in columns.values())
+        with self._cursor() as cursor:
+            cursor.execute(f"SELECT {first} UNION ALL SELECT * FROM ({query})", list(parameters))
+            found = cursor.fetch_arrow_table().slice(1)
+        arrays = [
+            found.column(place).cast(_kept(kind)).cast(kind) for place, kind in enumerate(columns.values())
+        ]
+        return pa.table(arrays, schema=pa.schema(columns.items()))
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        """A cursor; an open one would keep its state of the graph, so it is closed."""
+        what = "cannot write the graph" if self._writing else "cannot read the graph"
+        with (
+            self._mapped(what),
+            self._db.cursor(adbc_stmt_kwargs={"adbc.sqlite.query.batch_rows": 65536}) as cursor,
+        ):
+            yield cursor
+
+    @contextmanager
+    def _mapped(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
+            found = _words(error)
             raise StoreError(
                 what,
                 where=str(self._path),
-                found=str(error),
+                found=found,
                 expected="a SQLite database that can be read and written",
-                next_step=next((step for code, step in _NEXT_STEP.items() if name.startswith(code)), None),
+                next_step=next((step for word, step in _NEXT_STEP.items() if word in found), None),
             ) from error
 
-    def _all(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self._mapped("cannot read the graph"):
-            return self._db.execute(statement, values).fetchall()
+    def _changes(self) -> int:
+        """How many rows this connection has changed."""
+        return self._number("SELECT total_changes()")
 
-    def _table(self, statement: str, values: Sequence[Any], columns: dict[str, pa.DataType]) -> pa.Table:
-        rows = self._all(statement, values)
-        if not rows:
-            return pa.schema(list(columns.items())).empty_table()
-        arrays = [
-            _column(cells, kind)
-            for cells, kind in zip(zip(*rows, strict=True), columns.values(), strict=True)
-        ]
-        return pa.table(arrays, names=list(columns))
+    @contextmanager
+    def _beside_the_graph(self) -> Iterator[None]:
+        """What is written inside is no change of the graph."""
+        before = self._changes()
+        yield
+        self._changes_before += self._changes() - before
+
+    def _refuse_nulls(self, rows: pa.Table, columns: Sequence[str]) -> None:
+        for column in columns:
+            if rows[column].null_count:
+                row = rows.filter(pc.is_null(rows[column])).slice(0, 1).to_pylist()[0]
+                raise StoreError(
+                    "cannot write the graph, a row lacks what it must have",
+                    where=str(self._path),
+                    found=repr(row),
+                    expected=f"no null in {column}",
+                )
+
+    def _bound(self, rows: pa.Table, columns: Sequence[Property]) -> pa.Table:
+        """Columns as SQLite keeps them: times as microseconds, booleans as integers."""
+        with self._mapped("cannot write the graph"):
+            return pa.table(
+                {
+                    p.name: rows[p.name].cast(arrow_type(p.datatype)).cast(_kept(arrow_type(p.datatype)))
+                    for p in columns
+                }
+            )
 
 
 _NEXT_STEP = {
-    "SQLITE_BUSY": "somebody else writes it; wait, and try again",
-    "SQLITE_LOCKED": "somebody else writes it; wait, and try again",
-    "SQLITE_FULL": "free some space, and try again",
-    "SQLITE_READONLY": "give a home that may be written",
-    "SQLITE_CANTOPEN": "give a home that may be written",
-    "SQLITE_CORRUPT": "move the file away and run: qoetwin graph build",
-    "SQLITE_NOTADB": "move the file away and run: qoetwin graph build",
+    "locked": "somebody else writes it; wait, and try again",
+    "is full": "free some space, and try again",
+    "disk I/O error": "look at the disk, and try again",
+    "readonly": "give a home that may be written",
+    "unable to open": "give a home that may be written",
+    "malformed": "move the file away and run: qoetwin graph build",
+    "not a database": "move the file away and run: qoetwin graph build",
 }
-"""SQLite's code -> what the user can do."""
+"""Words of SQLite's message (the driver gives no code) -> what the user can do."""
 
-_PROVENANCE: dict[str, pa.DataType] = {
-    "reference_name": pa.string(),
-    "reference_org": pa.string(),
-    "reference_url_data": pa.string(),
-    "reference_time_fetch": TIME,
-    "reference_time_modification": TIME,
-    "synthetic": pa.bool_(),
-}
+_READ = {Datatype.INTEGER: int, Datatype.STRING: str}
+_FIRST = {pa.int64(): "0", pa.float64(): "0.0", pa.string(): "''"}
+_WORD: Columns = {"id": pa.int64(), "word": pa.string()}
+_SWEEP = 8
+"""A sweep over all paths of a window costs as much as seeking one in so many of them."""
 
 
-def _ddl() -> list[str]:
-    """The statements that make an empty graph, from the schema."""
-    statements = [
-        "CREATE TABLE provenance (id INTEGER PRIMARY KEY, reference_name TEXT NOT NULL, reference_org TEXT NOT NULL,"
-        " reference_url_data TEXT, reference_time_fetch INTEGER, reference_time_modification INTEGER,"
-        " synthetic INTEGER NOT NULL)"
-    ]
-    for node_type in NODE_TYPES:
-        others = "".join(f", {_declared(p)}" for p in node_type.properties)
-        statements.append(
-            f"CREATE TABLE {_name(node_type.label)} ({_declared(node_type.key)} NOT NULL PRIMARY KEY{others})"
-        )
-    for edge_type in EDGE_TYPES:
-        source, target = _ends(edge_type)
-        declared = [f"{_declared(p)} NOT NULL" for p in (source, target, *edge_type.identity)]
-        declared += [_declared(p) for p in edge_type.properties]
-        declared.append("provenance INTEGER NOT NULL REFERENCES provenance (id)")
-        for end, label in ((source, edge_type.source), (target, edge_type.target)):
-            declared.append(f"FOREIGN KEY ({end.name}) REFERENCES {_name(label)}")
-        declared.append(f"PRIMARY KEY ({_names([p.name for p in _edge_key(edge_type)])})")
-        table = _name(edge_type.table)
-        statements.append(f"CREATE TABLE {table} ({', '.join(declared)}) WITHOUT ROWID")
-        statements.append(f"CREATE INDEX {_name(edge_type.table + ' back')} ON {table} (target, source)")
-    values = ", ".join(f"{_name(name)} {_STATE_SQL[STATE_TYPES[name]]}" for name in STATE_VALUES)
-    score_values = ", ".join(f"{_name(name)} {_STATE_SQL[SCORE_TYPES[name]]}" for name in SCORE_VALUES)
-    statements += [
-        "CREATE TABLE pair (id INTEGER PRIMARY KEY, probe_id INTEGER NOT NULL REFERENCES AtlasProbe (id),"
-        " target TEXT NOT NULL REFERENCES IP (ip), af INTEGER NOT NULL, UNIQUE (probe_id, target, af))",
-        "CREATE TABLE path_state (window_s INTEGER NOT NULL, window_start_s INTEGER NOT NULL,"
-        f" pair INTEGER NOT NULL REFERENCES pair (id), {values},"
-        " provenance INTEGER NOT NULL REFERENCES provenance (id),"
-        " PRIMARY KEY (window_s, window_start_s, pair)) WITHOUT ROWID",
-        "CREATE INDEX path_state_by_pair ON path_state (pair)",
-        "CREATE TABLE path_score (window_s INTEGER NOT NULL, window_start_s INTEGER NOT NULL, pair INTEGER NOT NULL,"
-        f" application TEXT NOT NULL REFERENCES Application (name), origin TEXT NOT NULL, {score_values},"
-        " PRIMARY KEY (application, window_s, window_start_s, pair, origin),"
-        " FOREIGN KEY (window_s, window_start_s, pair) REFERENCES path_state ON DELETE CASCADE) WITHOUT ROWID",
-        "CREATE INDEX path_score_by_state ON path_score (window_s, window_start_s, pair)",
-        # A score of a state that has changed would be a lie: it goes, until the state is scored again.
-        "CREATE TRIGGER path_state_changed AFTER UPDATE ON path_state BEGIN DELETE FROM path_score"
-        " WHERE window_s = new.window_s AND window_start_s = new.window_start_s AND pair = new.pair; END",
-        _pair_place(),
-    ]
-    return statements
+def _words(error: Exception) -> str:
+    """What SQLite said, without what the driver says around it."""
+    said = str(error).partition("\nquery: ")[0]
+    if "failed to open" in said:  # the driver's reason is what SQLite says of a handle that is not there
+        return "unable to open database file"
+    return re.sub(r"^(?:[A-Z_]+: )?(?:\[SQLite\] )?(?:[Ff]ailed to \w+ query: )?", "", said)
 
 
-def _pair_place() -> str:
-    """A view of pairs with what is known of their two ends; a target's from the anchor that has its address."""
-    place = _name(LOCATED_IN_POINT.table)
-    network = _name(LOCATED_IN_AS.table)
-    country = _name(IN_COUNTRY.table)
-    assigned = _name(ASSIGNED.table)
-
-    def end(probe: str) -> tuple[str, str]:
-        joins = (
-            f" LEFT JOIN {place} {probe}_at ON {probe}_at.source = {{id}}"
-            f" LEFT JOIN Point {probe}_point ON {probe}_point.position = {probe}_at.target"
-            f" LEFT JOIN {network} {probe}_as ON {probe}_as.source = {{id}} AND {probe}_as.af = pair.af"
-            f" LEFT JOIN {country} {probe}_country ON {probe}_country.source = {{id}}"
-        )
-        columns = (
-            f"{probe}_point.latitude AS {probe}_latitude, {probe}_point.longitude AS {probe}_longitude,"
-            f" {probe}_as.target AS {probe}_asn, {probe}_country.target AS {probe}_country"
-        )
-        return joins, columns
-
-    probe_joins, probe_columns = end("probe")
-    target_joins, target_columns = end("target")
-    return (
-        f"CREATE VIEW pair_place AS SELECT pair.id, pair.probe_id, pair.target, pair.af, {probe_columns},"
-        f" host.target AS target_probe_id, {target_columns} FROM pair"
-        f"{probe_joins.format(id='pair.probe_id')}"
-        f" LEFT JOIN (SELECT source, min(target) AS target FROM {assigned} GROUP BY source) host ON host.source = pair.target"
-        f"{target_joins.format(id='host.target')}"
-    )
+def _kept(kind: pa.DataType) -> pa.DataType:
+    """The type by which SQLite keeps a type."""
+    return pa.int64() if pa.types.is_timestamp(kind) or pa.types.is_boolean(kind) else kind
 
 
-def _ends(edge_type: EdgeType) -> tuple[Property, Property]:
-    """The two ends of an edge as columns, with the datatypes of the keys they point to."""
-    return (
-        Property(name="source", datatype=_node_type(edge_type.source).key.datatype),
-        Property(name="target", datatype=_node_type(edge_type.target).key.datatype),
-    )
-
-
-def _edge_key(edge_type: EdgeType) -> tuple[Property, ...]:
-    source, target = _ends(edge_type)
-    return (source, *edge_type.identity) if edge_type.single else (source, target, *edge_type.identity)
-
-
-def _node_type(label: str) -> NodeType:
-    return next(n for n in NODE_TYPES if n.label == label)
-
-
-def _name(identifier: str) -> str:
-    """An identifier of the schema, quoted. Only names from `kg.schema` come here, never data."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def _names(identifiers: Iterable[str]) -> str:
-    return ", ".join(_name(identifier) for identifier in identifiers)
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _declared(column: Property) -> str:
-    return f"{_name(column.name)} {_SQL_TYPE[column.datatype]}"
-
-
-def _upsert(
-    table: str, columns: Sequence[Property], *, key: Sequence[Property], extra: Sequence[str] = ()
-) -> str:
-    names = [*(c.name for c in columns), *extra]
-    merged = {_name(c.name): _merged(table, c) for c in columns if c not in key}
-    changed = " OR ".join(f"{_name(table)}.{name} IS NOT {value}" for name, value in merged.items())
-    updates = [f"{name} = {value}" for name, value in merged.items()]
-    updates += [f"{_name(name)} = excluded.{_name(name)}" for name in extra]
-    action = f"DO UPDATE SET {', '.join(updates)} WHERE {changed}" if merged else "DO NOTHING"
-    return (
-        f"INSERT INTO {_name(table)} ({_names(names)}) VALUES ({_marks(names)})"
-        f" ON CONFLICT ({_names([c.name for c in key])}) {action}"
-    )
-
-
-def _merged(table: str, column: Property) -> str:
-    """The value of a column that is written again; null never erases, in whichever order the two come."""
-    old, new = f"{_name(table)}.{_name(column.name)}", f"excluded.{_name(column.name)}"
-    if column.merge is Merge.LAST:
-        return f"coalesce({new}, {old})"
-    function = "min" if column.merge is Merge.LEAST else "max"
-    return f"{function}(coalesce({old}, {new}), coalesce({new}, {old}))"
-
-
-def _put(table: str, names: Sequence[str], *, key: Sequence[str], kept: Sequence[str] = ()) -> str:
-    """Write rows whole; a row that says the same already is left alone, and keeps what is in `kept`."""
-    values = [name for name in names if name not in key and name not in kept]
-    old = ", ".join(f"{_name(table)}.{_name(name)}" for name in values)
-    new = ", ".join(f"excluded.{_name(name)}" for name in values)
-    updates = ", ".join(f"{_name(name)} = excluded.{_name(name)}" for name in (*values, *kept))
-    return (
-        f"INSERT INTO {_name(table)} ({_names(names)}) VALUES ({_marks(names)})"
-        f" ON CONFLICT ({_names(key)}) DO UPDATE SET {updates} WHERE ({old}) IS NOT ({new})"
-    )
-
-
-def _rows(table: pa.Table, columns: Sequence[Property]) -> Iterator[tuple[Any, ...]]:
-    return zip(*_values(table, [c.name for c in columns]), strict=True)
-
-
-def _values(table: pa.Table, names: Sequence[str]) -> list[list[Any]]:
-    """Columns as Python lists that SQLite takes: times as microseconds."""
-    return [
-        (
-            table[name].cast(TIME).cast(pa.int64())
-            if pa.types.is_timestamp(table.schema.field(name).type)
-            else table[name]
-        ).to_pylist()
-        for name in names
-    ]
-
-
-def _column(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_timestamp(kind):
-        return pa.array(cells, pa.int64()).cast(kind)
-    if pa.types.is_boolean(kind):
-        return pa.array(cells, pa.int64()).cast(kind)
-    return pa.array(cells, kind)
-
-
-def _seconds(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.asarray(column.cast(TIME).cast(pa.int64()).to_numpy() // 1_000_000)
+def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return dict(zip(schema.names, schema.types, strict=True))
 
 
 def _microseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1_000_000)
+    return None if moment is None else int(pa.scalar(moment, TIME).value)
+
+
+def _stored(fact_type: FactType, wanted: Sequence[str]) -> dict[str, pa.DataType]:
+    """The columns of a fact's table that tell the key and the values wanted; words and windows are numbers there."""
+    kinds = {p.name: arrow_type(p.datatype) for p in fact_type.subject}
+    for p in (*fact_type.identity, *fact_type.values):
+        kinds[p.name] = pa.int64() if p.datatype is Datatype.STRING else arrow_type(p.datatype)
+    values = [p.name for p in fact_type.values if p.name in wanted]
+    return {column: kinds.get(column, pa.int64()) for column in (*fact_key(fact_type), *values)}
+
+
+def _window_filter(selection: Selection) -> tuple[str, tuple[int, ...]]:
+    """The condition on windows that a selection makes, and its parameters."""
+    length = None if selection.window_s is None else selection.window_s * 1_000_000
+    conditions = {
+        "window_end - window_start = ?": (length,),
+        "window_start >= ?": (_microseconds(selection.start),),
+        "window_start < ?": (_microseconds(selection.end),),
+        "window_start <= ? AND window_end > ?": (_microseconds(selection.at),) * 2,
+    }
+    used = {condition: values for condition, values in conditions.items() if values[0] is not None}
+    return " AND ".join(used) or "TRUE", tuple(
+        value for values in used.values() for value in values if value is not None
+    )
+
+
+def _needs_ends(selection: Selection) -> bool:
+    """Whether it takes what is known of their ends to choose paths."""
+    return bool(selection.asns or selection.target_asns or selection.countries)
+
+
+def _chooses_paths(selection: Selection) -> bool:
+    return bool(
+        _needs_ends(selection)
+        or selection.probe_ids
+        or selection.targets
+        or selection.prefixes
+        or selection.area is not None
+        or selection.af is not None
+    )
+
+
+def _place(values: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where each value is among distinct ones; null where it is not."""
+    return pc.index_in(values, value_set=among, skip_nulls=True)
+
+
+def _dense(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """The distinct values of a column, sorted, and for each row which of them it is."""
+    values = column.unique()
+    values = values.take(pc.sort_indices(values))
+    return values, pc.index_in(column, value_set=values)
+
+
+def _distinct(rows: pa.Table) -> tuple[pa.Array, pa.Table]:
+    """For each row which of the distinct ones it is, and those, sorted."""
+    codes = np.zeros(rows.num_rows, np.int64)
+    for column in rows.columns:
+        values, ranks = _dense(column)
+        # made dense after each column, codes are less than the number of rows: no product overflows
+        _, first, codes = np.unique(
+            codes * len(values) + ranks.to_numpy(), return_index=True, return_inverse=True
+        )
+    return pa.array(codes), rows.take(first)
+
+
+def _in_order(table: pa.Table, ranks: Sequence[pa.ChunkedArray]) -> pa.Table:
+    """The table sorted by those ranks, the first of them first; rows of equal rank keep their order."""
+    keys = [rank.to_numpy() for rank in ranks]
+    order = np.lexsort(keys[::-1])
+    if (order[1:] > order[:-1]).all():
+        return table
+    return table.take(order)
+
+
+def _with_bounds(edges: pa.Table) -> pa.Table:
+    """Stated edges with both bounds of their validity; what is not said is unknown."""
+    for column in ("valid_from", "valid_to"):
+        if column not in edges.column_names:
+            edges = edges.append_column(column, pa.nulls(edges.num_rows, TIME))
+    return edges
+
+
+def _replaced(table: pa.Table, column: str, values: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.column_names.index(column), column, values)
+
+
+def _same(one: str, other: str, columns: Sequence[str]) -> str:
+    return " AND ".join(f"{one}.{name(column)} = {other}.{name(column)}" for column in columns)
+
+
+def _bindable(value: datetime | bool | str | None) -> int | str | None:
+    """A value of Provenance as SQLite keeps it."""
+    if isinstance(value, datetime):
+        return _microseconds(value)
+    return int(value) if isinstance(value, bool) else value

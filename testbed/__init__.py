@@ -7,6 +7,7 @@ any real network, and nothing measured on it is a claim of accuracy: every objec
     cities      real places, drawn by population
     topology    autonomous systems, routers, links between them   (cities -> topology)
     addresses   which never-routed address each router and host has
+    announcements  which system announces which prefix
     internet    topology + hosts: `SyntheticInternet.generate`    (the whole, fixed by a seed)
     routes      valley-free shortest paths between routers
     events      what happens when: a link fails, a link is congested

@@ -27,9 +27,10 @@ from domain.selection import Selection
 from gnn.artefact import load
 from ingest.lake import Lake, Landed
 from kg.arrays import path_arrays
-from kg.schema import EDGE_TYPES, NODE_TYPES
-from kg.store import GraphStore, open_store
+from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES, PATH_STATE
+from kg.store import STORES, GraphStore
 from qoe.profile import load_profile
+from tests.places import Place, empty_place
 from twin.pipeline import build_graph, ingest_files, load_probes, summarise_lake, train
 from twin.qoe import GroupBy, qoe
 
@@ -42,9 +43,10 @@ Key = tuple[int, str, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """A home in which the whole way was gone."""
+    """A home in which the whole way was gone, and where its graph is."""
 
     home: Path
+    place: Place
     files: list[Path]
     landed: Landed
     records: list[dict[str, Any]]
@@ -59,31 +61,32 @@ class Way:
                 yield (record["prb_id"], target, record["af"], start_s), record
 
 
-@pytest.fixture(scope="module")
-def way(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
+@pytest.fixture(scope="module", params=list(STORES))
+def way(request: pytest.FixtureRequest, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     home = tmp_path_factory.mktemp("home")
+    place = empty_place(request.param, home, request)
     folder = recorded / "atlas" / "regional-2019"
     files = [folder / f"{kind}-{day}.ndjson.bz2" for day in DAYS for kind in ("ping", "traceroute")]
     lake = Lake(home / "lake")
     load_probes(lake, recorded / "atlas" / "probes" / "probes.csv.gz")
     ingested = ingest_files(lake, files)
     assert ingested.failures == ()
-    with open_store("sqlite", home, create=True) as store:
+    with place.open() as store:
         build_graph(summarise_lake(lake, WINDOW), store, load_profile())
     records = [json.loads(line) for file in files for line in bz2.decompress(file.read_bytes()).splitlines()]
-    return Way(home=home, files=files, landed=ingested.landed, records=records)
+    return Way(home=home, place=place, files=files, landed=ingested.landed, records=records)
 
 
 @pytest.fixture
 def store(way: Way) -> Iterator[GraphStore]:
-    with open_store("sqlite", way.home, create=False) as opened:
+    with way.place.open(create=False) as opened:
         yield opened
 
 
 def states_by_key(store: GraphStore) -> dict[Key, dict[str, Any]]:
     return {
         (row["probe_id"], row["target"], row["af"], int(row["window_start"].timestamp())): row
-        for row in store.states(Selection()).to_pylist()
+        for row in store.facts(PATH_STATE).to_pylist()
     }
 
 
@@ -180,7 +183,7 @@ def test_a_pair_that_was_never_measured_has_no_score_and_says_so(store: GraphSto
 def test_going_the_way_twice_changes_nothing(way: Way, store: GraphStore) -> None:
     def everything() -> list[Any]:
         tables = [store.nodes(n) for n in NODE_TYPES] + [store.edges(e) for e in EDGE_TYPES]
-        return [*tables, store.states(Selection()), store.scores(Selection(), [a.value for a in Application])]
+        return [*tables, *(store.facts(f, with_provenance=True) for f in FACT_TYPES)]
 
     lake = Lake(way.home / "lake")
     files = {file: file.stat().st_mtime_ns for file in (way.home / "lake").rglob("*.parquet")}
@@ -203,7 +206,7 @@ def test_export_training_and_answers_need_the_graph_and_no_lake(
         trained = train(store, "sage", "forecast", tmp_path / "model", selection=Selection())
     finally:
         away.rename(lake)
-    sent = store.states(Selection(), ("sent",))["sent"].to_numpy()
+    sent = store.facts(PATH_STATE, values=("sent",))["sent"].to_numpy()
     assert arrays.sent.sum() == sent.sum()
     assert (arrays.sent > 0).sum() == np.count_nonzero(sent)
     assert {answer.application for answer in answers} == set(Application)

@@ -15,19 +15,23 @@ import pyarrow.compute as pc
 from domain.application import Application
 from domain.errors import InputError
 from domain.progress import Report
+from domain.provenance import Provenance
 from domain.selection import Selection
 from ingest.atlas import AtlasSource
 from ingest.lake import Kind, Lake
+from ingest.prefixes import read_prefixes
 from ingest.probes import Probes
 from kg.schema import PATH_STATE
 from kg.store import GraphStore
 from qoe.profile import load_profile
+from testbed.announcements import announcements_csv
 from testbed.events import Congestion, Event
 from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
 from twin.pipeline import (
     Built,
     Ingested,
+    Origins,
     Trained,
     build_graph,
     ingest_atlas,
@@ -85,7 +89,13 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
         ingested = ingest_atlas(lake, source, measurements, START, START + LENGTH, report=report)
         probes = sync_probes(lake, source, report=report)
         happenings = [_happening(event) for event in server.truth.events]
-    built = build_graph(summarise_lake(lake, WINDOW, report=report), store, load_profile(), report=report)
+    built = build_graph(
+        summarise_lake(lake, WINDOW, report=report),
+        store,
+        load_profile(),
+        origins=_origins(internet, lake.folder.parent / "prefixes.csv"),
+        report=report,
+    )
     trained = train(
         store, "sage", "forecast", models / "sage-forecast", selection=Selection(), seed=SEED, report=report
     )
@@ -104,6 +114,21 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
         ],
         happenings=happenings,
     )
+
+
+def _origins(internet: SyntheticInternet, path: Path) -> Origins:
+    """Who announces which synthetic prefix, through a file as a user would have it."""
+    path.write_text(announcements_csv(internet), encoding="utf-8")
+    provenance = Provenance(
+        reference_name="testbed.prefixes",
+        reference_org="qoetwin testbed (synthetic)",
+        reference_url_data=None,
+        reference_time_fetch=START,
+        reference_time_modification=None,
+        method=None,
+        synthetic=True,
+    )
+    return Origins(prefixes=read_prefixes(path), provenance=provenance)
 
 
 def refuse_real_lake(lake: Lake) -> None:

@@ -10,8 +10,8 @@ the graph on, everything comes from the graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,13 +39,27 @@ from gnn.registry import PREDICTORS, predictor_named
 from ingest.files import find_files, parse_file
 from ingest.lake import Kind, Lake, Landed
 from ingest.parse import parse_batch
+from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes
-from ingest.summarise import hop_links, measurement_targets, pings_without_pair, summarise
+from ingest.summarise import hop_links, link_states, measurement_targets, pings_without_pair, summarise
 from kg.arrays import PathArrays, path_arrays
-from kg.build import add_hops, add_measurements, add_probes
+from kg.build import (
+    add_as_links,
+    add_centralities,
+    add_hops,
+    add_link_states,
+    add_measurements,
+    add_prefixes,
+    add_probes,
+    add_requirements,
+    add_states,
+    as_adjacency,
+    place_scores,
+)
+from kg.schema import AS_SCORE, COUNTRY_SCORE, FACT_TYPES, PATH_SCORE, FactType
 from kg.store import GraphStore
 from qoe.profile import Profile
-from twin.scoring import score_states
+from twin.scoring import requirements, score_states
 
 if TYPE_CHECKING:  # cousteau, which it imports, is only for those who ask the API
     from ingest.atlas import AtlasSource
@@ -124,15 +139,20 @@ def ingest_atlas(
     return Ingested(landed=landed)
 
 
-def load_probes(lake: Lake, path: Path) -> Probes:
-    """Merge a file of probes or anchors into the lake's.
+def load_probes(lake: Lake, path: Path, *, as_of: datetime | None = None) -> Probes:
+    """Keep what a file of probes or anchors says in the lake.
+
+    Args:
+        lake: where it is kept.
+        path: the file.
+        as_of: when it was true; None is now.
 
     Raises:
         InputError: when it is none; nothing has changed.
         StoreError: when the lake cannot be read or written.
     """
     probes = read_probes(path)
-    lake.merge_probes(probes.table)
+    lake.merge_probes(probes.table, datetime.now(UTC) if as_of is None else as_of)
     return probes
 
 
@@ -151,7 +171,7 @@ def sync_probes(lake: Lake, source: AtlasSource, *, report: Report = unheard) ->
     # The probe's own record comes last: it knows the AS of both families, the anchor's knows the addresses.
     objects += source.probes(sorted(wanted))
     probes = probes_table(objects)
-    lake.merge_probes(probes.table)
+    lake.merge_probes(probes.table, datetime.now(UTC))
     report("asking for probes", len(wanted), len(wanted))
     return probes
 
@@ -164,30 +184,44 @@ class Summary:
     """What the lake tells the graph, and when it was read into the lake.
 
     Attributes:
-        probes: rows of `domain.probe.Probe`.
+        probes: rows of `domain.probe.Probe`: what is known of each, latest.
+        probe_history: since when and until when each of it held.
         targets: which probe measured what in which measurement.
         hops: which address answered next to which in traceroutes.
         states: rows of `domain.path_state.PathState`.
+        link_states: rows of `domain.link_state.LinkState`.
         pings_without_pair: pings whose target or family is unknown; they stay in the lake, and are in no state.
+        keep_from: windows that ended by then are not wanted in the graph; None keeps all.
         read_at: table of the lake -> when the newest of it was read.
     """
 
     probes: pa.Table
+    probe_history: pa.Table
     targets: pa.Table
     hops: pa.Table
     states: pa.Table
+    link_states: pa.Table
     pings_without_pair: int
+    keep_from: datetime | None
     read_at: Mapping[Kind, datetime | None]
 
 
-def summarise_lake(lake: Lake, window: timedelta, *, report: Report = unheard) -> Summary:
+def summarise_lake(
+    lake: Lake, window: timedelta, *, keep: timedelta | None = None, report: Report = unheard
+) -> Summary:
     """Summarise everything in the lake by pair and window.
+
+    Args:
+        lake: what was ingested.
+        window: length of a window.
+        keep: retention: only windows that end less than this before the newest one does.
+        report: hears how far it is.
 
     Raises:
         EmptyError: when the lake holds no ping of a known pair.
         StoreError: when the lake cannot be read.
     """
-    report("summarising the lake", 0, 1)
+    report("summarising the lake", 0, 2)
     read_at = {kind: lake.landed_at(kind) for kind in (Kind.PROBE, Kind.PING, Kind.TRACEROUTE)}
     states = summarise(lake, window)
     if states.num_rows == 0:
@@ -196,16 +230,57 @@ def summarise_lake(lake: Lake, window: timedelta, *, report: Report = unheard) -
             where=str(lake.folder),
             next_step="ingest some first: qoetwin ingest files PATH",
         )
+    report("summarising the lake", 1, 2)
+    keep_from = None if keep is None else pc.max(states["window_end"]).as_py() - keep
     summary = Summary(
         probes=lake.probes(),
+        probe_history=lake.probe_history(),
         targets=measurement_targets(lake),
         hops=hop_links(lake),
-        states=states,
+        states=_kept(states, keep_from),
+        link_states=_kept(link_states(lake, window), keep_from),
         pings_without_pair=pings_without_pair(lake),
+        keep_from=keep_from,
         read_at=read_at,
     )
-    report("summarising the lake", 1, 1)
+    report("summarising the lake", 2, 2)
     return summary
+
+
+def _kept(facts: pa.Table, keep_from: datetime | None) -> pa.Table:
+    """The facts of windows that end after that."""
+    if keep_from is None:
+        return facts
+    return facts.filter(pc.greater(facts["window_end"], pa.scalar(keep_from, facts["window_end"].type)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """A list of announced prefixes, and whose word it is."""
+
+    prefixes: Prefixes
+    provenance: Provenance
+
+
+def read_origins(path: Path) -> Origins:
+    """Read who announces which prefix: CSV `prefix,asn`.
+
+    Raises:
+        InputError: when it is no such list; says in which line.
+    """
+    prefixes = read_prefixes(path)
+    return Origins(
+        prefixes=prefixes,
+        provenance=Provenance(
+            reference_name="prefixes",
+            reference_org="unknown",
+            reference_url_data=None,
+            reference_time_fetch=datetime.now(UTC),
+            reference_time_modification=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+            method=None,
+            synthetic=False,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +290,10 @@ class Built:
     Attributes:
         states: path states.
         scores: five a state; `unknown_scores` of them have no value, with a reason.
+        link_states: states of links; `link_states_known` of them have enough probes and ASes behind them to say anything.
+        addresses_without_as: hops and targets whose prefix nobody, or several, announce; all of them without a list of prefixes.
         pings_without_pair: pings of the lake that are in no state.
+        pruned: facts deleted, as they are older than retention allows.
         windows_from, windows_until: the span of the windows.
         synthetic: True when any of it comes from the testbed.
     """
@@ -223,58 +301,115 @@ class Built:
     states: int
     scores: int
     unknown_scores: int
+    link_states: int
+    link_states_known: int
+    addresses_without_as: int
     pings_without_pair: int
+    pruned: int
     windows_from: datetime
     windows_until: datetime
     synthetic: bool
 
 
-def build_graph(summary: Summary, store: GraphStore, profile: Profile, *, report: Report = unheard) -> Built:
+def build_graph(
+    summary: Summary,
+    store: GraphStore,
+    profile: Profile,
+    *,
+    origins: Origins | None = None,
+    report: Report = unheard,
+) -> Built:
     """Bring the three layers of the graph up to what the lake holds.
+
+    Args:
+        summary: what the lake holds.
+        store: the graph.
+        profile: how quality is scored.
+        origins: who announces which prefix; None leaves hops in no AS.
+        report: hears how far it is.
 
     Raises:
         StoreError: when the graph cannot be written.
     """
-    states = summary.states
+    states, hops = summary.states, summary.hops
+    addresses = pa.chunked_array(
+        [*hops["from_address"].chunks, *hops["to_address"].chunks, *states["target"].chunks], pa.string()
+    ).unique()
+    matches = None if origins is None else origins.prefixes.match(addresses)
+    scores = score_states(states, profile)
+    measured = summary.targets["type"]
+    pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
+    traceroutes = summary.targets.filter(pc.equal(measured, str(ResultType.TRACEROUTE)))
 
-    def of_type(result_type: ResultType) -> pa.Table:
-        return summary.targets.filter(pc.equal(summary.targets["type"], str(result_type)))
+    def add_known_probes(probes: pa.Table, provenance: Provenance) -> None:
+        history = summary.probe_history
+        synthetic = pc.equal(history["synthetic"], provenance.synthetic)
+        add_probes(store, probes, history.filter(synthetic), provenance)
 
+    def add_all_hops(links: pa.Table, provenance: Provenance) -> None:
+        add_hops(store, links, provenance)
+        if matches is not None and origins is not None:
+            add_prefixes(store, matches, replace(origins.provenance, synthetic=provenance.synthetic))
+            add_as_links(store, as_adjacency(links, matches), replace(provenance, method=AS_LINK_METHOD))
+
+    def add_scores(of: pa.Table, provenance: Provenance) -> None:
+        by_as, by_country = place_scores(of, summary.probe_history)
+        mean = replace(provenance, method=f"{provenance.method}; mean over paths, each once")
+        store.put_facts(PATH_SCORE, of, provenance)
+        store.put_facts(AS_SCORE, by_as, mean)
+        store.put_facts(COUNTRY_SCORE, by_country, mean)
+
+    steps: Sequence[tuple[str, pa.Table, Callable[[pa.Table, Provenance], None], Kind, str | None]] = (
+        ("probes", summary.probes, add_known_probes, Kind.PROBE, None),
+        ("measurements", pings, partial(add_measurements, store), Kind.PING, None),
+        ("measurements", traceroutes, partial(add_measurements, store), Kind.TRACEROUTE, None),
+        ("hops", hops, add_all_hops, Kind.TRACEROUTE, HOP_METHOD),
+        ("states", states, partial(add_states, store), Kind.PING, STATE_METHOD),
+        ("links", summary.link_states, partial(add_link_states, store), Kind.TRACEROUTE, LINK_METHOD),
+        ("scores", scores, add_scores, Kind.PING, f"score under {profile.label}"),
+    )
     with store.transaction():  # a graph that is half new would answer, and falsely
-        for what, table, write, kind in (
-            ("probes", summary.probes, partial(add_probes, store), Kind.PROBE),
-            ("measurements", of_type(ResultType.PING), partial(add_measurements, store), Kind.PING),
-            (
-                "measurements",
-                of_type(ResultType.TRACEROUTE),
-                partial(add_measurements, store),
-                Kind.TRACEROUTE,
-            ),
-            ("hops", summary.hops, partial(add_hops, store), Kind.TRACEROUTE),
-            ("states", states, store.put_states, Kind.PING),
-        ):
+        for what, table, write, kind, method in steps:
             report(f"writing {what}", 0, 1)
             for synthetic in (False, True):
                 part = table.filter(pc.equal(table["synthetic"], synthetic))
                 if part.num_rows > 0:
-                    write(part, _provenance(summary, kind, synthetic=synthetic))
+                    write(part, _provenance(summary, kind, method, synthetic=synthetic))
             report(f"writing {what}", 1, 1)
-        report("writing scores", 0, 1)
-        scores = score_states(states, profile)
-        store.put_scores(scores)
-        report("writing scores", 1, 1)
+        add_requirements(store, *requirements(profile))
+    report("computing centralities", 0, 1)
+    add_centralities(store, np.random.default_rng(CENTRALITY_SEED))
+    report("computing centralities", 1, 1)
+    pruned = 0
+    if summary.keep_from is not None:
+        length_s = int((states["window_end"][0].as_py() - states["window_start"][0].as_py()).total_seconds())
+        pruned = sum(store.prune(fact_type, summary.keep_from, length_s) for fact_type in FACT_TYPES)
+    links = summary.link_states
     return Built(
         states=states.num_rows,
         scores=scores.num_rows,
         unknown_scores=scores["score"].null_count,
+        link_states=links.num_rows,
+        link_states_known=links.num_rows - links["rtt_diff_median_ms"].null_count,
+        addresses_without_as=len(addresses) if matches is None else without_as(matches),
         pings_without_pair=summary.pings_without_pair,
+        pruned=pruned,
         windows_from=pc.min(states["window_start"]).as_py(),
         windows_until=pc.max(states["window_end"]).as_py(),
         synthetic=bool(pc.any(states["synthetic"]).as_py()),
     )
 
 
-def _provenance(summary: Summary, kind: Kind, *, synthetic: bool) -> Provenance:
+CENTRALITY_SEED = 0
+"""Of the sources that centralities of large graphs are sampled from."""
+
+STATE_METHOD = "RTT (RFC 2681), round-trip loss (RFC 6673) and jitter (RFC 5481) over the packets of a window"
+HOP_METHOD = "adjacent answering hops; a silent hop breaks the chain"
+AS_LINK_METHOD = "adjacent hops in two ASes, by longest prefix match"
+LINK_METHOD = "differential RTT of adjacent hops (Fontugne et al. 2017)"
+
+
+def _provenance(summary: Summary, kind: Kind, method: str | None, *, synthetic: bool) -> Provenance:
     """Whose word it is. Results of Atlas are the RIPE NCC's wherever a copy was read; of lists of probes, who knows."""
     name = {Kind.PROBE: "atlas.probes", Kind.PING: "atlas.ping", Kind.TRACEROUTE: "atlas.traceroute"}[kind]
     if synthetic:
@@ -287,8 +422,34 @@ def _provenance(summary: Summary, kind: Kind, *, synthetic: bool) -> Provenance:
         reference_url_data=None,
         reference_time_fetch=summary.read_at[kind],
         reference_time_modification=None,
+        method=method,
         synthetic=synthetic,
     )
+
+
+def prune_graph(
+    store: GraphStore, before: datetime, window: timedelta | None, *, only_count: bool
+) -> dict[str, int]:
+    """Delete the facts of windows that ended by a time (of one length only), or only count them.
+
+    Returns:
+        How many, by fact type.
+
+    Raises:
+        StoreError: when the graph cannot be written.
+    """
+    window_s = None if window is None else int(window.total_seconds())
+
+    def old(fact_type: FactType) -> int:
+        ends = store.facts(fact_type, Selection(end=before, window_s=window_s), ())["window_end"]
+        return int(pc.sum(pc.less_equal(ends, pa.scalar(before, ends.type)), min_count=0).as_py())
+
+    counts = {fact_type.label: old(fact_type) for fact_type in FACT_TYPES}
+    if not only_count:
+        with store.transaction():
+            for fact_type in FACT_TYPES:
+                store.prune(fact_type, before, window_s)
+    return counts
 
 
 # Graph -> arrays -> predictor

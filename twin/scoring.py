@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from domain.application import Application
+from domain.provenance import Provenance
 from kg.schema import MEASURED, PATH_SCORE, SCORE_COSTS
 from kg.tables import fact_schema
-from qoe.profile import Metric, Profile
+from qoe.profile import UNITS, Metric, Profile
 from qoe.sensitivity import METRICS, UNKNOWN_METRIC, sensitivity
 
 STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
@@ -26,9 +27,10 @@ def score_states(states: pa.Table, profile: Profile) -> pa.Table:
 
     Args:
         states: rows of `domain.path_state.PathState`.
+        profile: weights and anchors.
 
     Returns:
-        All columns of `kg.schema.PATH_SCORE`.
+        All columns of the fact type PathScore, and `synthetic`.
     """
     rtt_ms, loss_ratio, jitter_ms = (
         states[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in STATE_COLUMNS
@@ -52,8 +54,35 @@ def score_states(states: pa.Table, profile: Profile) -> pa.Table:
             "profile": _same(profile.label, states),
         }
         columns = [own[name] if name in own else states[name] for name in schema.names]
-        parts.append(pa.table(columns, schema=schema))
+        parts.append(pa.table(columns, schema=schema).append_column("synthetic", states["synthetic"]))
     return pa.concat_tables(parts)
+
+
+def requirements(profile: Profile) -> tuple[pa.Table, pa.Table, Provenance]:
+    """What a profile says of applications: the arguments of `kg.build.add_requirements`, but for the store."""
+    rows = [
+        {
+            "source": str(application),
+            "target": str(metric),
+            "profile": profile.label,
+            "weight_ratio": weights[metric],
+            "worst": profile.anchors[metric],
+            "citation": profile.source,
+        }
+        for application, weights in profile.weights.items()
+        for metric in Metric
+    ]
+    units = [{"name": str(metric), "unit": UNITS[metric].removeprefix(f"{metric}_")} for metric in Metric]
+    provenance = Provenance(
+        reference_name=f"profile {profile.label}",
+        reference_org="qoetwin",
+        reference_url_data=None,
+        reference_time_fetch=None,
+        reference_time_modification=None,
+        method=None,
+        synthetic=False,
+    )
+    return pa.Table.from_pylist(rows), pa.Table.from_pylist(units), provenance
 
 
 def _unknown(states: pa.Table) -> pa.Array:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from domain.credentials import Credentials
-from kg.store import STORES, GraphStore, open_store
+from kg.store import STORES, GraphStore
+from tests.places import Place, empty_place
 
 MEMORY = "memory"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a graph is, or can be made."""
-
-    address: str
-    home: Path
-    credentials: Credentials | None = None
-
-    def open(self, *, create: bool = True) -> GraphStore:
-        """Open the graph there."""
-        return open_store(self.address, self.home, create=create, credentials=self.credentials)
 
 
 @pytest.fixture(params=[MEMORY, *STORES])
@@ -32,11 +18,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """An empty place for a graph, in each kind of store."""
     if request.param == MEMORY:
         monkeypatch.setitem(STORES, MEMORY, "tests.contract.memory_store:open_home")
-    if request.param == "bolt":
-        server = request.getfixturevalue("neo4j_server")
-        server.clear()
-        return Place(address=server.address, home=tmp_path, credentials=server.credentials)
-    return Place(address=request.param, home=tmp_path)
+    return empty_place(request.param, tmp_path, request)
 
 
 @pytest.fixture

@@ -47,8 +47,8 @@ from kg.schema import (
 )
 from kg.store import GraphStore, Neighbour
 from kg.tables import arrow_schema, fact_schema
-from tests.contract.conftest import Place
 from tests.contract.memory_store import MemoryStore, Tables
+from tests.places import Place
 
 T0 = datetime(2019, 5, 12, 9, tzinfo=UTC)
 H3 = timedelta(hours=3)

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ingest.parse import parse
 from ingest.probes import probes_table, read_probes
 
 Make = Callable[..., dict[str, Any]]
+
+THEN = datetime(2019, 5, 13, tzinfo=UTC)
 
 
 def content(lake: Lake) -> dict[str, tuple[int, bytes]]:
@@ -225,12 +228,13 @@ def test_probes_merge_field_by_field_and_null_never_erases(lake: Lake) -> None:
         "country_code": "LB",
         "is_anchor": False,
     }
-    assert lake.merge_probes(probes_table([full, {"id": 6, "asn_v6": 64501}]).table) == 2
-    before = content(lake)
-    assert lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table) == 0
-    assert content(lake) == before
+    assert lake.merge_probes(probes_table([full, {"id": 6, "asn_v6": 64501}]).table, THEN) == 2
+    known = lake.probes()
+    assert lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table, THEN) == 0
+    assert lake.probes() == known
     assert (
-        lake.merge_probes(probes_table([{"id": 5, "asn_v4": 64511}, {"id": 5, "asn_v4": 64512}]).table) == 1
+        lake.merge_probes(probes_table([{"id": 5, "asn_v4": 64511}, {"id": 5, "asn_v4": 64512}]).table, THEN)
+        == 1
     )
     first, second = lake.probes().to_pylist()
     assert (first["latitude"], first["asn_v4"], first["country"]) == (1.0, 64512, "LB")
@@ -238,8 +242,10 @@ def test_probes_merge_field_by_field_and_null_never_erases(lake: Lake) -> None:
 
 
 def test_a_probe_that_was_synthetic_once_stays_so(lake: Lake) -> None:
-    lake.merge_probes(probes_table([{"id": 5, "latitude": 1.0, "longitude": 2.0, "synthetic": True}]).table)
-    lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table)
+    lake.merge_probes(
+        probes_table([{"id": 5, "latitude": 1.0, "longitude": 2.0, "synthetic": True}]).table, THEN
+    )
+    lake.merge_probes(probes_table([{"id": 5, "country_code": "LB"}]).table, THEN)
     assert lake.probes().column("synthetic").to_pylist() == [True]
 
 
@@ -259,5 +265,5 @@ def test_the_recorded_sets_land_once_with_the_counts_of_their_readme(recorded: P
     assert content(lake) == before
     probes = read_probes(recorded / "atlas" / "probes" / "probes.csv.gz")
     assert (probes.read, probes.table.num_rows - probes.without_position) == (21756, 18477)
-    assert lake.merge_probes(probes.table) == 21756
-    assert lake.merge_probes(probes.table) == 0
+    assert lake.merge_probes(probes.table, THEN) == 21756
+    assert lake.merge_probes(probes.table, THEN) == 0

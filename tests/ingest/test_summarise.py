@@ -70,6 +70,7 @@ def test_a_window_worked_out_by_hand(ping: Make, lake: Lake) -> None:
         "rtt_p95_ms": None,
         "loss_ratio": 0.2,
         "jitter_ms": 3.5,
+        "utilisation_ratio": None,
         "synthetic": False,
     }
 
@@ -291,14 +292,17 @@ def test_a_link_counts_traceroutes_and_knows_when_it_was_seen(traceroute: Make, 
     assert row["synthetic"] is True
 
 
-def test_targets_are_listed_once_by_measurement_and_probe(ping: Make, traceroute: Make, lake: Lake) -> None:
+def test_targets_are_listed_once_by_measurement_and_probe_with_when_they_were_measured_first_and_last(
+    ping: Make, traceroute: Make, lake: Lake
+) -> None:
     lake.land(parse([ping(), ping(timestamp=NOON), ping(prb_id=8), traceroute(dst_addr=...)], "test"))
     table = measurement_targets(lake)
     assert table.schema == MEASUREMENT_TARGET_SCHEMA
+    midnight, noon = datetime(2019, 5, 13, tzinfo=UTC), datetime(2019, 5, 13, 12, tzinfo=UTC)
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        (1001, "ping", "192.0.2.1", "example.org", 4, False, 7),
-        (1001, "ping", "192.0.2.1", "example.org", 4, False, 8),
-        (5001, "traceroute", None, "192.0.2.1", 4, False, 7),
+        (1001, "ping", "192.0.2.1", "example.org", 4, False, 7, midnight, noon),
+        (1001, "ping", "192.0.2.1", "example.org", 4, False, 8, midnight, midnight),
+        (5001, "traceroute", None, "192.0.2.1", 4, False, 7, midnight, midnight),
     ]
 
 

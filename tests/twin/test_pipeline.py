@@ -13,9 +13,9 @@ import pyarrow as pa
 from domain.provenance import Provenance
 from domain.selection import Selection
 from gnn.protocols import protocol_named
-from kg.schema import ASSIGNED, EDGE_TYPES, NEXT_HOP
+from kg.schema import ASSIGNED, EDGE_TYPES, NEXT_HOP, PATH_STATE, REQUIRES
 from kg.store import open_store
-from kg.tables import STATE_TYPES, TIME
+from kg.tables import TIME, fact_schema
 from tests.twin.test_qoe import SAID, T0, state
 from twin.pipeline import export
 
@@ -25,8 +25,8 @@ H3 = timedelta(hours=3)
 def test_learning_knows_no_hop_that_was_first_seen_after_the_windows_it_is_fitted_on(tmp_path: Path) -> None:
     rows = [state(1, "192.0.2.1", slot, 10.0 + slot, 0.0, 1.0) for slot in range(24)]
     with open_store("sqlite", tmp_path, create=True) as store:
-        store.put_states(pa.Table.from_pylist(rows, pa.schema(list(STATE_TYPES.items()))), SAID)
-        store.upsert_edges(ASSIGNED, pa.table({"source": ["192.0.2.9"], "target": [1]}), SAID)
+        store.put_facts(PATH_STATE, pa.Table.from_pylist(rows, fact_schema(PATH_STATE)), SAID)
+        store.upsert_edges(ASSIGNED, pa.table({"source": ["192.0.2.9"], "target": [1], "af": [4]}), SAID)
 
         def see(source: str, slot: int) -> None:
             seen = pa.array([T0 + slot * H3], TIME)
@@ -56,6 +56,10 @@ def test_every_edge_of_a_synthetic_graph_says_so_and_who_said_it(built: Path) ->
     with open_store("sqlite", built, create=False) as store:
         met = 0
         for edge_type in EDGE_TYPES:
+            if (
+                edge_type is REQUIRES
+            ):  # what an application requires is the profile's word, and no measurement
+                continue
             for row in store.edges(edge_type).select(list(Provenance.__dataclass_fields__)).to_pylist():
                 met += 1
                 assert row["synthetic"] is True

@@ -14,9 +14,9 @@ from domain.application import Application
 from domain.errors import EmptyError, UnknownNameError
 from domain.provenance import Provenance
 from domain.selection import Selection
-from kg.schema import IN_COUNTRY, LOCATED_IN_AS
+from kg.schema import IN_COUNTRY, LOCATED_IN_AS, PATH_SCORE, PATH_STATE
 from kg.store import GraphStore, open_store
-from kg.tables import STATE_TYPES
+from kg.tables import fact_schema
 from qoe.profile import load_profile
 from twin.qoe import Answer, GroupBy, qoe
 from twin.scoring import score_states
@@ -29,6 +29,7 @@ SAID = Provenance(
     reference_url_data=None,
     reference_time_fetch=None,
     reference_time_modification=None,
+    method=None,
     synthetic=False,
 )
 
@@ -63,10 +64,10 @@ def store(tmp_path: Path) -> Iterator[GraphStore]:
         state(2, "192.0.2.1", 0, 50.0, 0.5, None),  # jitter unknown
         state(9, "192.0.2.1", 0, 0.0, 0.0, 0.0),  # perfect, and synthetic
     ]
-    states = pa.Table.from_pylist(rows, pa.schema(list(STATE_TYPES.items())))
+    states = pa.Table.from_pylist(rows, fact_schema(PATH_STATE))
     with open_store("sqlite", tmp_path, create=True) as opened:
-        opened.put_states(states, SAID)
-        opened.put_scores(score_states(states, load_profile()))
+        opened.put_facts(PATH_STATE, states, SAID)
+        opened.put_facts(PATH_SCORE, score_states(states, load_profile()), SAID)
         opened.upsert_edges(IN_COUNTRY, pa.table({"source": [1, 2], "target": ["LB", "SY"]}), SAID)
         networks = pa.table({"source": [1, 2], "target": [64500, 64501], "af": [4, 4]})
         opened.upsert_edges(LOCATED_IN_AS, networks, SAID)
@@ -160,9 +161,9 @@ def test_paths_without_a_score_are_counted_and_explained_beside_those_with_one(s
 
 def test_a_window_without_a_score_is_counted_even_where_its_path_has_others(store: GraphStore) -> None:
     worst = state(1, "192.0.2.1", 2, 90.0, 0.7, None)  # one of the worst hours: too few answers for jitter
-    states = pa.Table.from_pylist([worst], pa.schema(list(STATE_TYPES.items())))
-    store.put_states(states, SAID)
-    store.put_scores(score_states(states, load_profile()))
+    states = pa.Table.from_pylist([worst], fact_schema(PATH_STATE))
+    store.put_facts(PATH_STATE, states, SAID)
+    store.put_facts(PATH_SCORE, score_states(states, load_profile()), SAID)
     (answer,) = ask(store, Selection(probe_ids=(1,), targets=("192.0.2.1",)))
     assert answer.score == pytest.approx(79.0)
     assert (answer.windows, answer.windows_without_score) == (3, 1)
