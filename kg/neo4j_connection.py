@@ -84,9 +84,9 @@ class Connection:
             )
         try:
             with self.mapped("cannot open the graph"):
-                agent = self._driver.get_server_info(database=self.database).agent
+                agent = self._driver.get_server_info().agent
             self._refuse_old(agent)
-        except StoreError:
+        except BaseException:
             self._driver.close()
             raise
 

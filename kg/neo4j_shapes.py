@@ -107,9 +107,14 @@ def shape_of(kind: Kind) -> Shape:
             kind=kind, name=kind.label, relationship=False, ends=(), key=kind.key.name, stored=kind.properties
         )
     if isinstance(kind, EdgeType):
-        ends = (("source", kind.source), ("target", kind.target))
-        stored = (*kind.identity, *kind.properties)
-        return Shape(kind=kind, name=kind.name, relationship=True, ends=ends, key=KEY, stored=stored)
+        return Shape(
+            kind=kind,
+            name=kind.name,
+            relationship=True,
+            ends=(("source", kind.source), ("target", kind.target)),
+            key=KEY,
+            stored=(*kind.identity, *kind.properties),
+        )
     about = kind.about
     nodes = (about,) if isinstance(about, NodeType) else (about.source, about.target)
     ends = tuple((column.name, node) for column, node in zip(kind.subject, nodes, strict=False))

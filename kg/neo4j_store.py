@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,6 +57,7 @@ from kg.schema import (
     PROVENANCE,
     VERSION,
     WINDOW,
+    Datatype,
     EdgeType,
     FactType,
     History,
@@ -106,7 +107,7 @@ def open_address(
     connection = Connection(address, credentials)
     try:
         _prepare(connection, create=create)
-    except StoreError:
+    except BaseException:
         connection.close()
         raise
     return Neo4jStore(connection)
@@ -225,7 +226,9 @@ class Neo4jStore:
         if stated:
             for name in ("valid_from", "valid_to"):
                 if name not in table.column_names:
-                    table = table.append_column(name, pa.nulls(table.num_rows, arrow_type(_time(name).datatype)))
+                    table = table.append_column(
+                        name, pa.nulls(table.num_rows, arrow_type(_time(name).datatype))
+                    )
         _refuse_null(table, (*edge_type.ends, *edge_type.identity))
         self._write(
             shape_of(edge_type),
@@ -282,7 +285,10 @@ class Neo4jStore:
         """See `GraphStore.prune`. It is a transaction of its own for each batch, also within another."""
         shape = shape_of(fact_type)
         conditions, parameters = _in_time(Selection(window_s=window_s))
-        conditions += ["s.window_start < $before", "s.window_end <= $before"]  # the first is what the index is for
+        conditions += [
+            "s.window_start < $before",
+            "s.window_end <= $before",
+        ]  # the first is what the index is for
         question = (
             f"MATCH {shape.alone} WHERE {' AND '.join(conditions)}"
             f" WITH s LIMIT {BATCH} RETURN collect(s.{KEY}) AS keys"
@@ -290,9 +296,13 @@ class Neo4jStore:
 
         def work(tx: neo4j.ManagedTransaction) -> int:
             _lock(tx)
-            found = _value(tx, question, parameters | {"before": before})
+            found = _value(tx, question, parameters | {"before": _plain(before)})
             _delete(tx, shape, found)
-            starts = [key.rsplit("|", len(fact_type.identity))[0] for key in found] if fact_type.identity else found
+            starts = (
+                [key.rsplit("|", len(fact_type.identity))[0] for key in found]
+                if fact_type.identity
+                else found
+            )
             for derived in _derived(fact_type):
                 _delete_derived(tx, derived, [start + "|" for start in starts])
             if found:
@@ -340,7 +350,9 @@ class Neo4jStore:
                 return pa.concat_tables(parts)
             after = rows[-1][0]
 
-    def _edges_of(self, edge_type: EdgeType, end: str, nodes: pa.ChunkedArray, at: datetime | None) -> pa.Table:
+    def _edges_of(
+        self, edge_type: EdgeType, end: str, nodes: pa.ChunkedArray, at: datetime | None
+    ) -> pa.Table:
         """The edges at some nodes that hold, or held; where there are many nodes, all of them."""
         if len(nodes) > FEW:
             found = self._pages(shape_of(edge_type), _edge_readers(edge_type))
@@ -389,7 +401,9 @@ class Neo4jStore:
             ends = [paths[name].unique() for name, _ in shape.ends]
             number = 0 if len(ends[0]) <= len(ends[1]) else 1
             if len(ends[number]) <= FEW:
-                found = self._facts_of(shape, readers, conditions, parameters, number, ends[number].to_pylist())
+                found = self._facts_of(
+                    shape, readers, conditions, parameters, number, ends[number].to_pylist()
+                )
             else:
                 found = self._facts_by_window(shape, readers, conditions, parameters)
             found = found.join(paths, list(PATH), join_type="left semi")
@@ -473,12 +487,17 @@ class Neo4jStore:
             paths = self._edges_of(MEASURES, "target", pa.chunked_array([list(selection.targets)]), None)
         else:
             paths = self._pages(
-                shape_of(MEASURES), {name: shape_of(MEASURES).readers[name] for name in ("source", "target", "af")}
+                shape_of(MEASURES),
+                {name: shape_of(MEASURES).readers[name] for name in ("source", "target", "af")},
             )
         found = paths.select(["source", "target", "af"]).rename_columns(list(PATH))
         targets, probes = found["target"].unique(), found["probe_id"].unique()
-        hosts = self._edges_of(ASSIGNED, "source", targets, now).group_by("source").aggregate([("target", "min")])
-        found = found.append_column("target_probe_id", _looked_up(found["target"], hosts["source"], hosts["target_min"]))
+        hosts = (
+            self._edges_of(ASSIGNED, "source", targets, now).group_by("source").aggregate([("target", "min")])
+        )
+        found = found.append_column(
+            "target_probe_id", _looked_up(found["target"], hosts["source"], hosts["target_min"])
+        )
         everybody = pa.chunked_array([probes, found["target_probe_id"].combine_chunks().drop_null()]).unique()
         places = self._edges_of(LOCATED_IN_POINT, "source", everybody, now)
         countries = self._edges_of(IN_COUNTRY, "source", everybody, now)
@@ -490,7 +509,9 @@ class Neo4jStore:
                 values = _looked_up(position, points["position"], points[name])
                 found = found.append_column(f"{end}_{name}", values)
             by_family = [_pair_key(networks["source"], networks["af"]), networks["target"]]
-            found = found.append_column(f"{end}_asn", _looked_up(_pair_key(found[probe], found["af"]), *by_family))
+            found = found.append_column(
+                f"{end}_asn", _looked_up(_pair_key(found[probe], found["af"]), *by_family)
+            )
             found = found.append_column(
                 f"{end}_country", _looked_up(found[probe], countries["source"], countries["target"])
             )
@@ -571,7 +592,7 @@ class Neo4jStore:
             for distance in range(1, hops + 1):
                 # Edges met before may come again, and count for the limit.
                 limit = most + len(found)
-                parameters = {"frontier": frontier, "at": at, "most": limit}
+                parameters = {"frontier": frontier, "at": _plain(at), "most": limit}
                 reached: dict[str, None] = {}
                 met: list[tuple[tuple[str, str, str], Neighbour]] = []
                 for verb, a, labels_a, key_a, b, labels_b, key_b in tx.run(question, parameters):
@@ -580,9 +601,9 @@ class Neo4jStore:
                         neighbour = Neighbour(
                             edge=verb,
                             source_label=edge_type.source.label,
-                            source_key=str(key_a[edge_type.source.label]),
+                            source_key=_key_text(edge_type.source, key_a),
                             target_label=edge_type.target.label,
-                            target_key=str(key_b[edge_type.target.label]),
+                            target_key=_key_text(edge_type.target, key_b),
                             distance=distance,
                         )
                         met.append(((verb, a, b), neighbour))
@@ -608,7 +629,9 @@ class Neo4jStore:
                 shape = shape_of(kind)
                 own = isinstance(kind, EdgeType) or "synthetic" in {p.name for p in shape.stored}
                 condition = "s.synthetic" if own else f"s.{_SAID.name} IN $said"
-                question = f"MATCH {shape.alone} WHERE s.{KEY} IS NOT NULL AND {condition} RETURN true LIMIT 1"
+                question = (
+                    f"MATCH {shape.alone} WHERE s.{KEY} IS NOT NULL AND {condition} RETURN true LIMIT 1"
+                )
                 if tx.run(question, said=said).single() is not None:
                     return True
             return False
@@ -683,10 +706,9 @@ def _upsert(tx: neo4j.ManagedTransaction, write: _Write, table: pa.Table) -> boo
     shape, kind = write.shape, write.shape.kind
     gone = False
     if isinstance(kind, EdgeType):
-        for (name, node_type), end in zip(shape.ends, kind.ends, strict=True):
+        for (_, node_type), end in zip(shape.ends, kind.ends, strict=True):
             nodes = pa.table({node_type.key.name: table[end.name].unique()})
             _upsert(tx, _Write(shape=shape_of(node_type), table=nodes, said=None), nodes)
-            del name
         if kind.history is History.STATED:
             gone = _delete_unsaid(tx, shape, kind, table, write.table)
     given = [p for p in shape.stored if p.name in table.column_names]
@@ -791,7 +813,7 @@ def _said(tx: neo4j.ManagedTransaction, write: _Write) -> dict[str, Any]:
     """The properties that say where it is from: of an edge all of them, of a fact the key of a node that has them."""
     if write.said is None:
         return {}
-    said = asdict(write.said)
+    said = {name: _plain(value) for name, value in asdict(write.said).items()}
     if isinstance(write.shape.kind, EdgeType):
         return {p.name: said[p.name] for p in PROVENANCE}
     key = hashlib.sha256(repr(tuple(said[p.name] for p in PROVENANCE)).encode()).hexdigest()[:32]
@@ -843,7 +865,7 @@ def _forget(tx: neo4j.ManagedTransaction, derived: FactType, fact_type: FactType
     """Delete what is derived from facts that changed; where nothing is derived from any in their windows, look no further."""
     if changed.num_rows == 0:
         return
-    starts = changed["window_start"].unique().to_pylist()
+    starts = [_plain(start) for start in changed["window_start"].unique().to_pylist()]
     any_there = f"MATCH {shape_of(derived).alone} WHERE s.window_start IN $starts RETURN true LIMIT 1"
     if tx.run(any_there, starts=starts).single() is not None:
         _delete_derived(tx, derived, subject_and_window(fact_type, changed).to_pylist())
@@ -893,7 +915,9 @@ def _refuse_null(table: pa.Table, columns: Sequence[Property]) -> None:
     for p in columns:
         if p.name not in table.column_names or table[p.name].null_count > 0:
             raise StoreError(
-                "cannot write the graph: a row without what it must have", where=p.name, expected="no null there"
+                "cannot write the graph: a row without what it must have",
+                where=p.name,
+                expected="no null there",
             )
 
 
@@ -924,20 +948,17 @@ def _each_once(
 
 def _merged(new: pa.ChunkedArray, old: pa.Array, p: Property) -> pa.ChunkedArray:
     """A value that is written again; unknown never erases."""
-    match p.merge:
-        case Merge.LAST:
-            return pc.coalesce(new, old)
-        case Merge.LEAST:
-            return pc.min_element_wise(new, old)
-        case Merge.GREATEST:
-            return pc.max_element_wise(new, old)
+    if p.merge is Merge.LAST:
+        return pc.coalesce(new, old)
+    choose = pc.min_element_wise if p.merge is Merge.LEAST else pc.max_element_wise
+    if p.datatype is Datatype.DATETIME:  # Arrow compares no times with a zone
+        return choose(pc.cast(new, pa.int64()), pc.cast(old, pa.int64())).cast(new.type)
+    return choose(new, old)
 
 
 def _differs(one: pa.ChunkedArray, other: pa.Array) -> pa.ChunkedArray:
     """Where two columns say another thing; unknown is the same as unknown."""
-    return pc.or_(
-        pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False)
-    )
+    return pc.or_(pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False))
 
 
 def _table(rows: Sequence[Sequence[Any]], shape: Shape, readers: Mapping[str, str]) -> pa.Table:
@@ -957,7 +978,11 @@ def _table(rows: Sequence[Sequence[Any]], shape: Shape, readers: Mapping[str, st
 
 def _looked_up(wanted: pa.ChunkedArray, known: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
     """The value of each key, null where it is not known; of a key that is there twice the last."""
-    kept = pa.table({"key": known, "value": values}).group_by("key", use_threads=False).aggregate([("value", "last")])
+    kept = (
+        pa.table({"key": known, "value": values})
+        .group_by("key", use_threads=False)
+        .aggregate([("value", "last")])
+    )
     index = pc.index_in(wanted, kept["key"].combine_chunks(), skip_nulls=True)
     return kept["value_last"].take(index)
 
@@ -972,8 +997,14 @@ def _sorted_edges(found: pa.Table, edge_type: EdgeType, at: datetime | None) -> 
     order = [(p.name, "ascending") for p in (*edge_type.ends, *edge_type.identity)]
     if edge_type.history is History.STATED:  # unknown comes first
         since = pc.fill_null(pc.cast(found["valid_from"], pa.int64()), np.iinfo(np.int64).min)
-        return found.append_column("", since).sort_by([*order, ("", "ascending")]).select(edge_schema(edge_type).names)
-    return found.select([name for name in edge_schema(edge_type).names if name in found.column_names]).sort_by(order)
+        return (
+            found.append_column("", since)
+            .sort_by([*order, ("", "ascending")])
+            .select(edge_schema(edge_type).names)
+        )
+    return found.select(
+        [name for name in edge_schema(edge_type).names if name in found.column_names]
+    ).sort_by(order)
 
 
 def _sorted_facts(found: pa.Table, fact_type: FactType) -> pa.Table:
@@ -1016,8 +1047,13 @@ def _in_time(selection: Selection) -> tuple[list[str], dict[str, Any]]:
     ):
         if value is not None:
             conditions.append(condition)
-            parameters[name] = value
+            parameters[name] = _plain(value)
     return conditions, parameters
+
+
+def _plain(value: Any) -> Any:
+    """A parameter; times by their offset from UTC, as Neo4j tells the same moment in two zones apart."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _chooses_paths(selection: Selection) -> bool:
@@ -1051,7 +1087,7 @@ def _spans(windows: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]
 
 def _moment(microseconds: int) -> datetime:
     moment: datetime = pa.scalar(microseconds, arrow_type(WINDOW[0].datatype)).as_py()
-    return moment
+    return moment.astimezone(UTC)
 
 
 def _holds(at: datetime | None) -> str:
@@ -1066,13 +1102,18 @@ def _holds(at: datetime | None) -> str:
 
 def _key_of(node: str) -> str:
     """The keys that a node has, by label."""
-    return (
-        "{" + ", ".join(f"{quoted(n.label)}: {node}.{quoted(n.key.name)}" for n in NODE_TYPES if n is not POINT)
-    ) + f", {quoted(POINT.label)}: {node}.{quoted(POINT.key.name)}}}"
+    named = (f"{quoted(n.label)}: {reader(n.key, f'{node}.{quoted(n.key.name)}')}" for n in NODE_TYPES)
+    return f"{{{', '.join(named)}}}"
 
 
 def _edge_type(verb: str, source: Sequence[str], target: Sequence[str]) -> EdgeType | None:
     """The kind of an edge between nodes with these labels."""
     return next(
-        (e for e in EDGE_TYPES if e.name == verb and e.source.label in source and e.target.label in target), None
+        (e for e in EDGE_TYPES if e.name == verb and e.source.label in source and e.target.label in target),
+        None,
     )
+
+
+def _key_text(node_type: NodeType, found: Mapping[str, Any]) -> str:
+    """A node's key, of those that `_key_of` gave, as text."""
+    return str(column([found[node_type.label]], node_type.key)[0].as_py())

@@ -24,7 +24,9 @@ def main() -> int:
             pass
         with Neo4jServer(home=home, port=port, password=password_of(home)) as server:
             print(f"Neo4j answers at {server.uri}; its data are in {home}. In another terminal:\n")
-            print(f"    export QOETWIN_STORE={server.uri} NEO4J_USER={USER} NEO4J_PASSWORD=$(cat {home / 'password'})")
+            print(
+                f"    export QOETWIN_STORE={server.uri} NEO4J_USER={USER} NEO4J_PASSWORD=$(cat {home / 'password'})"
+            )
             print("    qoetwin status\n")
             print("Ctrl-C stops it.", flush=True)
             signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -26,9 +26,7 @@ CACHE = HERE.parents[1] / ".neo4j"
 
 USER = "neo4j"
 STARTS_WITHIN_S = 120.0
-_OPENS = [
-    f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.io", "sun.nio.ch")
-]
+_OPENS = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.io", "sun.nio.ch")]
 
 
 class NoServerError(Exception):
@@ -53,7 +51,9 @@ def jars() -> Path:
         return folder
     maven = shutil.which("mvn")
     if maven is None:
-        raise NoServerError("Neo4j's jars are not here yet, and Maven (mvn), which fetches them, is not installed")
+        raise NoServerError(
+            "Neo4j's jars are not here yet, and Maven (mvn), which fetches them, is not installed"
+        )
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as fresh:  # beside the target: whole, or not there
         command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies"]
