@@ -352,6 +352,7 @@ class Lake:
 def _database() -> Iterator[duckdb.DuckDBPyConnection]:
     # Never reach for the network: no extension is needed.
     database = duckdb.connect(config={"autoinstall_known_extensions": False})
+    database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
     try:
         yield database
     finally:

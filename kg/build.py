@@ -477,6 +477,7 @@ def _computed(provenance: Provenance, method: str) -> Provenance:
 def _asked(sql: str, **tables: pa.Table) -> pa.Table:
     """The answer of DuckDB over tables, by name."""
     with duckdb.connect() as database:
+        database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         for name, table in tables.items():
             database.register(name, table)
         try:
