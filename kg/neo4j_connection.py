@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
@@ -104,6 +104,10 @@ class Connection:
         """Close the driver."""
         self._driver.close()
 
+    def session(self, access: str, fetch_size: int = 1000) -> neo4j.Session:
+        """A session; close it. Its errors are the driver's: see `mapped`."""
+        return self._driver.session(database=self.database, default_access_mode=access, fetch_size=fetch_size)
+
     def read(self, work: Work[Answer], *, timeout_s: float | None = None) -> Answer:
         """Run a unit of work that writes nothing; the server refuses writes.
 
@@ -113,7 +117,7 @@ class Connection:
         bounded: Work[Answer] = neo4j.unit_of_work(timeout=timeout_s)(work)
         with (
             self.mapped("cannot read the graph"),
-            self._driver.session(database=self.database, default_access_mode=neo4j.READ_ACCESS) as session,
+            self.session(neo4j.READ_ACCESS) as session,
         ):
             return session.execute_read(bounded)
 
@@ -133,7 +137,7 @@ class Connection:
         with self.mapped("cannot write the graph"):
             while True:
                 try:
-                    with self._driver.session(database=self.database) as session:
+                    with self.session(neo4j.WRITE_ACCESS) as session:
                         return session.execute_write(bounded)
                 except IncompleteCommit:
                     if time.monotonic() > until:
@@ -151,7 +155,7 @@ class Connection:
         """
         with (
             self.mapped("cannot make the graph's constraints"),
-            self._driver.session(database=self.database) as session,
+            self.session(neo4j.WRITE_ACCESS) as session,
         ):
             session.run(statement).consume()
 
@@ -212,14 +216,15 @@ def in_our_words(error: Neo4jError | DriverError, what: str, where: str, databas
         case ServiceUnavailable() | SessionExpired() | ConnectionPoolError():
             next_step = _AGAIN if what == "cannot write the graph" else _START
             return StoreError(
-                f"{what}: no Neo4j answers", where=where, found=_first_line(message), next_step=next_step
+                f"{what}: no Neo4j answers", where=where, found=first_line(message), next_step=next_step
             )
         case ConfigurationError():
-            return StoreError(f"{what}: the address cannot be used", where=where, found=_first_line(message))
+            return StoreError(f"{what}: the address cannot be used", where=where, found=first_line(message))
         case _:
-            found = _first_line(message) + (f" ({code})" if code else "")
+            found = first_line(message) + (f" ({code})" if code else "")
             return StoreError(what, where=where, found=found)
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """The first line of a message; what follows repeats the query."""
     return text.strip().partition("\n")[0]

@@ -32,6 +32,7 @@ from kg.neo4j_shapes import (
     GRAPH,
     KEY,
     PROVENANCE_LABEL,
+    Kind,
     Rows,
     Shape,
     column,
@@ -643,7 +644,8 @@ class Neo4jStore:
 
         def work(tx: neo4j.ManagedTransaction) -> dict[str, int]:
             found: dict[str, int] = {}
-            for kind in (*NODE_TYPES, *EDGE_TYPES, *FACT_TYPES):
+            kinds: tuple[Kind, ...] = (*NODE_TYPES, *EDGE_TYPES, *FACT_TYPES)
+            for kind in kinds:
                 shape = shape_of(kind)
                 if isinstance(kind, EdgeType):
                     labels = f"{kind.source.label}|{kind.target.label}|"
