@@ -346,6 +346,8 @@ def graph_check_command(home: Path | None, store: str, form: Format) -> None:
     show_default=True,
     help="Seconds after which a query is stopped.",
 )
+@click.option("--from", "start", type=Time(), help="SPARQL: facts of windows that begin then or later.")
+@click.option("--to", "end", type=Time(), help="SPARQL: facts of windows that begin before it.")
 @common
 def graph_query_command(
     sparql: str | None,
@@ -353,29 +355,47 @@ def graph_query_command(
     parameters: tuple[str, ...],
     limit: int,
     timeout_s: float,
+    start: datetime | None,
+    end: datetime | None,
     home: Path | None,
     store: str,
     form: Format,
 ) -> None:
-    """Ask the graph in SPARQL, or in Cypher where it is in Neo4j. Queries only read; docs/graph.md says what there is."""
-    from twin.graph_query import ask_cypher, ask_sparql
+    """Ask the graph in SPARQL, or in Cypher where it is in Neo4j. Queries only read.
 
+    docs/questions.md shows some, docs/graph.md says what there is to ask about. The first SPARQL query after a build takes a while: the graph
+    is made ready for it; --from and --to make less of it ready.
+    """
     if (sparql is None) == (cypher is None):
         raise click.UsageError("give one query: --sparql or --cypher")
+    if cypher is not None and (start is not None or end is not None):
+        raise click.UsageError("--from and --to are for --sparql; in Cypher, say so in the query")
     given = _parameters(parameters)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
-        if cypher is not None:
-            answer = ask_cypher(opened, _text_of(cypher), given, limit=limit, timeout_s=timeout_s)
-        else:
-            answer = ask_sparql(
+        if sparql is not None:
+            from kg.sparql import query as ask
+
+            answer = ask(
                 opened,
-                _text_of(sparql or ""),
+                _text_of(sparql),
                 given,
                 limit=limit,
                 timeout_s=timeout_s,
                 cache=_home(home) / "rdf",
                 report=report,
+                selection=Selection(start=start, end=end),
             )
+        else:
+            from kg.neo4j_store import Neo4jStore
+
+            if not isinstance(opened, Neo4jStore):
+                raise InputError(
+                    "Cypher is for a graph in Neo4j",
+                    found=f"--store {store}",
+                    expected="--store bolt://HOST:PORT",
+                    next_step="ask in SPARQL, which every store answers: --sparql",
+                )
+            answer = opened.query(_text_of(cypher or ""), given, limit=limit, timeout_s=timeout_s)
     rows: list[Row] = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     click.echo(as_text(rows, form, columns=list(answer.columns)), nl=False)
     if answer.cut:

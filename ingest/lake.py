@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -220,14 +221,13 @@ class Lake:
         if as_of.tzinfo is None:
             raise InputError("a time without a zone", found=str(as_of), expected="an aware time")
         numbered = probes.append_column("row", pa.array(range(probes.num_rows), type=pa.int64()))
-        with self._alone():
-            before = self.probes()
-            with _database() as database:
-                self._view(database, Kind.PROBE, self.files(Kind.PROBE))
-                database.register("list", numbered)
-                said = database.sql(latest_of("list", "row")).to_arrow_table().cast(PROBE_SCHEMA)
-                moment = pa.repeat(pa.scalar(as_of, WORD_SCHEMA.field("as_of").type), said.num_rows)
-                database.register("said", said.append_column(WORD_SCHEMA.field("as_of"), moment))
+        with self._alone(), _database() as database:
+            self._view(database, Kind.PROBE, self.files(Kind.PROBE))
+            database.register("list", numbered)
+            said = database.sql(latest_of("list", "row")).to_arrow_table().cast(PROBE_SCHEMA)
+            moment = pa.repeat(pa.scalar(as_of, WORD_SCHEMA.field("as_of").type), said.num_rows)
+            database.register("said", said.append_column(WORD_SCHEMA.field("as_of"), moment))
+            try:
                 fresh = (
                     database.sql(
                         "SELECT * REPLACE (epoch_us(as_of) AS as_of) FROM "
@@ -237,16 +237,17 @@ class Lake:
                     .cast(pa.schema([*PROBE_SCHEMA, pa.field("as_of", pa.int64())]))
                     .cast(WORD_SCHEMA)
                 )
-            if fresh.num_rows == 0:
-                return 0
-            self._put(fresh, Kind.PROBE, self.folder / Kind.PROBE)
-            after = self.probes()
-        with _database() as database:
-            database.register("before", before)
-            database.register("after", after)
-            answer = database.execute(
-                "SELECT count(*) FROM (SELECT * FROM after EXCEPT SELECT * FROM before)"
-            ).fetchone()
+                database.register("fresh", fresh)
+                after = latest_of("(SELECT * FROM probe_word UNION ALL SELECT * FROM fresh)", "as_of")
+                answer = database.execute(
+                    f"SELECT count(*) FROM ({after} EXCEPT SELECT * FROM probe)"  # noqa: S608
+                ).fetchone()
+            except _MISTAKES:
+                raise
+            except duckdb.Error as error:
+                raise self._damage(error) from error
+            if fresh.num_rows > 0:
+                self._put(fresh, Kind.PROBE, self.folder / Kind.PROBE)
         return 0 if answer is None else int(answer[0])
 
     def _land_by_day(self, kind: Kind, table: pa.Table) -> int:
@@ -350,12 +351,14 @@ class Lake:
 
 @contextmanager
 def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    # Never reach for the network: no extension is needed.
-    database = duckdb.connect(config={"autoinstall_known_extensions": False})
-    try:
+    # What does not fit into memory is put aside in a folder of its own, and not in the one that we happen to be started
+    # in. Never reach for the network: no extension is needed.
+    with (
+        TemporaryDirectory(prefix="qoetwin-") as spill,
+        duckdb.connect(config={"autoinstall_known_extensions": False, "temp_directory": spill}) as database,
+    ):
+        database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         yield database
-    finally:
-        database.close()
 
 
 def _dated(file: Path) -> pa.Table:

@@ -65,7 +65,7 @@ def latest_of(words: str, order: str) -> str:
     ]
     return (
         f"SELECT probe_id, {', '.join(columns)}, bool_or(synthetic) AS synthetic "  # noqa: S608 - names of our own fields
-        f"FROM {words} GROUP BY probe_id ORDER BY probe_id"
+        f"FROM {words} GROUP BY probe_id"
     )
 
 

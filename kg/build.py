@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
@@ -193,25 +194,22 @@ def as_adjacency(links: pa.Table, matches: pa.Table) -> pa.Table:
         Columns of `AS_LINK_SCHEMA`, sorted: for each ordered pair of ASes the pairs of addresses that it was seen between
         (`links`), and their traceroutes, summed: one that met two of these pairs counts twice.
     """
-    found = _asked(
-        """
-        WITH origins AS (
-            SELECT address, min(asn) AS asn FROM matches WHERE asn IS NOT NULL
-            GROUP BY address HAVING count(DISTINCT asn) = 1
-        )
-        SELECT here.asn AS source, there.asn AS target, count(*) AS links, sum(count)::BIGINT AS traceroutes,
-            min(epoch_us(first_seen)) AS first_seen, max(epoch_us(last_seen)) AS last_seen
-        FROM links
-        JOIN origins AS here ON here.address = from_address
-        JOIN origins AS there ON there.address = to_address
-        WHERE here.asn <> there.asn
-        GROUP BY ALL
-        ORDER BY ALL
-        """,
-        links=without_local(links, "from_address", "to_address"),
-        matches=matches,
+    announced = _known(matches, ("asn",)).group_by("address").aggregate([("asn", "min"), ("asn", "max")])
+    single = announced.filter(pc.equal(announced["asn_min"], announced["asn_max"]))
+    apart = without_local(links, "from_address", "to_address")
+    ends = {
+        name: single["asn_min"].take(pc.index_in(apart[column], value_set=single["address"].combine_chunks()))
+        for name, column in (("source", "from_address"), ("target", "to_address"))
+    }
+    seen = pa.table(ends | {name: apart[name] for name in ("count", *_SEEN)})
+    seen = seen.filter(pc.not_equal(seen["source"], seen["target"]))  # null where one is unknown: left out
+    found = (
+        seen.group_by(["source", "target"])
+        .aggregate([([], "count_all"), ("count", "sum"), ("first_seen", "min"), ("last_seen", "max")])
+        .sort_by([("source", "ascending"), ("target", "ascending")])
     )
-    return _typed(found, AS_LINK_SCHEMA)
+    names = ("source", "target", "count_all", "count_sum", "first_seen_min", "last_seen_max")
+    return found.select(names).rename_columns(AS_LINK_SCHEMA.names).cast(AS_LINK_SCHEMA)
 
 
 def add_as_links(store: GraphStore, as_links: pa.Table, provenance: Provenance) -> None:
@@ -476,7 +474,14 @@ def _computed(provenance: Provenance, method: str) -> Provenance:
 
 def _asked(sql: str, **tables: pa.Table) -> pa.Table:
     """The answer of DuckDB over tables, by name."""
-    with duckdb.connect() as database:
+    with (
+        TemporaryDirectory(prefix="qoetwin-") as spill,
+        duckdb.connect(
+            # What does not fit into memory goes there, and not into the folder that we happen to be started in.
+            config={"autoinstall_known_extensions": False, "temp_directory": spill}
+        ) as database,
+    ):
+        database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         for name, table in tables.items():
             database.register(name, table)
         try:

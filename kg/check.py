@@ -239,7 +239,7 @@ class Shapes:
 
     def expected(self, shape: Node | None, component: str) -> str:
         """What a constraint of a shape asks for, in words; `component` such as `MinInclusive`."""
-        constraint = URIRef(str(SH) + component[:1].lower() + component[1:])
+        constraint = URIRef(f"{SH}{component[:1].lower()}{component[1:]}")
         asked = [
             ", ".join(_short(item) for item in Collection(self.graph, value))
             if constraint == SH["in"]

@@ -58,7 +58,6 @@ def ddl() -> list[str]:
         *(_node_table(node_type) for node_type in NODE_TYPES),
         *(statement for edge_type in EDGE_TYPES for statement in _edge_table(edge_type)),
         *(_fact_table(fact_type) for fact_type in FACT_TYPES),
-        *(statement for fact_type in FACT_TYPES for statement in _derived_go(fact_type)),
     ]
 
 
@@ -130,6 +129,30 @@ def put(fact_type: FactType) -> str:
     )
 
 
+def derived_from(fact_type: FactType) -> list[FactType]:
+    """The facts that are computed from such ones, and about the same."""
+    return [d for d in FACT_TYPES if d.derived_from == fact_type.label and d.about is fact_type.about]
+
+
+def derived_go(fact_type: FactType, derived: FactType) -> dict[str, str]:
+    """Triggers, by name, for the time of a write: what is computed from a fact that changes or goes would be a lie.
+
+    A prediction stays what was predicted (`FactType.derived_from`).
+    """
+    has_origin = "origin" in {p.name for p in derived.identity}
+    measured = f" AND origin = {_MEASURED_NUMBER}" if has_origin else ""
+    triggers = {}
+    for event, row in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
+        key = ("window", *subject_columns(fact_type))
+        same = " AND ".join(f"{name(column)} = {row}.{name(column)}" for column in key)
+        trigger = name(f"{derived.label} goes with {fact_type.label} {event}")
+        triggers[trigger] = (
+            f"CREATE TEMP TRIGGER IF NOT EXISTS {trigger} AFTER {event} ON main.{name(fact_type.label)}"
+            f" BEGIN DELETE FROM {name(derived.label)} WHERE {same}{measured}; END"
+        )
+    return triggers
+
+
 def _merged(table: str, column: Property) -> str:
     old, new = f"{name(table)}.{name(column.name)}", f"excluded.{name(column.name)}"
     if column.name == "valid_to":
@@ -178,28 +201,6 @@ def _fact_column(column: Property) -> str:
     if column.datatype is not Datatype.STRING:
         return _declared(column)
     return f"{name(column.name)} INTEGER{' NOT NULL' if column.required else ''} REFERENCES word"
-
-
-def _derived_go(fact_type: FactType) -> list[str]:
-    """What is computed from a fact would be a lie when that fact is another: it goes, until it is computed again.
-
-    A prediction stays what was predicted (`FactType.derived_from`).
-    """
-    key = ("window", *subject_columns(fact_type))
-    statements = []
-    for derived in FACT_TYPES:
-        if derived.derived_from != fact_type.label or derived.about is not fact_type.about:
-            continue
-        has_origin = "origin" in {p.name for p in derived.identity}
-        measured = f" AND origin = {_MEASURED_NUMBER}" if has_origin else ""
-        for event, row in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
-            same = " AND ".join(f"{name(column)} = {row}.{name(column)}" for column in key)
-            trigger = name(f"{derived.label} goes with {fact_type.label} {event}")
-            statements.append(
-                f"CREATE TRIGGER {trigger} AFTER {event} ON {name(fact_type.label)}"
-                f" BEGIN DELETE FROM {name(derived.label)} WHERE {same}{measured}; END"
-            )
-    return statements
 
 
 def _optional(column: Property) -> str:

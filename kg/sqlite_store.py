@@ -53,6 +53,8 @@ from kg.selecting import within_area, within_prefixes
 from kg.sqlite_layout import (
     SINCE_EVER,
     ddl,
+    derived_from,
+    derived_go,
     edge_key,
     fact_key,
     holds,
@@ -72,7 +74,6 @@ Columns = Mapping[str, pa.DataType]
 Parameters = Sequence[int | float | str | None]
 
 _ANY = Selection()
-_INTEGER = pa.int64()
 
 
 def open_home(
@@ -164,8 +165,7 @@ class SQLiteStore:
         if stated:
             rows = _replaced(rows, "valid_from", pc.fill_null(rows["valid_from"], SINCE_EVER))
         with self.transaction():
-            for end, node_type in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True):
-                self.upsert_nodes(node_type, pa.table({node_type.key.name: rows[end.name].unique()}))
+            self._make_ends(edge_type, rows)
             if stated:
                 self._forget_other_history(edge_type, rows)
             columns = [p for p in edge_type.columns if p.name in rows.column_names]
@@ -175,12 +175,17 @@ class SQLiteStore:
             )
             self._note_synthetic(provenance.synthetic)
 
+    def _make_ends(self, edge_type: EdgeType, rows: pa.Table) -> None:
+        for end, node_type in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True):
+            self.upsert_nodes(node_type, pa.table({node_type.key.name: rows[end.name].unique()}))
+
     def _forget_other_history(self, edge_type: EdgeType, rows: pa.Table) -> None:
         """Delete the edges of the owners of these rows that are not among them."""
         key = [p.name for p in edge_key(edge_type)]
         owner = [edge_type.owner or "source", *(p.name for p in edge_type.identity)]
         table, stated = name(edge_type.table), name(f"stated {edge_type.table}")
         with self._beside_the_graph():
+            self._execute(f"DROP TABLE IF EXISTS temp.{stated}")
             self._execute(f"CREATE TEMP TABLE {stated} AS SELECT {names(key)} FROM {table} LIMIT 0")
             self._write(f"INSERT INTO {stated} VALUES ({', '.join('?' * len(key))})", rows.select(key))
             self._execute(f"CREATE INDEX temp.{name('key of ' + stated)} ON {stated} ({names(key)})")
@@ -211,20 +216,42 @@ class SQLiteStore:
             numbered = pa.table(columns)
             # A B-tree takes rows in the order of its key several times as fast as in any other.
             ranks = [_dense(numbered[column])[1] for column in fact_key(fact_type)]
-            self._write(put(fact_type), _in_order(numbered, ranks))
+            with self._derived_going(fact_type, pc.unique(columns["window"])):
+                self._write(put(fact_type), _in_order(numbered, ranks))
             own = "synthetic" in rows.column_names and pc.any(facts["synthetic"]).as_py()
             self._note_synthetic(bool(own) or provenance.synthetic)
 
     def prune(self, fact_type: FactType, before: datetime, window_s: int | None = None) -> int:
         """See `GraphStore.prune`. What is derived from a deleted fact, and about the same, goes with it."""
         where, values = _window_filter(Selection(window_s=window_s))
+        ended = f'SELECT id FROM "window" WHERE window_end <= ? AND {where}'
         with self.transaction():
-            self._execute(
-                f'DELETE FROM {name(fact_type.label)} WHERE "window" IN'
-                f' (SELECT id FROM "window" WHERE window_end <= ? AND {where})',
-                (_microseconds(before), *values),
-            )
-            return self._number("SELECT changes()")
+            windows = self._query(ended, {"id": pa.int64()}, (_microseconds(before), *values))["id"]
+            with self._derived_going(fact_type, windows):
+                self._execute(
+                    f'DELETE FROM {name(fact_type.label)} WHERE "window" IN (SELECT value FROM json_each(?))',
+                    (_json(windows),),
+                )
+                return self._number("SELECT changes()")
+
+    @contextmanager
+    def _derived_going(self, fact_type: FactType, windows: pa.Array) -> Iterator[None]:
+        """While facts of these windows change or go, what is derived from them goes with them.
+
+        SQLite writes a table that has triggers at half the speed: they are there only where they have something to do.
+        """
+        triggers: dict[str, str] = {}
+        for derived in derived_from(fact_type):
+            some = f'SELECT 1 FROM {name(derived.label)} WHERE "window" IN (SELECT value FROM json_each(?))'
+            if self._number(f"SELECT EXISTS ({some})", (_json(windows),)):
+                triggers |= derived_go(fact_type, derived)
+        with self._beside_the_graph():
+            for statement in triggers.values():
+                self._execute(statement)
+        yield
+        with self._beside_the_graph():
+            for trigger in triggers:
+                self._execute(f"DROP TRIGGER IF EXISTS temp.{trigger}")
 
     # Numbers for what repeats
 
@@ -264,9 +291,23 @@ class SQLiteStore:
         key = [p.name for p in (*about.ends, *about.identity)]
         which, distinct = _distinct(rows.select([p.name for p in fact_type.subject]))
         distinct = distinct.rename_columns(key)
-        self.upsert_edges(about, distinct, provenance)
         same = " AND ".join(f"{name(column)} = ?" for column in key)
-        return self._each(f"SELECT id FROM {name(about.table)} WHERE {same}", distinct).take(which)
+        known = f"SELECT (SELECT id FROM {name(about.table)} WHERE {same})"
+        numbers = self._each(known, distinct)
+        if numbers.null_count:
+            new = distinct.filter(pc.is_null(numbers))
+            last = self._number(f"SELECT ifnull(max(id), 0) FROM {name(about.table)}")
+            ids = pa.array(np.arange(last + 1, last + 1 + new.num_rows))
+            numbers = pc.replace_with_mask(numbers, pc.is_null(numbers), ids)
+            self._make_ends(about, new)
+            self._write(
+                f"INSERT INTO {name(about.table)} ({names([*key, 'id', 'provenance'])})"
+                f" VALUES ({', '.join('?' * (len(key) + 2))})",
+                new.append_column("id", ids).append_column(
+                    "provenance", self._provenance(provenance, new.num_rows)
+                ),
+            )
+        return numbers.take(which)
 
     def _note_synthetic(self, synthetic: bool) -> None:
         if synthetic:
@@ -311,6 +352,7 @@ class SQLiteStore:
         own = {p.name: p for p in fact_type.values}
         wanted = list(own) if values is None else list(values)
         wanted += [p.name for p in PROVENANCE if with_provenance and p.name not in wanted]
+        from_provenance = [column for column in wanted if column not in own]
         identity = [p.name for p in fact_type.identity]
         with self._snapshot():
             windows = self._windows(selection)
@@ -318,11 +360,11 @@ class SQLiteStore:
             about = self._about(fact_type, selection)
             where, parameters = self._fact_filter(fact_type, selection, windows, words, about, among or {})
             columns = _stored(fact_type, wanted)
-            columns |= {"provenance": pa.int64()} if with_provenance else {}
+            columns |= {"provenance": pa.int64()} if from_provenance else {}
             read = self._query(
                 f"SELECT {names(columns)} FROM {name(fact_type.label)} WHERE {where}", columns, parameters
             )
-            said = self._provenances(read["provenance"]) if with_provenance else None
+            said = self._provenances(read["provenance"]) if from_provenance else None
         # Windows, words and edges are read in order: the place of a number among them is its rank, too.
         in_window = _place(read["window"], windows["id"])
         found = {p.name: windows[p.name].take(in_window) for p in WINDOW}
@@ -345,7 +387,7 @@ class SQLiteStore:
             if p.name in identity:
                 ranks.append(column)
         if said is not None:
-            found |= {column: said[column] for column in wanted if column not in found}
+            found |= {column: said[column] for column in from_provenance}
         table = pa.table({column: found[column] for column in (*(p.name for p in fact_type.key), *wanted)})
         return _in_order(table, ranks)
 
@@ -864,6 +906,10 @@ def _window_filter(selection: Selection) -> tuple[str, tuple[int, ...]]:
     return " AND ".join(used) or "TRUE", tuple(
         value for values in used.values() for value in values if value is not None
     )
+
+
+def _json(numbers: pa.Array) -> str:
+    return json.dumps(numbers.to_pylist())
 
 
 def _needs_ends(selection: Selection) -> bool:

@@ -71,6 +71,16 @@ def records(atlas: TestbedServer, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def prefixes(atlas: TestbedServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Who announces which prefix of the synthetic Internet, as a user would have it."""
+    from testbed.announcements import announcements_csv
+
+    path = tmp_path_factory.mktemp("prefixes") / "prefixes.csv"
+    path.write_text(announcements_csv(atlas.truth.internet), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def built(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a graph of one-hour windows."""
     from ingest.lake import Lake

@@ -10,7 +10,7 @@ the graph on, everything comes from the graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from domain.application import Application
 from domain.errors import EmptyError, InputError, TruncatedError
 from domain.observation import ResultType
 from domain.progress import Report, unheard
@@ -336,7 +337,6 @@ def build_graph(
         [*hops["from_address"].chunks, *hops["to_address"].chunks, *states["target"].chunks], pa.string()
     ).unique()
     matches = None if origins is None else origins.prefixes.match(addresses)
-    scores = score_states(states, profile)
     measured = summary.targets["type"]
     pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
     traceroutes = summary.targets.filter(pc.equal(measured, str(ResultType.TRACEROUTE)))
@@ -352,12 +352,19 @@ def build_graph(
             add_prefixes(store, matches, replace(origins.provenance, synthetic=provenance.synthetic))
             add_as_links(store, as_adjacency(links, matches), replace(provenance, method=AS_LINK_METHOD))
 
+    unknown_scores = 0
+
     def add_scores(of: pa.Table, provenance: Provenance) -> None:
-        by_as, by_country = place_scores(of, summary.probe_history)
+        nonlocal unknown_scores
         mean = replace(provenance, method=f"{provenance.method}; mean over paths, each once")
-        store.put_facts(PATH_SCORE, of, provenance)
-        store.put_facts(AS_SCORE, by_as, mean)
-        store.put_facts(COUNTRY_SCORE, by_country, mean)
+        for part in whole_windows(of, MOST_SCORED):
+            report("writing scores", part.first, of.num_rows)
+            scores = score_states(part.rows, profile)
+            unknown_scores += scores["score"].null_count
+            by_as, by_country = place_scores(scores, summary.probe_history)
+            store.put_facts(PATH_SCORE, scores, provenance)
+            store.put_facts(AS_SCORE, by_as, mean)
+            store.put_facts(COUNTRY_SCORE, by_country, mean)
 
     steps: Sequence[tuple[str, pa.Table, Callable[[pa.Table, Provenance], None], Kind, str | None]] = (
         ("probes", summary.probes, add_known_probes, Kind.PROBE, None),
@@ -366,7 +373,7 @@ def build_graph(
         ("hops", hops, add_all_hops, Kind.TRACEROUTE, HOP_METHOD),
         ("states", states, partial(add_states, store), Kind.PING, STATE_METHOD),
         ("links", summary.link_states, partial(add_link_states, store), Kind.TRACEROUTE, LINK_METHOD),
-        ("scores", scores, add_scores, Kind.PING, f"score under {profile.label}"),
+        ("scores", states, add_scores, Kind.PING, f"score under {profile.label}"),
     )
     with store.transaction():  # a graph that is half new would answer, and falsely
         for what, table, write, kind, method in steps:
@@ -387,8 +394,8 @@ def build_graph(
     links = summary.link_states
     return Built(
         states=states.num_rows,
-        scores=scores.num_rows,
-        unknown_scores=scores["score"].null_count,
+        scores=states.num_rows * len(Application),
+        unknown_scores=unknown_scores,
         link_states=links.num_rows,
         link_states_known=links.num_rows - links["rtt_diff_median_ms"].null_count,
         addresses_without_as=len(addresses) if matches is None else without_as(matches),
@@ -398,6 +405,36 @@ def build_graph(
         windows_until=pc.max(states["window_end"]).as_py(),
         synthetic=bool(pc.any(states["synthetic"]).as_py()),
     )
+
+
+MOST_SCORED = 100_000
+"""States that are scored at once: scores are five times as many rows, with words in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """Some of the rows of a table, from row `first` on."""
+
+    first: int
+    rows: pa.Table
+
+
+def whole_windows(states: pa.Table, most: int) -> Iterator[_Windows]:
+    """A table in parts of whole windows: at most so many rows each, unless one window alone has more.
+
+    Args:
+        states: rows sorted by `window_start`.
+        most: rows of a part.
+    """
+    starts = states["window_start"].cast(pa.int64()).to_numpy()
+    ends = [*np.flatnonzero(np.diff(starts)) + 1, len(starts)]
+    first = last = 0
+    for end in ends:
+        if end - first > most and last > first:
+            yield _Windows(first=first, rows=states.slice(first, last - first))
+            first = last
+        last = int(end)
+    yield _Windows(first=first, rows=states.slice(first))
 
 
 CENTRALITY_SEED = 0

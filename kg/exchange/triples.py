@@ -67,6 +67,7 @@ def read(path: Path, form: str, report: Report) -> Iterator[Piece]:
     with tempfile.TemporaryDirectory(prefix="qoetwin-rdf-") as folder:
         try:
             db = duckdb.connect(f"{folder}/triples.duckdb", config={"memory_limit": _MEMORY})
+            db.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         except duckdb.Error as error:
             raise StoreError("cannot work on disk", where=folder, found=str(error)) from error
         with db:

@@ -477,18 +477,30 @@ def score(probe: int, target: str, value: float | None, *costs: float, **changes
     )
 
 
+def placed(
+    probe: int, asn: int | None = None, country: str | None = None, **when: datetime
+) -> list[dict[str, Any]]:
+    network = {"relation": "network", "probe_id": probe, "af": 4, "asn": asn} | when
+    return [network] * (asn is not None) + [
+        {"relation": "country", "probe_id": probe, "country": country}
+    ] * (country is not None)
+
+
+WHERE = history(
+    *placed(1, 64500, "LB"),
+    {"relation": "network", "probe_id": 1, "af": 6, "asn": 64509},
+    *placed(2, 64502, "NL", valid_to=NOON + timedelta(minutes=30)),
+    *placed(2, 64500, valid_from=NOON + timedelta(minutes=30), valid_to=NOON + HOUR),
+    *placed(2, 64501, valid_from=NOON + HOUR),
+    *placed(3, None, "NL"),
+    *placed(4, 64501),
+)
+"""Probe 2 moves in the middle of the hour after noon, and again at its end."""
+
+
 def places(*found: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     schema = fact_schema(PATH_SCORE).append(pa.field("synthetic", pa.bool_()))
-    pairs = pa.table(
-        {
-            "probe_id": [1, 1, 2, 3, 4],
-            "target": ["a", "b", "a", "a", "a"],
-            "af": pa.array([4] * 5, pa.int64()),
-            "probe_asn": pa.array([64500, 64500, 64500, None, 64501], pa.int64()),
-            "probe_country": ["LB", "LB", "NL", "NL", None],
-        }
-    )
-    by_as, by_country = place_scores(pa.Table.from_pylist(list(found), schema=schema), pairs)
+    by_as, by_country = place_scores(pa.Table.from_pylist(list(found), schema=schema), WHERE)
     assert (by_as.schema, by_country.schema) == (fact_schema(AS_SCORE), fact_schema(COUNTRY_SCORE))
     return by_as.to_pylist(), by_country.to_pylist()
 
@@ -525,6 +537,21 @@ def test_the_score_of_an_as_is_the_mean_over_paths_that_have_one() -> None:
     assert (nl["country_code"], nl["paths"], nl["score"], nl["limiting_metric"]) == ("NL", 2, 40.0, "rtt")
 
 
+def test_a_probe_counts_where_it_was_when_the_window_ended_in_the_family_of_the_path() -> None:
+    later: dict[str, Any] = {"window_start": NOON + HOUR, "window_end": NOON + 2 * HOUR}
+    by_as, _ = places(
+        score(2, "a", 70.0),
+        score(2, "a", 60.0, **later),
+        score(1, "2001:db8::1", 50.0, af=6),
+        score(4, "2001:db8::1", 50.0, af=6),
+    )
+    assert [(row["asn"], row["window_start"], row["score"]) for row in by_as] == [
+        (64500, NOON, 70.0),
+        (64501, NOON + HOUR, 60.0),
+        (64509, NOON, 50.0),
+    ]
+
+
 def test_a_place_whose_paths_have_no_score_has_none_and_one_that_costs_nothing_no_limit() -> None:
     (unknown,), _ = places(score(1, "a", None))
     assert (unknown["paths"], unknown["paths_without_score"]) == (0, 1)
@@ -534,7 +561,7 @@ def test_a_place_whose_paths_have_no_score_has_none_and_one_that_costs_nothing_n
 
 
 def test_applications_origins_and_windows_are_apart_and_profiles_never_mixed() -> None:
-    later = {"window_start": NOON + HOUR, "window_end": NOON + 2 * HOUR}
+    later: dict[str, Any] = {"window_start": NOON + HOUR, "window_end": NOON + 2 * HOUR}
     found, _ = places(
         score(1, "a", 50.0),
         score(1, "a", 60.0, application="web"),
