@@ -190,7 +190,9 @@ def test_what_rdflib_read_and_wrote_comes_back(
     export_graph(small, path, form, report=unheard)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # rdflib's JSON-LD uses what rdflib deprecates
-        Graph().parse(data=path.read_bytes(), format=rdf).serialize(path, format="nt", encoding="utf-8")  # its Turtle rounds
+        Graph().parse(data=path.read_bytes(), format=rdf).serialize(
+            path, format="nt", encoding="utf-8"
+        )  # its Turtle rounds
     other = empty()
     import_graph(other, path, "turtle", report=unheard)
     assert content(other) == content(small)
