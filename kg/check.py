@@ -74,10 +74,10 @@ def check(store: GraphStore, *, report: Report) -> list[Finding]:
     shapes = Shapes()
     findings: list[Finding] = []
     judge = _Judge(shapes)
-    there = _There()
+    there = There()
     for piece in pieces(store, Selection(), report):
         rows, left = shapes.suspicious(piece, there)
-        judge.add((piece[0], piece[1].take(pa.array(rows))), there)
+        judge.add((piece[0], piece[1].take(pa.array(rows, pa.int64()))), there)
         if left:
             findings.append(
                 Finding(
@@ -92,7 +92,7 @@ def check(store: GraphStore, *, report: Report) -> list[Finding]:
     return [*findings, *judge.findings(least=1)]
 
 
-class _There:
+class There:
     """Which nodes, and which edges that facts are about, a graph has. Pieces come in an order in which ends are first."""
 
     def __init__(self) -> None:
@@ -140,12 +140,17 @@ class _Constraint:
 
 
 class Shapes:
-    """The shapes, read."""
+    """The shapes, read.
+
+    Attributes:
+        graph: as they are written.
+        unknown: classes with a constraint that is not known here: pyshacl judges all rows of these.
+    """
 
     def __init__(self, path: Path = SHAPES) -> None:
         self.graph = Graph().parse(path, format="turtle")
         self._constraints: dict[str, list[_Constraint]] = {name: [] for name in (*CLASSES, "Provenance")}
-        self._unknown: set[str] = set()
+        self.unknown: set[str] = set()
         for shape, target in self.graph.subject_objects(SH.targetClass):
             name = str(target).removeprefix(NAMESPACE)
             self._read(name, shape)
@@ -154,26 +159,26 @@ class Shapes:
         for component, value in self.graph.predicate_objects(shape):
             if component != SH.property:
                 if component not in _DESCRIPTIONS:
-                    self._unknown.add(name)
+                    self.unknown.add(name)
                 continue
             path = self.graph.value(value, SH.path)
             for constraint, argument in self.graph.predicate_objects(value):
                 if constraint in _DESCRIPTIONS or constraint == SH.path:
                     continue
                 if not isinstance(path, URIRef) or constraint not in _KNOWN:
-                    self._unknown.add(name)
+                    self.unknown.add(name)
                 else:
                     self._constraints[name].append(
                         _Constraint(str(path).removeprefix(NAMESPACE), str(constraint), argument)
                     )
 
-    def suspicious(self, piece: Piece, there: _There) -> tuple[list[int], int]:
+    def suspicious(self, piece: Piece, there: There) -> tuple[list[int], int]:
         """The rows that pyshacl is to judge, and how many more look like them."""
         kind, table = piece
         table = table.combine_chunks()
         name = class_of(kind)
         rows = table.num_rows
-        if name in self._unknown:
+        if name in self.unknown:
             return list(range(rows)), 0
         links = {path.removeprefix(NAMESPACE): found for path, found in _links(kind, table).items()}
         chosen = np.zeros(rows, np.bool_)
@@ -192,7 +197,7 @@ class Shapes:
         kind: Kind,
         table: pa.Table,
         links: dict[str, tuple[NodeType | EdgeType, pa.Array]],
-        there: _There,
+        there: There,
     ) -> Mask:
         """Whether a constraint holds, (rows,)."""
         component = URIRef(constraint.component)
@@ -323,29 +328,30 @@ class _Judge:
         self._shapes = shapes
         self._describer = Describer()
         self._text: list[bytes] = []
-        self._resources = 0
+        self._judged: set[str] = set()
 
-    def add(self, piece: Piece, there: _There) -> None:
+    def add(self, piece: Piece, there: There) -> None:
         """Have the rows of a piece judged."""
         kind, table = piece
-        self._resources += table.num_rows
         for block in self._describer.blocks(piece):
             if block.cls is not None:  # what is said directly has no shape
                 self._text.append(lines(block, graphs=False))
+                self._judged.update(block.subject.to_pylist())
         for to, names in _links(kind, table.combine_chunks()).values():
             known = pc.unique(names.filter(there.has(to, names)))
             self._text.append(lines(_types(known, to), graphs=False))
 
     def findings(self, *, least: int) -> Iterator[Finding]:
         """What is wrong with what was gathered, if that are so many resources."""
-        if self._resources < least:
+        if len(self._judged) < least:
             return
         data = Graph().parse(data=b"".join(self._text), format="nt")
-        self._text.clear()
-        self._resources, self._describer = 0, Describer()
         _, results, _ = pyshacl.validate(data, shacl_graph=self._shapes.graph, inference="none")
         assert isinstance(results, Graph)  # noqa: S101 - it validated
-        found = [self._finding(results, result) for result in results.subjects(RDF.type, SH.ValidationResult)]
+        findings = (self._finding(results, one) for one in results.subjects(RDF.type, SH.ValidationResult))
+        # What is only linked to has its class here, and nothing else: that much is not its fault.
+        found = [finding for finding in findings if finding.where in self._judged]
+        self._text, self._judged, self._describer = [], set(), Describer()
         yield from sorted(found, key=lambda one: (one.where, one.what, one.found or "", one.expected))
 
     def _finding(self, results: Graph, result: Node) -> Finding:

@@ -23,7 +23,10 @@ _TRIPLE = ("subject", "predicate", "object")
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Run a query."""
     resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], request["memory_bytes"]))
-    store = ox.Store.read_only(request["store"])
+    try:
+        store = ox.Store.read_only(request["store"])
+    except (OSError, RuntimeError) as error:
+        return {"error": str(error), "kind": "OSError"}
     found: Any = store.query(
         request["query"],
         prefixes=request["prefixes"],

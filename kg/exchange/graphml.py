@@ -36,6 +36,7 @@ from kg.exchange.whole import (
     columns_of,
     key_of,
     refuse_twins,
+    respelled,
     typed,
 )
 from kg.schema import VERSION, Datatype, EdgeType, FactType, NodeType, Property
@@ -207,13 +208,12 @@ class _Reader:
             with gzip.open(self._path) if self._path.suffix == ".gz" else self._path.open("rb") as file:
                 self._parser.ParseFile(file)
         except expat.ExpatError as error:
-            kind = (
-                TruncatedError
-                if error.code == expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]
-                else InputError
-            )
-            raise kind("this is no GraphML", where=str(self._path), found=str(error)) from error
-        except (OSError, EOFError, zlib.error) as error:
+            raise InputError("this is no GraphML", where=str(self._path), found=str(error)) from error
+        except EOFError as error:
+            raise TruncatedError(
+                "the file ends in the middle", where=str(self._path), found=str(error)
+            ) from error
+        except (OSError, zlib.error) as error:
             raise InputError("cannot read the file", where=str(self._path), found=str(error)) from error
         for name in self._rows:
             self._flush(name)
@@ -232,6 +232,12 @@ class _Reader:
                     text = pa.Table.from_batches([batches.get_batch(number)])
                     if isinstance(kind, EdgeType):
                         text = text.rename_columns(dict(zip(_ENDS, ("source", "target"), strict=True)))
+                    for column in columns_of(kind):
+                        text = text.set_column(
+                            text.schema.get_field_index(column.name),
+                            column.name,
+                            respelled(text[column.name], column.datatype),
+                        )
                     table = typed(kind, text, str(self._path))
                     if isinstance(kind, FactType):
                         self._check_ends(kind, text, table)

@@ -22,7 +22,18 @@ import pyarrow.csv as csv
 
 from domain.errors import InputError
 from kg.exchange.terms import lexical, subject
-from kg.exchange.whole import CLASSES, KINDS, Kind, Piece, class_of, columns_of, key_of, refuse_twins, typed
+from kg.exchange.whole import (
+    CLASSES,
+    KINDS,
+    Kind,
+    Piece,
+    class_of,
+    columns_of,
+    key_of,
+    refuse_twins,
+    respelled,
+    typed,
+)
 from kg.schema import VERSION, Datatype, EdgeType, FactType, NodeType, Property
 
 _TYPES = {
@@ -262,12 +273,7 @@ def _rows(path: Path, header: list[str]) -> Iterator[pa.Table]:
 def _as_columns(kind: Kind, text: pa.Table) -> pa.Table:
     """The columns of a file under the names that the ontology has for them."""
     names = {f"{column.name}:{_TYPES[column.datatype]}": column for column in _properties(kind)}
-    columns = {
-        column.name: pc.replace_substring(text[name], "Infinity", "INF")
-        if column.datatype is Datatype.DOUBLE
-        else text[name]
-        for name, column in names.items()
-    }
+    columns = {column.name: respelled(text[name], column.datatype) for name, column in names.items()}
     if _ends(kind):
         source, target = _labels(kind)
         for column, name in zip(_ends(kind), (f":START_ID({source})", f":END_ID({target})"), strict=True):

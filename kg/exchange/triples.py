@@ -152,6 +152,7 @@ class _Gathered:
     def __init__(self, db: duckdb.DuckDBPyConnection, where: str) -> None:
         self._db = db
         self._where = where
+        self._present: set[int] = set()  # numbers of the classes that have resources
         self._nodes: dict[str, tuple[pa.Array, pa.Array]] = {}  # label -> IRIs, keys
         self._names = pa.array([], pa.string())  # IRIs of the provenances
         self._provenances = pa.table({})
@@ -196,6 +197,7 @@ class _Gathered:
         )
         self._db.execute("CREATE TABLE direct AS SELECT s, p, o FROM triple WHERE p >= ?", [_FIRST_VERB])
         self._db.execute("DROP TABLE triple; DROP TABLE kind")
+        self._present = {cls for (cls,) in self._db.execute("SELECT DISTINCT cls FROM is_a").fetchall()}
 
     def _check_header(self) -> None:
         found = self._first(
@@ -213,8 +215,10 @@ class _Gathered:
     def _read_provenances(self) -> None:
         table = self._all("Provenance", {column.name: NAMESPACE + column.name for column in PROVENANCE})
         self._names = table["s"].combine_chunks()
-        self._provenances = pa.table(
-            {column.name: self._values("Provenance", table, column) for column in PROVENANCE}
+        columns = {column.name: self._values("Provenance", table, column) for column in PROVENANCE}
+        self._provenances = pa.table(columns)
+        self._refuse_null(
+            "Provenance", table["s"], self._provenances, {p.name for p in PROVENANCE if p.required}
         )
 
     def _nodes_of(self, kind: NodeType) -> pa.Table:
@@ -249,6 +253,8 @@ class _Gathered:
             columns[literal.name] = self._values(name, raw, literal)
         table = pa.table(columns | self._provenance_of(name, raw))
         self._check_names(kind, raw["s"], table)
+        if not table.num_rows:
+            return table
         held = pa.table({"s": self._iris(name, raw, "rdf:subject"), "o": raw["rdf:object"]})
         if "valid_to" in table.column_names:
             held = held.filter(pc.is_null(table["valid_to"]))
@@ -315,6 +321,8 @@ class _Gathered:
     def _pivot(self, name: str, predicates: dict[str, str]) -> Iterator[pa.Table]:
         """The resources of a class: `s`, and a column of terms for each predicate (column -> IRI)."""
         cls = _PROVENANCE if name == "Provenance" else _CLASS_NUMBER[name]
+        if cls not in self._present:
+            return
         numbers = {column: _NUMBER[iri] for column, iri in predicates.items()}
         other = self._first(
             "SELECT s, p FROM typed WHERE cls = ? AND NOT list_contains(?, p)", [cls, list(numbers.values())]
@@ -377,10 +385,7 @@ class _Gathered:
 
     def _check_names(self, kind: Kind, names: pa.ChunkedArray, table: pa.Table) -> None:
         """Refuse resources whose names and keys differ: two names for one thing, of which one would be lost."""
-        for column in sorted(never_null(kind)):
-            if table[column].null_count:
-                row = pc.index(pc.is_null(table[column]), True).as_py()
-                raise self._wrong(f"{class_of(kind)} without {column}", names[row])
+        self._refuse_null(class_of(kind), names, table, never_null(kind))
         derived = subject(kind, table)
         said = pc.binary_replace_slice(names, 0, len(BASE), "")
         differs = pc.or_(pc.not_equal(said, derived), pc.invert(pc.starts_with(names, BASE)))
@@ -391,6 +396,12 @@ class _Gathered:
                 names[row],
                 expected=BASE + derived[row].as_py(),
             )
+
+    def _refuse_null(self, name: str, names: pa.ChunkedArray, table: pa.Table, columns: set[str]) -> None:
+        for column in sorted(columns):
+            if table[column].null_count:
+                row = pc.index(pc.is_null(table[column]), True).as_py()
+                raise self._wrong(f"{name} without {column}", names[row])
 
     def _wrong(
         self, what: str, resource: pa.Scalar, found: str | None = None, expected: str | None = None

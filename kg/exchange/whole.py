@@ -256,6 +256,16 @@ def typed(kind: Kind, table: pa.Table, where: str) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=arrow_schema(columns_of(kind)))
 
 
+def respelled(text: pa.ChunkedArray, datatype: Datatype) -> pa.ChunkedArray:
+    """Text as XML Schema spells it, where Python (`True`, `inf`) or Java (`Infinity`) wrote it."""
+    if datatype is Datatype.BOOLEAN:
+        return pc.utf8_lower(text)
+    if datatype is Datatype.DOUBLE and pc.any(pc.match_substring_regex(text, "[in]")).as_py():
+        text = pc.replace_substring_regex(text, r"\A([+-]?)[iI]nf(inity)?\z", r"\1INF")
+        return pc.replace_substring_regex(text, r"\Anan\z", "NaN")
+    return text
+
+
 def value_of(text: pa.ChunkedArray, datatype: Datatype) -> pa.ChunkedArray:
     """Text as values.
 

@@ -1,97 +1,220 @@
-"""The ontology and the schema that the stores follow say the same."""
+"""The ontology says everything once: what the schema reads from it is whole, in words, with units, and what domain says too."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from rdflib import OWL, RDF, RDFS, XSD, Graph, Namespace, URIRef
+from rdflib import OWL, RDF, RDFS, XSD, Graph, Namespace
 from rdflib.collection import Collection
 from rdflib.namespace import SKOS
 
-import kg
+from domain.link_state import LinkState
 from domain.path_state import PathState
 from domain.provenance import Provenance
-from kg.schema import EDGE_TYPES, NODE_TYPES, SCORE_KEY, SCORE_VALUES, STATE_KEY
-from kg.tables import SCORE_TYPES, arrow_type, field_datatypes
+from kg.exchange.whole import CLASSES, KINDS, class_of, columns_of, key_of
+from kg.reference import reference
+from kg.schema import (
+    EDGE_TYPES,
+    FACT_TYPES,
+    LINK_STATE,
+    NODE_TYPES,
+    ONTOLOGY,
+    PATH,
+    PATH_STATE,
+    PROVENANCE,
+    SCORE_COSTS,
+    VERSION,
+    EdgeType,
+    History,
+    Layer,
+    NodeType,
+    Property,
+)
+from kg.tables import fact_schema, field_datatypes, node_schema
 
 Q = Namespace("https://w3id.org/qoetwin/ontology#")
+QUDT = Namespace("http://qudt.org/schema/qudt/")
+UNITS = {"_ms": "MilliSEC", "_ratio": "UNITLESS", "_km": "KiloM", "_bps": "BIT-PER-SEC"}
+PROPERTIES: dict[str, Property] = {
+    column.name: column
+    for column in (*(column for kind in KINDS for column in columns_of(kind)), *PROVENANCE)
+    if column.name != "source"
+}
 
 
 @pytest.fixture(scope="module")
 def ontology() -> Graph:
-    return Graph().parse(Path(kg.__file__).parent / "ontology.ttl")
+    return Graph().parse(ONTOLOGY, format="turtle")
 
 
-def local(node: object) -> str:
-    return str(node).removeprefix(str(Q))
+def listed(ontology: Graph, name: str, predicate: str) -> list[str]:
+    head = ontology.value(Q[name], OWL.hasKey if predicate == "hasKey" else Q[predicate])
+    return [] if head is None else [str(item).removeprefix(str(Q)) for item in Collection(ontology, head)]
 
 
-def properties_of(ontology: Graph, owner: str, link: URIRef = RDFS.domain) -> dict[str, str]:
-    """Name -> XML Schema datatype of the properties of a class, or of a kind of edge."""
-    return {
-        str(ontology.value(p, RDFS.label)): str(ontology.value(p, RDFS.range)).removeprefix(str(XSD))
-        for p in ontology.subjects(link, Q[owner])
-        if (p, RDF.type, OWL.DatatypeProperty) in ontology
+def test_the_schema_has_every_class_that_the_ontology_has(ontology: Graph) -> None:
+    for kind, found in (
+        ("NodeType", {node_type.label for node_type in NODE_TYPES}),
+        ("EdgeType", {class_of(edge_type) for edge_type in EDGE_TYPES}),
+        ("FactType", {fact_type.label for fact_type in FACT_TYPES}),
+    ):
+        assert {str(name).removeprefix(str(Q)) for name in ontology.subjects(RDF.type, Q[kind])} == found
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_has_the_key_the_properties_and_the_layer_that_the_ontology_lists(
+    name: str, ontology: Graph
+) -> None:
+    kind = CLASSES[name]
+    assert ontology.value(Q[name], Q.layer) == Q[kind.layer.value]
+    carried = listed(ontology, name, "carries")
+    if isinstance(kind, NodeType):
+        said = [*listed(ontology, name, "hasKey"), *carried]
+        assert [column.name for column in kind.columns] == said
+    elif isinstance(kind, EdgeType):
+        said = [*listed(ontology, name, "identity"), *carried]
+        history = [column.name for column in kind.properties[len(carried) :]]
+        assert [column.name for column in kind.columns[2:]] == [*said, *history]
+        assert (
+            history
+            == {
+                History.NONE: [],
+                History.STATED: ["valid_from", "valid_to"],
+                History.SEEN: ["first_seen", "last_seen"],
+            }[kind.history]
+        )
+        assert (kind.owner is not None) == (kind.history is History.STATED)
+        assert ontology.value(Q[name], Q["from"]) == Q[kind.source.label]
+        assert ontology.value(Q[name], Q.to) == Q[kind.target.label]
+    else:
+        subject, identity = listed(ontology, name, "subject"), listed(ontology, name, "identity")
+        key = [*subject, "window_start", "window_end", *identity]
+        assert [column.name for column in kind.columns] == [*key, *carried]
+        assert ontology.value(Q[name], Q.about) == Q[class_of(kind.about)]
+        # The subject's columns have the datatypes of what they name.
+        about = kind.about
+        named = [about.key] if isinstance(about, NodeType) else [*about.ends, *about.identity]
+        assert [column.datatype for column in kind.subject] == [column.datatype for column in named]
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTIES))
+def test_a_property_is_a_datatype_property_with_one_range_defined_in_words(
+    name: str, ontology: Graph
+) -> None:
+    assert (Q[name], RDF.type, OWL.DatatypeProperty) in ontology
+    assert list(ontology.objects(Q[name], RDFS.range)) == [XSD[PROPERTIES[name].datatype.value]]
+    (words,) = ontology.objects(Q[name], SKOS.definition)
+    assert str(words).endswith(".")
+    assert len(str(words).split()) >= 2
+
+
+def test_the_ontology_has_no_property_that_nothing_carries(ontology: Graph) -> None:
+    said = {str(name).removeprefix(str(Q)) for name in ontology.subjects(RDF.type, OWL.DatatypeProperty)}
+    assert said == set(PROPERTIES)
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTIES))
+def test_a_suffix_that_is_a_unit_has_that_unit_and_no_other_name_has_one(name: str, ontology: Graph) -> None:
+    unit = ontology.value(Q[name], QUDT.hasUnit)
+    suffix = next((suffix for suffix in UNITS if name.endswith(suffix)), None)
+    if suffix is not None:
+        assert str(unit).rpartition("/")[2] == UNITS[suffix]
+    elif name in ("latitude", "longitude"):
+        assert str(unit).endswith("/DEG")
+    else:
+        assert unit is None
+
+
+def test_labels_and_verbs_are_defined_in_words(ontology: Graph) -> None:
+    named = [
+        *(node_type.label for node_type in NODE_TYPES),
+        *(edge_type.name for edge_type in EDGE_TYPES),
+        *(fact_type.label for fact_type in FACT_TYPES),
+        "Provenance",
+    ]
+    for name in named:
+        assert ontology.value(Q[name], SKOS.definition) is not None, name
+
+
+def test_names_are_the_ones_that_neo4j_and_sqlite_are_used_to() -> None:
+    for kind in KINDS:
+        assert re.fullmatch(
+            r"[A-Z][A-Za-z]*|[A-Z][A-Za-z]* [A-Z][A-Z_]* [A-Z][A-Za-z]*", class_of(kind).replace("-", " ")
+        )
+    for name in PROPERTIES:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+
+
+def test_layers_have_what_belongs_to_them() -> None:
+    assert {kind.layer for kind in KINDS} == set(Layer)
+    assert {kind.layer for kind in FACT_TYPES} == {Layer.STATE, Layer.APPLICATION}
+
+
+@pytest.mark.parametrize(
+    ("owner", "columns"),
+    [
+        (PathState, PATH_STATE.columns),
+        (LinkState, LINK_STATE.columns),
+        (Provenance, PROVENANCE),
+    ],
+)
+def test_domain_and_ontology_say_the_same_of_what_both_name(
+    owner: type, columns: tuple[Property, ...]
+) -> None:
+    assert field_datatypes(owner) == {column.name: column.datatype for column in columns}
+    optional = {name for name, hint in owner.__annotations__.items() if "None" in str(hint)}
+    assert optional == {column.name for column in columns if not column.required}
+
+
+def test_a_key_is_never_unknown() -> None:
+    for kind in KINDS:
+        for column in key_of(kind):
+            assert column.required or column.name == "valid_from"
+
+
+def test_a_path_is_a_probe_a_target_and_a_family() -> None:
+    assert PATH == ("probe_id", "target", "af")
+    assert SCORE_COSTS == ("rtt_cost_points", "loss_cost_points", "jitter_cost_points")
+
+
+def test_topology_has_the_keys_of_the_internet_yellow_pages() -> None:
+    assert {
+        node_type.label: node_type.key.name for node_type in NODE_TYPES if node_type.layer is Layer.TOPOLOGY
+    } == {
+        "AtlasProbe": "id",
+        "AtlasMeasurement": "id",
+        "IP": "ip",
+        "Prefix": "prefix",
+        "AS": "asn",
+        "Country": "country_code",
+        "Point": "position",
+        "HostName": "name",
     }
 
 
-def key_of(ontology: Graph, owner: str) -> list[str]:
-    (head,) = ontology.objects(Q[owner], OWL.hasKey)
-    return [str(ontology.value(p, RDFS.label)) for p in Collection(ontology, head)]
-
-
-def test_every_node_type_is_a_class_with_the_same_key_layer_and_properties(ontology: Graph) -> None:
+def test_tables_have_a_column_for_each_property() -> None:
     for node_type in NODE_TYPES:
-        assert key_of(ontology, node_type.label) == [node_type.key.name]
-        assert ontology.value(Q[node_type.label], Q.layer) == Q[node_type.layer.value]
-        wanted = {p.name: p.datatype.value for p in node_type.columns}
-        assert properties_of(ontology, node_type.label) == wanted
+        assert node_schema(node_type).names == [column.name for column in node_type.columns]
+    for fact_type in FACT_TYPES:
+        assert fact_schema(fact_type).names == [column.name for column in fact_type.columns]
 
 
-def test_every_edge_type_is_an_object_property_with_the_same_ends_and_properties(ontology: Graph) -> None:
-    for edge_type in EDGE_TYPES:
-        iri = Q[edge_type.table.replace(" ", ".")]
-        ends = (ontology.value(iri, RDFS.domain), ontology.value(iri, RDFS.range))
-        assert ends == (Q[edge_type.source], Q[edge_type.target])
-        assert str(ontology.value(iri, RDFS.label)) == edge_type.name
-        assert ontology.value(iri, Q.layer) == Q[edge_type.layer.value]
-        wanted = {p.name: p.datatype.value for p in (*edge_type.identity, *edge_type.properties)}
-        assert properties_of(ontology, local(iri), Q.appliesTo) == wanted
-        identity = {str(ontology.value(p, RDFS.label)) for p in ontology.objects(iri, Q.identity)}
-        assert identity == {p.name for p in edge_type.identity}
-        functional = (iri, RDF.type, OWL.FunctionalProperty) in ontology
-        assert functional == (edge_type.single and not edge_type.identity)
+def test_what_is_computed_from_a_fact_is_a_fact_of_this_ontology() -> None:
+    labels = {fact_type.label for fact_type in FACT_TYPES}
+    assert {fact_type.derived_from for fact_type in FACT_TYPES} <= labels | {None}
 
 
-def test_the_ontology_has_no_node_or_edge_that_the_schema_lacks(ontology: Graph) -> None:
-    keyed = {local(c) for c in ontology.subjects(OWL.hasKey, None)}
-    assert keyed == {n.label for n in NODE_TYPES} | {"PathState", "PathScore"}
-    verbs = {local(p).replace(".", " ") for p in ontology.subjects(RDF.type, OWL.ObjectProperty)}
-    assert verbs == {e.table for e in EDGE_TYPES}
+def test_the_reference_page_is_fresh() -> None:
+    page = Path(__file__).parents[2] / "docs" / "graph.md"
+    assert page.read_text(encoding="utf-8") == reference(), "run: make docs"
 
 
-def test_states_and_provenance_have_the_fields_of_their_domain_classes(ontology: Graph) -> None:
-    for owner in (PathState, Provenance):
-        wanted = {name: datatype.value for name, datatype in field_datatypes(owner).items()}
-        assert properties_of(ontology, owner.__name__) == wanted
-    assert key_of(ontology, "PathState") == list(STATE_KEY)
-
-
-def test_scores_have_the_columns_that_stores_keep(ontology: Graph) -> None:
-    assert key_of(ontology, "PathScore") == list(SCORE_KEY)
-    found = properties_of(ontology, "PathScore")
-    assert list(found) == [*SCORE_KEY, *SCORE_VALUES]
-    datatypes = {datatype.value: arrow_type(datatype) for datatype in field_datatypes(PathState).values()}
-    assert {name: datatypes[datatype] for name, datatype in found.items()} == SCORE_TYPES
-
-
-def test_everything_in_the_ontology_is_defined_in_words_and_every_time_and_ratio_has_a_unit(
-    ontology: Graph,
-) -> None:
-    has_unit = URIRef("http://qudt.org/schema/qudt/hasUnit")
-    for kind in (OWL.ObjectProperty, OWL.DatatypeProperty):
-        for subject in ontology.subjects(RDF.type, kind):
-            assert ontology.value(subject, SKOS.definition) is not None, subject
-            if local(subject).endswith(("_ms", "_ratio")):
-                assert ontology.value(subject, has_unit) is not None, subject
+def test_the_reference_page_names_everything() -> None:
+    page = reference()
+    assert f"version {VERSION}" in page
+    for kind in KINDS:
+        assert f"### {kind.table if isinstance(kind, EdgeType) else kind.label}\n" in page
+    for name in PROPERTIES:
+        assert f"| `{name}` |" in page
