@@ -386,6 +386,7 @@ def graph_query_command(
                 selection=Selection(start=start, end=end),
             )
         else:
+            from kg.neo4j_query import query as ask_cypher
             from kg.neo4j_store import Neo4jStore
 
             if not isinstance(opened, Neo4jStore):
@@ -395,7 +396,8 @@ def graph_query_command(
                     expected="--store bolt://HOST:PORT",
                     next_step="ask in SPARQL, which every store answers: --sparql",
                 )
-            answer = opened.query(_text_of(cypher or ""), given, limit=limit, timeout_s=timeout_s)
+            asked = _text_of(cypher or "")
+            answer = ask_cypher(opened.connection, asked, given, limit=limit, timeout_s=timeout_s)
     rows: list[Row] = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     click.echo(as_text(rows, form, columns=list(answer.columns)), nl=False)
     if answer.cut:

@@ -14,7 +14,7 @@ USAGE = """\
 Neo4j answers at {address}; its data are in {home}. In another terminal:
 
     export QOETWIN_STORE={address} NEO4J_USER={user} NEO4J_PASSWORD="$(cat {home}/password)"
-    qoetwin status
+    qoetwin demo --home demo-home
 
 Ctrl-C stops it.
 """
