@@ -1,6 +1,7 @@
 # make demo     the whole way on a synthetic Internet, then says what to look at
 # make test     all tests
 # make check    format, lint, types, import rules
+# make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
 # make docs     docs/commands.md, from the command line itself
 # make clean    remove what was made here
@@ -10,7 +11,7 @@ VENV   ?= .venv
 DEMO_HOME ?= demo-home
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench docs clean install
+.PHONY: demo test check neo4j bench docs clean install
 
 demo: $(VENV)/installed
 	$(BIN)/qoetwin demo --home $(DEMO_HOME)
@@ -23,6 +24,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+neo4j: $(VENV)/installed-dev
+	$(BIN)/python -m tests.neo4j
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.whole_way

@@ -17,6 +17,7 @@ settings.load_profile("untimed")
 
 if TYPE_CHECKING:
     from testbed.server import TestbedServer
+    from tests.neo4j.guard import TestDatabase
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LENGTH = timedelta(hours=48)
@@ -95,3 +96,32 @@ def built(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_store("sqlite", home, create=True) as store:
         build_graph(summarise_lake(lake, timedelta(hours=1)), store, load_profile())
     return home
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatabase]:
+    """A Neo4j that tests may empty: started once, when the first test asks for it, and stopped at the end."""
+    from domain.credentials import Credentials
+    from tests.neo4j.guard import HOW_TO_RUN, TestDatabase
+    from tests.neo4j.server import USER, Neo4jServer, NoServerError
+
+    if address := os.environ.get("NEO4J_URI"):
+        user, password = os.environ.get("NEO4J_USER", USER), os.environ.get("NEO4J_PASSWORD", "")
+        given = TestDatabase(
+            address=address, credentials=Credentials(user=user, password=password), server=None
+        )
+        given.guard()
+        yield given
+        return
+    server = Neo4jServer(home=tmp_path_factory.mktemp("neo4j"))
+    try:
+        server.start()
+    except NoServerError as error:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(f"{error}; {HOW_TO_RUN}")
+        pytest.skip(f"{error}; {HOW_TO_RUN}")
+    try:
+        credentials = Credentials(user=USER, password=server.password)
+        yield TestDatabase(address=server.uri, credentials=credentials, server=server)
+    finally:
+        server.stop()
