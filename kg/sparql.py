@@ -100,12 +100,13 @@ def query(
     """
     refuse_what_reads_elsewhere(sparql)
     bound = _bound(sparql, {name: _term(name, value) for name, value in parameters.items()})
-    folder = _cached(store, selection, cache, report)
+    named = _names_graphs(sparql)
+    folder = _cached(store, selection, cache, report, named=bool(named))
     request = {
         "store": str(folder),
         "query": bound,
         "prefixes": PREFIXES,
-        "union": not any(_word(token) == "FROM" for token in _tokens(sparql)),
+        "union": bool(named) and "FROM" not in named,
         "limit": limit,
         "memory_bytes": memory_bytes,
     }
@@ -285,6 +286,12 @@ def _word(token: _Token) -> str:
     return token.text.upper() if token.kind == "word" else ""
 
 
+def _names_graphs(sparql: str) -> set[str]:
+    """Which of the words are in a query by which it chooses among named graphs: `GRAPH` and `FROM`."""
+    plain = _ESCAPE.sub(_letter, sparql)
+    return {_word(token) for text in (sparql, plain) for token in _tokens(text)} & {"GRAPH", "FROM"}
+
+
 def refuse_what_reads_elsewhere(sparql: str) -> None:
     """Refuse updates, `SERVICE`, and `FROM` anything but our own named graphs.
 
@@ -335,9 +342,12 @@ def _refuse(text: str) -> None:
 # The cache
 
 
-def _cached(store: GraphStore, selection: Selection, cache: Path, report: Report) -> Path:
-    """The folder with the graph as it is now; made when it is not there."""
-    said = f"{store.revision()} {selection} {VERSION} {ox.__version__}"
+def _cached(store: GraphStore, selection: Selection, cache: Path, report: Report, *, named: bool) -> Path:
+    """The folder with the graph as it is now; made when it is not there.
+
+    Few queries name graphs. Without them oxigraph has half the indexes to make, and nothing to tell apart when all are asked.
+    """
+    said = f"{store.revision()} {selection} {named} {VERSION} {ox.__version__}"
     folder = cache / hashlib.sha256(said.encode()).hexdigest()[:20]
     if folder.is_dir():
         return folder
@@ -346,7 +356,7 @@ def _cached(store: GraphStore, selection: Selection, cache: Path, report: Report
         _tidy(cache)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
         try:
-            _build(store, selection, building, report)
+            _build(store, selection, building, report, named=named)
             if not folder.is_dir():  # someone else may have been quicker
                 building.rename(folder)
         finally:
@@ -356,20 +366,22 @@ def _cached(store: GraphStore, selection: Selection, cache: Path, report: Report
     return folder
 
 
-def _build(store: GraphStore, selection: Selection, folder: Path, report: Report) -> None:
+def _build(store: GraphStore, selection: Selection, folder: Path, report: Report, *, named: bool) -> None:
     built = ox.Store(str(folder))
-    stream = io.BufferedReader(_Stream(_text(store, selection, report)), 1 << 20)
-    built.bulk_load(cast(IO[bytes], stream), ox.RdfFormat.N_QUADS, lenient=True)
-    built.bulk_load(path=ONTOLOGY, format=ox.RdfFormat.TURTLE, to_graph=ox.NamedNode(ONTOLOGY_IRI))
+    stream = io.BufferedReader(_Stream(_text(store, selection, report, named=named)), 1 << 20)
+    form = ox.RdfFormat.N_QUADS if named else ox.RdfFormat.N_TRIPLES
+    built.bulk_load(cast(IO[bytes], stream), form, lenient=True)
+    graph = ox.NamedNode(ONTOLOGY_IRI) if named else ox.DefaultGraph()
+    built.bulk_load(path=ONTOLOGY, format=ox.RdfFormat.TURTLE, to_graph=graph)
     built.flush()
 
 
-def _text(store: GraphStore, selection: Selection, report: Report) -> Iterator[bytes]:
+def _text(store: GraphStore, selection: Selection, report: Report, *, named: bool) -> Iterator[bytes]:
     describer = Describer()
-    yield lines(describer.header())
+    yield lines(describer.header(), graphs=named)
     for piece in pieces(store, selection, report):
         for block in describer.blocks(piece):
-            yield lines(block)
+            yield lines(block, graphs=named)
 
 
 class _Stream(io.RawIOBase):

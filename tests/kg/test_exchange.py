@@ -22,10 +22,21 @@ from domain.provenance import Provenance
 from domain.selection import Selection
 from kg.exchange import FORMS, export_graph, import_graph
 from kg.exchange.whole import facts
-from kg.schema import AS, ATLAS_PROBE, LOCATED_IN_AS, MEASURES, NODE_TYPES, PATH_SCORE, PATH_STATE, FactType
+from kg.schema import (
+    APPLICATION,
+    AS,
+    ATLAS_PROBE,
+    LOCATED_IN_AS,
+    MEASURES,
+    NODE_TYPES,
+    PATH_SCORE,
+    PATH_STATE,
+    FactType,
+)
+from kg.store import open_store
 from kg.tables import fact_schema
 from tests.contract.memory_store import MemoryStore, Tables
-from tests.kg.random_graphs import content, graphs
+from tests.kg.random_graphs import HOSTILE, content, graphs
 
 RDF_FORMS = ("turtle", "nquads", "jsonld")
 T0 = datetime(2019, 1, 1, tzinfo=UTC)
@@ -166,6 +177,21 @@ def test_a_name_that_ends_in_gz_is_packed_and_the_same_graph_gives_the_same_byte
     other = empty()
     import_graph(other, first, form, report=unheard)
     assert content(other) == content(small)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_graph_goes_through_sqlite_and_comes_back_equal(
+    form: str, small: MemoryStore, tmp_path: Path
+) -> None:
+    small.upsert_nodes(APPLICATION, pa.table({"name": list(HOSTILE)}))
+    export_graph(small, tmp_path / "first", form, report=unheard)
+    with open_store("sqlite", tmp_path / "home", create=True) as between:
+        import_graph(between, tmp_path / "first", form, report=unheard)
+        assert content(between) == content(small)
+        export_graph(between, tmp_path / "second", form, report=unheard)
+    back = empty()
+    import_graph(back, tmp_path / "second", form, report=unheard)
+    assert content(back) == content(small)
 
 
 def test_triples_in_any_order_in_any_graph_and_twice_make_the_same_graph(
