@@ -41,6 +41,9 @@ DATABASE = "neo4j"
 RETRY_S = 60.0
 """How long a unit of work is tried again while the server is away: one that starts again takes about 10 s."""
 
+ANSWER_S = 15.0
+"""How long a server may take to accept a connection and to say that it is a Neo4j."""
+
 WORK_TIMEOUT_S = 300.0
 """After so long the server ends a unit of work, so that a client that hangs holds no lock for ever."""
 
@@ -78,8 +81,8 @@ class Connection:
                 notifications_min_severity="OFF",
                 telemetry_disabled=True,
                 liveness_check_timeout=30,
-                connection_timeout=10,
-                connection_acquisition_timeout=30,
+                connection_timeout=ANSWER_S,
+                connection_acquisition_timeout=ANSWER_S,
                 max_transaction_retry_time=RETRY_S,
             )
         try:
@@ -171,7 +174,7 @@ class Connection:
 def in_our_words(error: Neo4jError | DriverError, what: str, where: str, database: str) -> StoreError:
     """What an error of the driver or the server means, and what to do about it."""
     code = getattr(error, "code", None) or ""
-    message = getattr(error, "message", None) or str(error)
+    message = first_line(getattr(error, "message", None) or str(error))
     match error:
         case _ if "DatabaseNotFound" in code:
             return StoreError(
@@ -215,13 +218,11 @@ def in_our_words(error: Neo4jError | DriverError, what: str, where: str, databas
             return StoreError(f"{what}: not a Neo4j server that we can use", where=where, found=message)
         case ServiceUnavailable() | SessionExpired() | ConnectionPoolError():
             next_step = _AGAIN if what == "cannot write the graph" else _START
-            return StoreError(
-                f"{what}: no Neo4j answers", where=where, found=first_line(message), next_step=next_step
-            )
+            return StoreError(f"{what}: no Neo4j answers", where=where, found=message, next_step=next_step)
         case ConfigurationError():
-            return StoreError(f"{what}: the address cannot be used", where=where, found=first_line(message))
+            return StoreError(f"{what}: the address cannot be used", where=where, found=message)
         case _:
-            found = first_line(message) + (f" ({code})" if code else "")
+            found = message + (f" ({code})" if code else "")
             return StoreError(what, where=where, found=found)
 
 

@@ -85,6 +85,8 @@ def query(
             result = tx.run(cypher, dict(parameters))
             rows = [tuple(map(_plain, record)) for _, record in zip(range(limit + 1), result, strict=False)]
             columns = tuple(result.keys())
+            if not rows and result.consume().plan is not None:
+                raise InputError("the query asks for a plan, which is no answer", expected=_EXPECTED)
     return Answer(columns=columns, rows=rows[:limit], cut=len(rows) > limit)
 
 

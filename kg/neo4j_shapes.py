@@ -173,8 +173,9 @@ def unique_relationships() -> list[str]:
 def keys(kind: EdgeType | FactType, table: pa.Table) -> pa.Array:
     """The `key` of each row: its parts, with a bar between them.
 
-    Several kinds of edges share a verb, and so a type: the labels at the ends come first. Times are microseconds since
-    the epoch, an unknown one (a stated edge's `valid_from`) is empty.
+    Several kinds of edges share a verb, and so a type: the labels at the ends come first. Of facts the window comes
+    first, so that those of a window lie next to each other in the index of keys. Times are microseconds since the
+    epoch, an unknown one (a stated edge's `valid_from`) is empty.
     """
     parts: list[pa.ChunkedArray | pa.Scalar] = []
     if isinstance(kind, EdgeType):
@@ -183,14 +184,14 @@ def keys(kind: EdgeType | FactType, table: pa.Table) -> pa.Array:
         if kind.history is History.STATED:
             columns.append(next(p for p in kind.properties if p.name == "valid_from"))
     else:
-        columns = list(kind.key)
+        columns = [*WINDOW, *kind.subject, *kind.identity]
     parts += [_text(table[column.name], column) for column in columns]
     return _one(pc.binary_join_element_wise(*parts, "|"))
 
 
 def subject_and_window(fact_type: FactType, table: pa.Table) -> pa.Array:
     """What the keys begin with of all facts, of whatever kind, about the same subject and window."""
-    parts = [_text(table[column.name], column) for column in (*fact_type.subject, *WINDOW)]
+    parts = [_text(table[column.name], column) for column in (*WINDOW, *fact_type.subject)]
     return _one(pc.binary_join_element_wise(*parts, "", "|"))
 
 
@@ -264,7 +265,7 @@ def _coordinates(column: pa.ChunkedArray | pa.Array) -> list[object]:
             place = None if match is None else (float(match[1]), float(match[2]))
         except ValueError:
             place = None
-        if place is None or _well_known_text(*place) != text or abs(place[0]) > 180 or abs(place[1]) > 90:
+        if place is None or _well_known_text(*place) != text or not _on_earth(*place):
             raise StoreError(
                 "a place that Neo4j cannot keep",
                 found=repr(text),
@@ -272,6 +273,10 @@ def _coordinates(column: pa.ChunkedArray | pa.Array) -> list[object]:
             )
         found.append(place)
     return found
+
+
+def _on_earth(longitude: float, latitude: float) -> bool:
+    return abs(longitude) <= 180 and abs(latitude) <= 90  # false also of what is no number
 
 
 def _well_known_text(longitude: float, latitude: float) -> str:

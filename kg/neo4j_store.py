@@ -82,6 +82,8 @@ FEW = 500
 _SAID = Property(name="provenance", datatype=PROVENANCE[0].datatype)
 """Of a fact: the key of its (:Provenance)."""
 
+_KEY = Property(name=KEY, datatype=PROVENANCE[0].datatype)
+
 _MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
 """Version of a kept graph -> what makes the next version of it. The first version on Neo4j is that of now."""
 
@@ -285,30 +287,23 @@ class Neo4jStore:
     def prune(self, fact_type: FactType, before: datetime, window_s: int | None = None) -> int:
         """See `GraphStore.prune`. It is a transaction of its own for each batch, also within another."""
         shape = shape_of(fact_type)
+        readers = {KEY: f"s.{KEY}"} | {p.name: shape.readers[p.name] for p in (*fact_type.subject, *WINDOW)}
         conditions, parameters = _in_time(Selection(window_s=window_s))
-        conditions += [
-            "s.window_start < $before",
-            "s.window_end <= $before",
-        ]  # the first is what the index is for
+        conditions += ["s.window_start < $before", "s.window_end <= $before"]  # the index is of starts
         question = (
-            f"MATCH {shape.alone} WHERE {' AND '.join(conditions)}"
-            f" WITH s LIMIT {BATCH} RETURN collect(s.{KEY}) AS keys"
+            f"MATCH {shape.pattern} WHERE {' AND '.join(conditions)}"
+            f" WITH * LIMIT {BATCH} RETURN collect([{_list(readers)}])"
         )
 
         def work(tx: neo4j.ManagedTransaction) -> int:
             _lock(tx)
-            found = _value(tx, question, parameters | {"before": _plain(before)})
-            _delete(tx, shape, found)
-            starts = (
-                [key.rsplit("|", len(fact_type.identity))[0] for key in found]
-                if fact_type.identity
-                else found
-            )
+            found = _table(_value(tx, question, parameters | {"before": _plain(before)}), shape, readers)
+            _delete(tx, shape, found[KEY].to_pylist())
             for derived in _derived(fact_type):
-                _delete_derived(tx, derived, [start + "|" for start in starts])
-            if found:
+                _forget(tx, derived, fact_type, found)
+            if found.num_rows > 0:
                 _changed(tx, {})
-            return len(found)
+            return int(found.num_rows)
 
         total = 0
         while (gone := self._connection.write(work)) > 0:
@@ -425,26 +420,42 @@ class Neo4jStore:
             f" ORDER BY start RETURN collect([{start}, facts])",
             parameters,
         )
-        hint = f"USING INDEX s:{quoted(shape.name)}(window_start)"
-        key = f"s.{KEY}"
         parts = [_table([], shape, readers)]
         for first, last, facts in _spans(windows):
-            after = ""
-            among = ["s.window_start >= $first", "s.window_start <= $last", *conditions]
             if facts > PAGE:
-                among.append(f"{key} > $after")
-            order = f"ORDER BY {key} LIMIT {PAGE}" if facts > PAGE else ""
-            while True:
-                rows = self._collected(
-                    f"MATCH {shape.pattern} {hint} WHERE {' AND '.join(among)} WITH * {order}"
-                    f" RETURN collect([{key if order else 0}, {_list(readers)}])",
-                    parameters | {"first": _moment(first), "last": _moment(last), "after": after},
-                )
-                parts.append(_table([row[1:] for row in rows], shape, readers))
-                if not order or len(rows) < PAGE:
-                    break
-                after = rows[-1][0]
+                parts += self._facts_of_window(shape, readers, conditions, parameters, first)
+                continue
+            among = " AND ".join(["s.window_start >= $first", "s.window_start <= $last", *conditions])
+            rows = self._collected(
+                f"MATCH {shape.pattern} USING INDEX s:{quoted(shape.name)}(window_start) WHERE {among}"
+                f" RETURN collect([{_list(readers)}])",
+                parameters | {"first": _moment(first), "last": _moment(last)},
+            )
+            parts.append(_table(rows, shape, readers))
         return pa.concat_tables(parts)
+
+    def _facts_of_window(
+        self,
+        shape: Shape,
+        readers: Mapping[str, str],
+        conditions: list[str],
+        parameters: dict[str, Any],
+        start: int,
+    ) -> Iterator[pa.Table]:
+        """The facts of the windows that start at a time, in pages by their key, which begins with it."""
+        key = f"s.{KEY}"
+        among = " AND ".join([f"{key} > $after", f"{key} < $until", *conditions])
+        question = (
+            f"MATCH {shape.pattern} USING INDEX s:{quoted(shape.name)}({KEY}) WHERE {among}"
+            f" WITH * ORDER BY {key} LIMIT {PAGE} RETURN collect([{key}, {_list(readers)}])"
+        )
+        after, until = f"{start}|", f"{start}}}"  # the bar's successor
+        while True:
+            rows = self._collected(question, parameters | {"after": after, "until": until})
+            yield _table([row[1:] for row in rows], shape, readers)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][0]
 
     def _facts_of(
         self,
@@ -572,49 +583,43 @@ class Neo4jStore:
         most: int = MOST_NEIGHBOURS,
     ) -> list[Neighbour]:
         """See `GraphStore.neighbours`."""
-        shape = shape_of(node_type)
         rows = Rows()
         start = rows.add(pa.array([key], arrow_type(node_type.key.datatype)), node_type.key)
         verbs = "|".join(dict.fromkeys(quoted(edge_type.name) for edge_type in EDGE_TYPES))
-        question = (
-            f"MATCH (n) WHERE elementId(n) IN $frontier MATCH (n)-[r:{verbs}]-() WHERE r.{KEY} IS NOT NULL AND {_holds(at)}"
+        walk = (
+            f" MATCH (n)-[r:{verbs}]-() WHERE r.{KEY} IS NOT NULL AND {_holds(at)}"
             " WITH DISTINCT type(r) AS verb, startNode(r) AS a, endNode(r) AS b LIMIT $most"
-            f" RETURN verb, elementId(a), labels(a), {_key_of('a')}, elementId(b), labels(b), {_key_of('b')}"
+            f" RETURN collect([verb, elementId(a), {_label_and_key('a')}, elementId(b), {_label_and_key('b')}])"
         )
+        first = shape_of(node_type).by_key(start).replace("(s:", "(n:", 1)
 
         def work(tx: neo4j.ManagedTransaction) -> list[Neighbour]:
-            frontier = _value(
-                tx,
-                f"UNWIND $rows AS r MATCH {shape.by_key(start)} RETURN collect(elementId(s))",
-                {"rows": rows.rows()},
-            )
-            seen = set(frontier)
+            parameters = {"rows": rows.rows(), "at": _plain(at), "most": most}
+            question = f"UNWIND $rows AS r MATCH {first} WITH n{walk}"
+            seen: set[str] = set()
             found: dict[tuple[str, str, str], Neighbour] = {}
             for distance in range(1, hops + 1):
-                # Edges met before may come again, and count for the limit.
-                limit = most + len(found)
-                parameters = {"frontier": frontier, "at": _plain(at), "most": limit}
                 reached: dict[str, None] = {}
-                met: list[tuple[tuple[str, str, str], Neighbour]] = []
-                for verb, a, labels_a, key_a, b, labels_b, key_b in tx.run(question, parameters):
-                    edge_type = _edge_type(verb, labels_a, labels_b)
-                    if edge_type is not None:
-                        neighbour = Neighbour(
-                            edge=verb,
-                            source_label=edge_type.source.label,
-                            source_key=_key_text(edge_type.source, key_a),
-                            target_label=edge_type.target.label,
-                            target_key=_key_text(edge_type.target, key_b),
-                            distance=distance,
-                        )
-                        met.append(((verb, a, b), neighbour))
-                        reached |= dict.fromkeys((a, b))
-                for edge, neighbour in met:
-                    found.setdefault(edge, neighbour)
+                for verb, a, (source, source_key), b, (target, target_key) in _value(
+                    tx, question, parameters
+                ):
+                    neighbour = Neighbour(
+                        edge=verb,
+                        source_label=NODE_TYPES[source].label,
+                        source_key=_key_text(NODE_TYPES[source], source_key),
+                        target_label=NODE_TYPES[target].label,
+                        target_key=_key_text(NODE_TYPES[target], target_key),
+                        distance=distance,
+                    )
+                    found.setdefault((verb, a, b), neighbour)
+                    reached |= dict.fromkeys((a, b))
                 frontier = [node for node in reached if node not in seen]
                 seen |= set(frontier)
                 if not frontier or len(found) >= most:
                     break
+                question = f"MATCH (n) WHERE elementId(n) IN $frontier{walk}"
+                # Edges met before may come again, and count for the limit.
+                parameters = {"frontier": frontier, "at": _plain(at), "most": most + len(found)}
             return list(found.values())[:most]
 
         return self._connection.read(work)
@@ -741,7 +746,7 @@ def _key_column(shape: Shape, table: pa.Table, rows: Rows) -> str:
     kind = shape.kind
     if isinstance(kind, NodeType):
         return rows.add(table[shape.key], kind.key)
-    return rows.add(table[KEY], _SAID)
+    return rows.add(table[KEY], _KEY)
 
 
 def _existing(
@@ -966,7 +971,7 @@ def _differs(one: pa.ChunkedArray, other: pa.Array) -> pa.ChunkedArray:
 def _table(rows: Sequence[Sequence[Any]], shape: Shape, readers: Mapping[str, str]) -> pa.Table:
     """Rows that the server collected, as columns."""
     ends = dict(shape.ends)
-    kept = {p.name: p for p in (*shape.stored, *PROVENANCE, _SAID)}
+    kept = {p.name: p for p in (*shape.stored, *PROVENANCE, _SAID, _KEY)}
     if isinstance(shape.kind, NodeType):
         kept[shape.key] = shape.kind.key
     cells = list(zip(*rows, strict=True)) if rows else [()] * len(readers)
@@ -1102,20 +1107,15 @@ def _holds(at: datetime | None) -> str:
     )
 
 
-def _key_of(node: str) -> str:
-    """The keys that a node has, by label."""
-    named = (f"{quoted(n.label)}: {reader(n.key, f'{node}.{quoted(n.key.name)}')}" for n in NODE_TYPES)
-    return f"{{{', '.join(named)}}}"
-
-
-def _edge_type(verb: str, source: Sequence[str], target: Sequence[str]) -> EdgeType | None:
-    """The kind of an edge between nodes with these labels."""
-    return next(
-        (e for e in EDGE_TYPES if e.name == verb and e.source.label in source and e.target.label in target),
-        None,
+def _label_and_key(node: str) -> str:
+    """Which of `NODE_TYPES` a node is, and its key."""
+    kinds = (
+        f"WHEN {node}:{quoted(n.label)} THEN [{i}, {reader(n.key, f'{node}.{quoted(n.key.name)}')}]"
+        for i, n in enumerate(NODE_TYPES)
     )
+    return f"CASE {' '.join(kinds)} END"
 
 
-def _key_text(node_type: NodeType, found: Mapping[str, Any]) -> str:
-    """A node's key, of those that `_key_of` gave, as text."""
-    return str(column([found[node_type.label]], node_type.key)[0].as_py())
+def _key_text(node_type: NodeType, key: Any) -> str:
+    """A node's key, as `_label_and_key` gave it, as text."""
+    return str(column([key], node_type.key)[0].as_py()) if node_type is POINT else str(key)
