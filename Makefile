@@ -3,7 +3,7 @@
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
-# make docs     docs/commands.md, from the command line itself
+# make docs     docs/commands.md from the command line itself, docs/graph.md from the ontology
 # make clean    remove what was made here
 
 PYTHON ?= python3
@@ -33,6 +33,7 @@ bench: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	$(BIN)/python -c "from pathlib import Path; from app.manual import manual; Path('docs/commands.md').write_text(manual())"
+	$(BIN)/python -c "from pathlib import Path; from kg.reference import reference; Path('docs/graph.md').write_text(reference())"
 
 install: $(VENV)/installed
 

@@ -398,10 +398,18 @@ def graph_query_command(
                 )
             asked = _text_of(cypher or "")
             answer = ask_cypher(opened.connection, asked, given, limit=limit, timeout_s=timeout_s)
-    rows: list[Row] = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    flat = form not in (Format.JSON, Format.NDJSON)  # a cell of a table holds no list
+    rows: list[Row] = [
+        {name: _cell(value) if flat else value for name, value in zip(answer.columns, row, strict=True)}
+        for row in answer.rows
+    ]
     click.echo(as_text(rows, form, columns=list(answer.columns)), nl=False)
     if answer.cut:
         _notice(f"note: stopped at {limit} rows; --limit gives more")
+
+
+def _cell(value: Any) -> Cell:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 def _text_of(query: str) -> str:

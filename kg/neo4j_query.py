@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import neo4j
@@ -20,6 +19,7 @@ import neo4j.time
 from neo4j.exceptions import Neo4jError
 
 from domain.errors import InputError
+from kg.answer import Answer
 from kg.neo4j_connection import Connection, first_line
 
 ALLOWED_PROCEDURES = frozenset(
@@ -36,21 +36,6 @@ ALLOWED_PROCEDURES = frozenset(
 
 _REFUSED = ("LoadCSV", "Show", "Terminate", "Administration", "TransactionApply", "TransactionForeach")
 _EXPECTED = "a query that only reads the graph"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a query found.
-
-    Attributes:
-        columns: names.
-        rows: values, as many as there are columns: None, text, numbers, and lists and dictionaries of them.
-        cut: whether there were more rows than were asked for.
-    """
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    cut: bool
 
 
 def query(

@@ -26,6 +26,7 @@ import pyoxigraph as ox
 from domain.errors import InputError, StoreError
 from domain.progress import Report
 from domain.selection import Selection
+from kg.answer import Answer
 from kg.exchange.nquads import lines
 from kg.exchange.terms import BASE, ONTOLOGY_IRI, OWL, RDF, XSD, Describer
 from kg.exchange.whole import pieces
@@ -52,21 +53,6 @@ GRAPHS = (*(NAMESPACE + layer.value for layer in Layer), ONTOLOGY_IRI)
 
 MEMORY_BYTES = 2 * 1024**3
 Cell = str | int | float | bool | datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a query found.
-
-    Attributes:
-        columns: names.
-        rows: values, as many as there are columns; IRIs are text.
-        cut: whether there were more rows than were asked for.
-    """
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
-    cut: bool
 
 
 def query(

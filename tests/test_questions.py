@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from ingest.lake import Lake
-from kg.neo4j_query import query as ask_cypher
-from kg.neo4j_store import Neo4jStore
 from kg.schema import COUNTRY_SCORE, IN_COUNTRY
 from kg.sparql import query as ask_sparql
 from kg.store import STORES, GraphStore
