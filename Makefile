@@ -1,4 +1,4 @@
-# make demo     the whole way on a synthetic Internet, then says what to look at
+# make demo     the whole way on a synthetic Internet, then says what to look at; STORE=neo4j keeps its graph in Neo4j
 # make test     all tests
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check neo4j bench docs clean install
 
 demo: $(VENV)/installed
-	$(BIN)/qoetwin demo --home $(DEMO_HOME)
+	$(if $(filter neo4j,$(STORE)),$(BIN)/python -m tests.neo4j) $(BIN)/qoetwin demo --home $(DEMO_HOME)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)

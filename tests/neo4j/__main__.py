@@ -1,9 +1,14 @@
-"""`make neo4j`: a server for a user without Docker, in the foreground. Its data stay in `.neo4j/home`."""
+"""`make neo4j`: a server for a user without Docker, in the foreground. Its data stay in `.neo4j/home`.
+
+Given a command, it runs that with the server's address and password in the environment, and then stops the server.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 
@@ -31,6 +36,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Neo4jServer(home=home, port=usual_port(), password=password_of(home)) as server:
+            if sys.argv[1:]:
+                login = {"QOETWIN_STORE": server.uri, "NEO4J_USER": USER, "NEO4J_PASSWORD": server.password}
+                return subprocess.run(sys.argv[1:], env=os.environ | login, check=False).returncode
             sys.stdout.write(USAGE.format(address=server.uri, home=home, user=USER))
             sys.stdout.flush()
             threading.Event().wait()
