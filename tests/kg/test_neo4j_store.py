@@ -125,18 +125,18 @@ def test_states_lie_beside_the_edge_that_they_are_about_and_are_found_by_their_t
 def test_pages_and_batches_of_any_size_hold_the_same_graph(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kg.neo4j_store, "PAGE", 3)
-    monkeypatch.setattr(kg.neo4j_store, "BATCH", 2)
+    monkeypatch.setattr(kg.neo4j_store, "PAGE", 4)
+    monkeypatch.setattr(kg.neo4j_store, "BATCH", 5)
     reference = MemoryStore(Tables())
     rows = [
         state(probe_id=probe, target=target, window_start=T0 + n * H3, window_end=T0 + (n + 1) * H3)
-        for n in range(3)
-        for probe in range(1, 6)
+        for n in range(2)
+        for probe in range(1, 5)
         for target in ("192.0.2.1", "☃ 𐀀|\\")
     ]
     countries = [
         link(probe, country, valid_from=T0 + n * H3, valid_to=T0 + (n + 1) * H3)
-        for probe in range(1, 5)
+        for probe in range(1, 4)
         for n, country in enumerate(("LB", "SY", "NL"))
     ]
     with opened(database) as store:

@@ -1,0 +1,86 @@
+"""docker-compose.yml and Dockerfile say what the code expects. There may be no Docker here: they are read, not run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli import cli
+from app.settings import NEO4J_PASSWORD_VARIABLE, NEO4J_USER_VARIABLE
+from tests.neo4j.server import version
+
+ROOT = Path(__file__).parents[1]
+
+
+def read_yaml(lines: list[str], depth: int = 0) -> dict[str, Any]:
+    """The subset of YAML that the file keeps to: mappings by indentation; lists, and quotes, as JSON has them."""
+    found: dict[str, Any] = {}
+    while lines and len(lines[0]) - len(lines[0].lstrip()) == depth:
+        match = re.fullmatch(r" *([\w-]+):(?: (.+))?", lines.pop(0))
+        assert match is not None
+        key, value = match[1], match[2]
+        assert key not in found, key
+        if value is None:
+            found[key] = read_yaml(lines, depth + 2)
+        else:
+            found[key] = json.loads(value) if value[0] in '["{' else value
+    return found
+
+
+def services() -> dict[str, Any]:
+    text = (ROOT / "docker-compose.yml").read_text()
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    whole = read_yaml(lines)
+    assert not lines, lines[0]
+    assert set(whole) == {"services", "volumes"}
+    mounted = {mount.partition(":")[0] for one in whole["services"].values() for mount in one["volumes"]}
+    assert mounted == set(whole["volumes"])
+    found: dict[str, Any] = whole["services"]
+    return found
+
+
+def test_the_image_is_of_the_version_that_is_tested() -> None:
+    major_minor = ".".join(version().split(".")[:2])
+    assert services()["neo4j"]["image"] == f"neo4j:{major_minor}-community"
+
+
+def test_no_password_is_in_the_file_and_nothing_listens_beyond_this_machine() -> None:
+    found = services()
+    assert found["neo4j"]["environment"]["NEO4J_AUTH"].startswith("neo4j/${NEO4J_PASSWORD:?")
+    assert found["qoetwin"]["environment"][NEO4J_PASSWORD_VARIABLE] == "${NEO4J_PASSWORD:?}"
+    assert all(port.startswith("127.0.0.1:") for one in found.values() for port in one.get("ports", ()))
+    # The image takes every NEO4J_… variable for a setting, and does not start with one that it does not know.
+    assert NEO4J_PASSWORD_VARIABLE not in found["neo4j"]["environment"]
+
+
+def test_qoetwin_waits_for_a_healthy_server_and_runs_a_command_that_there_is() -> None:
+    found = services()
+    assert found["qoetwin"]["depends_on"] == {"neo4j": {"condition": "service_healthy"}}
+    assert found["neo4j"]["healthcheck"]["test"][0] == "CMD-SHELL"
+    name, *arguments = found["qoetwin"]["command"]
+    command = cli.commands[name]
+    with click.Context(command) as context:
+        command.parse_args(context, list(arguments))
+        assert context.params["store"] == "bolt://neo4j:7687"
+    home = str(context.params["home"])
+    assert f"qoetwin-data:{home}" in found["qoetwin"]["volumes"]
+    assert set(found["qoetwin"]["environment"]) == {NEO4J_USER_VARIABLE, NEO4J_PASSWORD_VARIABLE}
+    assert f"-g qoetwin {home}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_image_of_qoetwin_holds_every_package_and_does_not_run_as_root() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    sent = (ROOT / ".dockerignore").read_text().split()
+    for package in packages:
+        assert f"COPY {package} {package}\n" in text
+        assert f"!{package}" in sent
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1:] == ["qoetwin"]
+    arguments = services()["qoetwin"]["build"]["args"]
+    assert set(arguments) == set(re.findall(r"^ARG (\w+)", text, re.MULTILINE))
