@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,22 @@ def test_the_commands_of_readme_for_own_records_do_what_it_says(
     assert done.returncode == 0, done.stderr
     last = done.stdout[done.stdout.rindex("\n[") :]
     assert json.loads(last)[0]["score"] > 0.0
+
+
+def test_the_commands_of_readme_for_the_graph_do_what_it_says(
+    qoetwin: Cli, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = json.loads(qoetwin("qoe", "web", "--group-by", "probe", "--home", built, "--format", "json").out)[
+        0
+    ]["group"]
+    monkeypatch.chdir(tmp_path)
+    for command in block_after("The graph"):
+        program, *arguments = shlex.split(command.replace("6217", str(probe)))
+        assert program == "qoetwin"
+        ran = qoetwin(*arguments, "--home", built)
+        assert ran.code == 0, ran.err
+    assert (tmp_path / "graph.ttl.gz").stat().st_size > 1000
+    assert (tmp_path / "graph.safetensors").stat().st_size > 1000
 
 
 def test_every_path_that_readme_links_to_is_there() -> None:
