@@ -1,7 +1,7 @@
 """Questions in SPARQL. They only read, for so long and in so much memory, and go nowhere but to the graph here.
 
-The graph is written once into an on-disk store of oxigraph, in a cache that knows which revision of the graph it holds; a query
-runs on that, in a process of its own (`sparql_process.py`).
+What a query needs of the graph (`sparql_needs`) is written once into an on-disk store of oxigraph, in a cache that knows which revision of the graph
+it holds; the query runs on that, in a process of its own (`sparql_process.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -28,9 +28,10 @@ from domain.progress import Report
 from domain.selection import Selection
 from kg.answer import Answer
 from kg.exchange.nquads import lines
-from kg.exchange.terms import BASE, ONTOLOGY_IRI, OWL, RDF, XSD, Describer
-from kg.exchange.whole import pieces
-from kg.schema import NAMESPACE, ONTOLOGY, VERSION, Layer
+from kg.exchange.terms import BASE, ONTOLOGY_IRI, OWL, RDF, TYPE, XSD, Block, Describer
+from kg.exchange.whole import KINDS, Kind, class_of, pieces
+from kg.schema import NAMESPACE, ONTOLOGY, VERSION, EdgeType, Layer
+from kg.sparql_needs import PROVENANCE_CLASS, Needs, needs
 from kg.store import GraphStore
 
 PREFIXES = {
@@ -87,20 +88,25 @@ def query(
     refuse_what_reads_elsewhere(sparql)
     bound = _bound(sparql, {name: _term(name, value) for name, value in parameters.items()})
     named = _names_graphs(sparql)
-    folder = _cached(store, selection, cache, report, named=bool(named))
+    _run({"store": None, "query": bound, "prefixes": PREFIXES, "union": False}, 1, timeout_s, memory_bytes)
+    wanted = None if named else needs(bound, PREFIXES)
+    folder = _cached(store, selection, wanted, cache, report, named=bool(named))
     request = {
         "store": str(folder),
         "query": bound,
         "prefixes": PREFIXES,
         "union": bool(named) and "FROM" not in named,
-        "limit": limit,
-        "memory_bytes": memory_bytes,
     }
+    return _run(request, limit, timeout_s, memory_bytes)
+
+
+def _run(request: dict[str, Any], limit: int, timeout_s: float, memory_bytes: int) -> Answer:
+    """The answer of the program that queries; without a store it only reads the query."""
     program = Path(__file__).with_name("sparql_process.py")
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, str(program)],
-            input=json.dumps(request).encode(),
+            input=json.dumps(request | {"limit": limit, "memory_bytes": memory_bytes}).encode(),
             capture_output=True,
             timeout=timeout_s,
             check=False,
@@ -120,7 +126,7 @@ def query(
         )
     said = json.loads(done.stdout)
     if "error" in said:
-        raise _mapped(said["error"], said["kind"], folder)
+        raise _mapped(said["error"], said["kind"], request["store"])
     return Answer(
         columns=tuple(said["columns"]),
         rows=[tuple(_value(cell) for cell in row) for row in said["rows"]],
@@ -133,7 +139,7 @@ def _why(code: int, stderr: bytes) -> str:
     return words[-1] if words else f"its process ended with {code}"
 
 
-def _mapped(error: str, kind: str, folder: Path) -> InputError | StoreError:
+def _mapped(error: str, kind: str, folder: str | None) -> InputError | StoreError:
     if kind == "SyntaxError":
         return InputError("this is no SPARQL query", found=error)
     if kind == "OSError":
@@ -328,21 +334,24 @@ def _refuse(text: str) -> None:
 # The cache
 
 
-def _cached(store: GraphStore, selection: Selection, cache: Path, report: Report, *, named: bool) -> Path:
-    """The folder with the graph as it is now; made when it is not there.
+def _cached(
+    store: GraphStore, selection: Selection, wanted: Needs | None, cache: Path, report: Report, *, named: bool
+) -> Path:
+    """The folder with what is wanted of the graph as it is now; made when it is not there.
 
     Few queries name graphs. Without them oxigraph has half the indexes to make, and nothing to tell apart when all are asked.
     """
-    said = f"{store.revision()} {selection} {named} {VERSION} {ox.__version__}"
-    folder = cache / hashlib.sha256(said.encode()).hexdigest()[:20]
+    parts = None if wanted is None else sorted((name, sorted(some)) for name, some in wanted.items())
+    revision = _digest(f"{store.revision()} {VERSION} {ox.__version__}")
+    folder = cache / f"{revision}-{_digest(f'{selection} {parts} {named}')}"
     if folder.is_dir():
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        _tidy(cache)
+        _tidy(cache, revision)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
         try:
-            _build(store, selection, building, report, named=named)
+            _build(store, selection, wanted, building, report, named=named)
             if not folder.is_dir():  # someone else may have been quicker
                 building.rename(folder)
         finally:
@@ -352,9 +361,18 @@ def _cached(store: GraphStore, selection: Selection, cache: Path, report: Report
     return folder
 
 
-def _build(store: GraphStore, selection: Selection, folder: Path, report: Report, *, named: bool) -> None:
+def _build(
+    store: GraphStore,
+    selection: Selection,
+    wanted: Needs | None,
+    folder: Path,
+    report: Report,
+    *,
+    named: bool,
+) -> None:
     built = ox.Store(str(folder))
-    stream = io.BufferedReader(_Stream(_text(store, selection, report, named=named)), 1 << 20)
+    text = _text(store, selection, wanted, report, named=named)
+    stream = io.BufferedReader(_Stream(text), 1 << 20)
     form = ox.RdfFormat.N_QUADS if named else ox.RdfFormat.N_TRIPLES
     built.bulk_load(cast(IO[bytes], stream), form, lenient=True)
     graph = ox.NamedNode(ONTOLOGY_IRI) if named else ox.DefaultGraph()
@@ -362,12 +380,36 @@ def _build(store: GraphStore, selection: Selection, folder: Path, report: Report
     built.flush()
 
 
-def _text(store: GraphStore, selection: Selection, report: Report, *, named: bool) -> Iterator[bytes]:
+def _text(
+    store: GraphStore, selection: Selection, wanted: Needs | None, report: Report, *, named: bool
+) -> Iterator[bytes]:
     describer = Describer()
     yield lines(describer.header(), graphs=named)
-    for piece in pieces(store, selection, report):
+    kinds = KINDS if wanted is None else [kind for kind in KINDS if _is_wanted(kind, wanted)]
+    for piece in pieces(store, selection, report, kinds):
         for block in describer.blocks(piece):
-            yield lines(block, graphs=named)
+            yield lines(block if wanted is None else _only(block, piece[0], wanted), graphs=named)
+
+
+def _is_wanted(kind: Kind, wanted: Needs) -> bool:
+    """Whether anything that is wanted is said where a kind is said; an edge is said of its source too."""
+    directly = isinstance(kind, EdgeType) and NAMESPACE + kind.name in wanted.get(kind.source.label, ())
+    # Provenances are said where something first refers to them.
+    return directly or class_of(kind) in wanted or PROVENANCE_CLASS in wanted
+
+
+def _only(block: Block, kind: Kind, wanted: Needs) -> Block:
+    """Of a block what is wanted."""
+    if block.cls is None and isinstance(kind, EdgeType):
+        name = kind.source.label
+    else:
+        name = (block.cls or "").removeprefix(NAMESPACE)
+    predicates = wanted.get(name, frozenset())
+    return replace(
+        block,
+        cls=block.cls if TYPE in predicates else None,
+        statements=[one for one in block.statements if one.predicate in predicates],
+    )
 
 
 class _Stream(io.RawIOBase):
@@ -394,14 +436,23 @@ class _Stream(io.RawIOBase):
         return size
 
 
-_KEPT = 2  # caches: a query that still runs on the one before may end
+_KEPT = 8  # caches of one revision: questions are asked again
 _ABANDONED_S = 86_400.0
 
 
-def _tidy(cache: Path) -> None:
-    """Remove caches of graphs that are no more, and what a process that was killed left."""
+def _tidy(cache: Path, revision: str) -> None:
+    """Remove caches of graphs that are no more, and what a process that was killed left.
+
+    The newest of another revision stays: a query may still run on it.
+    """
     by_age = sorted((path.stat().st_mtime, path) for path in cache.iterdir() if path.is_dir())
     whole = [path for _, path in by_age if not path.name.startswith(".")]
+    current = [path for path in whole if path.name.startswith(revision)]
+    others = [path for path in whole if not path.name.startswith(revision)]
     left = [path for age, path in by_age if path.name.startswith(".") and age < time.time() - _ABANDONED_S]
-    for path in (*whole[: -(_KEPT - 1)], *left):
+    for path in (*current[: -(_KEPT - 1)], *others[:-1], *left):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 A query runs apart so that it can be stopped, and so that its memory has a limit. It imports nothing of ours, and starts at once.
 
-The request is a JSON object: `store` (folder), `query`, `prefixes` (name -> IRI), `union` (whether a pattern outside `GRAPH`
+The request is a JSON object: `store` (folder; null is an empty graph, to see whether it is a query at all), `query`, `prefixes` (name -> IRI), `union` (whether a pattern outside `GRAPH`
 is looked for in all graphs), `limit` (rows), `memory_bytes`. The answer is a JSON object: `columns`, `rows` (of [datatype, text], of [null, IRI], or null) and `cut`; or `error`.
 """
 
@@ -24,7 +24,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Run a query."""
     resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], request["memory_bytes"]))
     try:
-        store = ox.Store.read_only(request["store"])
+        store = ox.Store() if request["store"] is None else ox.Store.read_only(request["store"])
     except (OSError, RuntimeError) as error:
         return {"error": str(error), "kind": "OSError"}
     found: Any = store.query(

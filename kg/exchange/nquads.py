@@ -44,7 +44,7 @@ def lines(block: Block, *, graphs: bool = True) -> bytes:
                 ["<" + BASE, block.subject, f"> <{statement.predicate}> {before}", values, after + end], rows
             )
         )
-    return whole_text(parts, rows)
+    return whole_text(parts, rows) if parts else b""
 
 
 def term(statement: Statement) -> tuple[str, pa.Array, str]:

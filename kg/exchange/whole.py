@@ -6,7 +6,7 @@ Provenance too. Formats differ only in how they write a piece down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -81,16 +81,24 @@ def never_null(kind: Kind) -> set[str]:
     return (known | {column.name for column in key_of(kind)}) - {"valid_from"}
 
 
-def pieces(store: GraphStore, selection: Selection, report: Report) -> Iterator[Piece]:
+def pieces(
+    store: GraphStore, selection: Selection, report: Report, kinds: Sequence[Kind] = KINDS
+) -> Iterator[Piece]:
     """Everything that a store keeps, or of the facts only those selected: nodes, then edges, then facts by time.
+
+    Args:
+        store: the graph.
+        selection: which facts.
+        report: is told of the rows.
+        kinds: which of `KINDS`, in their order.
 
     Raises:
         StoreError: when the store cannot be read, or is written to meanwhile.
     """
     revision = store.revision()
     counts = store.counts()
-    total, done = sum(counts.values()), 0
-    for kind in KINDS:
+    total, done = sum(counts[name_of(kind)] for kind in kinds), 0
+    for kind in kinds:
         if isinstance(kind, NodeType):
             found: Iterable[pa.Table] = [store.nodes(kind)]
         elif isinstance(kind, EdgeType):
