@@ -3,6 +3,7 @@
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
+# make soak     a graph of three recorded weeks from SQLite to RDF, to Neo4j, and back: equal
 # make docs     docs/commands.md from the command line itself, docs/graph.md from the ontology
 # make clean    remove what was made here
 
@@ -11,7 +12,7 @@ VENV   ?= .venv
 DEMO_HOME ?= demo-home
 BIN := $(VENV)/bin
 
-.PHONY: demo test check neo4j bench docs clean install
+.PHONY: demo test check neo4j bench soak docs clean install
 
 demo: $(VENV)/installed
 	$(if $(filter neo4j,$(STORE)),$(BIN)/python -m tests.neo4j) $(BIN)/qoetwin demo --home $(DEMO_HOME)
@@ -30,6 +31,10 @@ neo4j: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.whole_way
+	$(BIN)/python -m bench.graph
+
+soak: $(VENV)/installed-dev
+	$(BIN)/python -m bench.round_trip
 
 docs: $(VENV)/installed
 	$(BIN)/python -c "from pathlib import Path; from app.manual import manual; Path('docs/commands.md').write_text(manual())"

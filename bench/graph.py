@@ -1,7 +1,7 @@
 """The graph: how fast states are written, a window is read for learning, a neighbourhood is walked, on both stores.
 
 Prints one JSON object. Every figure is a median of several runs; rates stand beside a named reference that writes the same
-rows, timed in turn with ours. Neo4j is a real server, started for this (as `make neo4j` does), or the one at NEO4J_URI.
+rows, timed in turn with ours. Neo4j is a real server, started for this as `make neo4j` does.
 Seconds depend on the machine, ratios less so.
 """
 
@@ -133,11 +133,11 @@ def places(store: GraphStore, probes: int) -> None:
 @contextmanager
 def neo4j() -> Iterator[tuple[str, Credentials]]:
     """A real server with an empty database."""
-    from tests.neo4j.server import running_server
+    from tests.neo4j.server import USER, Neo4jServer
 
-    with running_server() as server:
-        server.clear()
-        yield server.address, server.credentials
+    with tempfile.TemporaryDirectory(prefix="qoetwin-neo4j-") as home:
+        with Neo4jServer(home=Path(home)) as server:
+            yield server.uri, Credentials(user=USER, password=server.password)
 
 
 homes = count()
