@@ -135,9 +135,11 @@ def neo4j() -> Iterator[tuple[str, Credentials]]:
     """A real server with an empty database."""
     from tests.neo4j.server import USER, Neo4jServer
 
-    with tempfile.TemporaryDirectory(prefix="qoetwin-neo4j-") as home:
-        with Neo4jServer(home=Path(home)) as server:
-            yield server.uri, Credentials(user=USER, password=server.password)
+    with (
+        tempfile.TemporaryDirectory(prefix="qoetwin-neo4j-") as home,
+        Neo4jServer(home=Path(home)) as server,
+    ):
+        yield server.uri, Credentials(user=USER, password=server.password)
 
 
 homes = count()

@@ -66,10 +66,12 @@ def round_trip(scratch: Path, atlas: Path, form: str) -> tuple[dict[str, object]
         findings = step("check", lambda: check(first, report=unheard))
         step("sqlite_to_rdf", lambda: export_graph(first, rdf, form, report=unheard))
         expected = everything(first)
-    with neo4j() as (address, credentials):
-        with open_store(address, scratch, create=True, credentials=credentials) as second:
-            step("rdf_to_neo4j", lambda: import_graph(second, rdf, form, report=unheard))
-            step("neo4j_to_csv", lambda: export_graph(second, csv, "iyp-csv", report=unheard))
+    with (
+        neo4j() as (address, credentials),
+        open_store(address, scratch, create=True, credentials=credentials) as second,
+    ):
+        step("rdf_to_neo4j", lambda: import_graph(second, rdf, form, report=unheard))
+        step("neo4j_to_csv", lambda: export_graph(second, csv, "iyp-csv", report=unheard))
     with open_store("sqlite", scratch / "back", create=True) as third:
         step("csv_to_sqlite", lambda: import_graph(third, csv, "iyp-csv", report=unheard))
         found = everything(third)
