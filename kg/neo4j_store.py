@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -249,16 +250,12 @@ class Neo4jStore:
             if isinstance(fact_type.about, NodeType):
                 self.upsert_nodes(fact_type.about, about)
             else:
-                self._about(fact_type.about, about, provenance)
+                self.upsert_edges(fact_type.about, about, provenance)
             self._write(
                 shape_of(fact_type),
                 _each_once(table, keys(fact_type, table), fact_type.values, whole=True),
                 provenance,
             )
-
-    def _about(self, edge_type: EdgeType, edges: pa.Table, provenance: Provenance) -> None:
-        """Edges that facts are about; what is known of them is left as it is."""
-        self.upsert_edges(edge_type, edges, provenance)
 
     def _write(self, shape: Shape, table: pa.Table, said: Provenance | None) -> None:
         if table.num_rows > 0:
@@ -324,34 +321,48 @@ class Neo4jStore:
 
     def edges(self, edge_type: EdgeType, *, at: datetime | None = None) -> pa.Table:
         """See `GraphStore.edges`."""
-        found = self._pages(shape_of(edge_type), _edge_readers(edge_type))
+        found = self._pages_of_edges(edge_type, _edge_readers(edge_type))
         return _sorted_edges(found, edge_type, at)
 
-    def _pages(self, shape: Shape, readers: Mapping[str, str]) -> pa.Table:
-        """All of a kind, in pages by its key."""
+    def _pages(
+        self,
+        shape: Shape,
+        readers: Mapping[str, str],
+        begin: str | None = None,
+        conditions: Sequence[str] = (),
+        parameters: Mapping[str, Any] = {},
+    ) -> pa.Table:
+        """All of a kind, in pages by their key; those whose key begins so (up to a bar), and of which more is true."""
         key = f"s.{quoted(shape.key)}"
-        labels = "|".join(node.label for _, node in shape.ends)
-        of_kind = f" AND {key} STARTS WITH $labels" if isinstance(shape.kind, EdgeType) else ""
+        hint = f"USING INDEX s:{quoted(shape.name)}({quoted(shape.key)})"
+        after: Any = None if begin is None else f"{begin}|"
+        bounds = {} if begin is None else {"until": f"{begin}}}"}  # the bar's successor
         parts: list[pa.Table] = []
-        after: Any = None
         while True:
-            condition = f"{key} IS NOT NULL" if after is None else f"{key} > $after"
-            rows = self._collected(
-                f"MATCH {shape.pattern} WHERE {condition}{of_kind}"
-                f" WITH * ORDER BY {key} LIMIT {PAGE} RETURN collect([{key}, {_list(readers)}])",
-                {"after": after, "labels": labels + "|"},
+            among = [f"{key} IS NOT NULL" if after is None else f"{key} > $after", *conditions]
+            among += [f"{key} < $until" for _ in bounds]
+            last, rows = self._connection.read(
+                partial(
+                    _record,
+                    question=f"MATCH {shape.pattern} {hint} WHERE {' AND '.join(among)}"
+                    f" WITH * ORDER BY {key} LIMIT {PAGE} RETURN max({key}), collect([{_list(readers)}])",
+                    parameters={**parameters, **bounds, "after": after},
+                )
             )
-            parts.append(_table([row[1:] for row in rows], shape, readers))
+            parts.append(_table(rows, shape, readers))
             if len(rows) < PAGE:
                 return pa.concat_tables(parts)
-            after = rows[-1][0]
+            after = last
+
+    def _pages_of_edges(self, edge_type: EdgeType, readers: Mapping[str, str]) -> pa.Table:
+        return self._pages(shape_of(edge_type), readers, f"{edge_type.source.label}|{edge_type.target.label}")
 
     def _edges_of(
         self, edge_type: EdgeType, end: str, nodes: pa.ChunkedArray, at: datetime | None
     ) -> pa.Table:
         """The edges at some nodes that hold, or held; where there are many nodes, all of them."""
         if len(nodes) > FEW:
-            found = self._pages(shape_of(edge_type), _edge_readers(edge_type))
+            found = self._pages_of_edges(edge_type, _edge_readers(edge_type))
         else:
             shape = shape_of(edge_type)
             number = 0 if end == "source" else 1
@@ -423,7 +434,7 @@ class Neo4jStore:
         parts = [_table([], shape, readers)]
         for first, last, facts in _spans(windows):
             if facts > PAGE:
-                parts += self._facts_of_window(shape, readers, conditions, parameters, first)
+                parts.append(self._pages(shape, readers, str(first), conditions, parameters))
                 continue
             among = " AND ".join(["s.window_start >= $first", "s.window_start <= $last", *conditions])
             rows = self._collected(
@@ -433,29 +444,6 @@ class Neo4jStore:
             )
             parts.append(_table(rows, shape, readers))
         return pa.concat_tables(parts)
-
-    def _facts_of_window(
-        self,
-        shape: Shape,
-        readers: Mapping[str, str],
-        conditions: list[str],
-        parameters: dict[str, Any],
-        start: int,
-    ) -> Iterator[pa.Table]:
-        """The facts of the windows that start at a time, in pages by their key, which begins with it."""
-        key = f"s.{KEY}"
-        among = " AND ".join([f"{key} > $after", f"{key} < $until", *conditions])
-        question = (
-            f"MATCH {shape.pattern} USING INDEX s:{quoted(shape.name)}({KEY}) WHERE {among}"
-            f" WITH * ORDER BY {key} LIMIT {PAGE} RETURN collect([{key}, {_list(readers)}])"
-        )
-        after, until = f"{start}|", f"{start}}}"  # the bar's successor
-        while True:
-            rows = self._collected(question, parameters | {"after": after, "until": until})
-            yield _table([row[1:] for row in rows], shape, readers)
-            if len(rows) < PAGE:
-                return
-            after = rows[-1][0]
 
     def _facts_of(
         self,
@@ -498,9 +486,9 @@ class Neo4jStore:
         elif selection.targets:
             paths = self._edges_of(MEASURES, "target", pa.chunked_array([list(selection.targets)]), None)
         else:
-            paths = self._pages(
-                shape_of(MEASURES),
-                {name: shape_of(MEASURES).readers[name] for name in ("source", "target", "af")},
+            readers = shape_of(MEASURES).readers
+            paths = self._pages_of_edges(
+                MEASURES, {name: readers[name] for name in ("source", "target", "af")}
             )
         found = paths.select(["source", "target", "af"]).rename_columns(list(PATH))
         targets, probes = found["target"].unique(), found["probe_id"].unique()
@@ -1028,10 +1016,14 @@ def _fact_schema(fact_type: FactType, columns: Sequence[str]) -> pa.Schema:
 # Questions
 
 
+def _record(tx: neo4j.ManagedTransaction, question: str, parameters: Mapping[str, Any]) -> Any:
+    """The one row of a question."""
+    return tx.run(question, dict(parameters)).single(strict=True)
+
+
 def _value(tx: neo4j.ManagedTransaction, question: str, parameters: Mapping[str, Any]) -> Any:
     """The one value of a question's one row."""
-    record = tx.run(question, dict(parameters)).single(strict=True)
-    return record[0]
+    return _record(tx, question, parameters)[0]
 
 
 def _list(readers: Mapping[str, str]) -> str:
