@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+_FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
+"""A time that has one before it, in every zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +53,4 @@ class Selection:
         """The moment whose places and networks count: `at`, or just before `end`; None is the latest known."""
         if self.at is not None or self.end is None:
             return self.at
-        return self.end - timedelta(microseconds=1)
+        return max(self.end, _FIRST) - timedelta(microseconds=1)

@@ -6,7 +6,7 @@ One row a window, one column a pair. This is all that `gnn` ever sees: no raw re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -111,8 +111,8 @@ def path_arrays(
     Args:
         store: the graph.
         selection: which pairs and windows; `window_s` may be left out where the graph has one length only.
-        topology_before: use only hops that were seen before this time. A forecast must not know which routers
-            will be met later.
+        topology_before: use only hops that were seen before this time, and places and networks as of then. A forecast must not know
+            which routers will be met later, nor who will move where.
 
     Raises:
         EmptyError: when no state is selected.
@@ -139,6 +139,11 @@ def path_arrays(
     window = (start_s - start_s.min()) // window_s
     windows = int(window.max()) + 1
     pairs, column = _columns_of(states, store.pairs(selection))
+    as_of = selection.as_of
+    if topology_before is not None:  # where somebody moved to later must not be known either
+        as_of = topology_before - timedelta(microseconds=1)
+        then = store.pairs(Selection(at=as_of))
+        pairs, _ = _columns_of(pairs, then)
     if windows * pairs.num_rows > MOST_CELLS:
         raise DataError(
             "too long a span for one table of windows and pairs",
@@ -159,7 +164,7 @@ def path_arrays(
         probe_id=pairs["probe_id"].to_numpy(),
         target=_strings(pairs["target"]),
         af=pairs["af"].to_numpy(),
-        **_ends_of(store, pairs, selection.as_of, central),
+        **_ends_of(store, pairs, as_of, central),
         centrality_names=CENTRALITIES,
         rtt_ms=grid("rtt_median_ms", np.nan, np.float64),
         jitter_ms=grid("jitter_ms", np.nan, np.float64),

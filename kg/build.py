@@ -239,20 +239,16 @@ def add_centralities(store: GraphStore, generator: np.random.Generator) -> None:
 
 
 def add_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> None:
-    """Write the states of paths, and those of their probes and targets.
+    """Write the states of paths.
 
     A path was met first at the start of its first window, and last in the last microsecond of its last one: the time
     within a window is not known.
 
     Args:
         store: the graph.
-        states: all columns of the fact type PathState. Of a window that is in it, all paths of a probe or a target are in it,
-            or the states of that probe and target would be of some of its paths.
-        provenance: whose word the states of paths are; those of probes and targets are computed from them.
+        states: all columns of the fact type PathState.
+        provenance: whose word they are.
     """
-    derived = _computed(
-        provenance, "ProbeState and TargetState: medians, sums and means over the states of paths"
-    )
     _add_addresses(store, states["target"])
     paths = states.group_by(["probe_id", "target", "af"]).aggregate(
         [("window_start", "min"), ("window_end", "max")]
@@ -263,6 +259,20 @@ def add_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> N
     )
     store.upsert_edges(MEASURES, measured.append_column("last_seen", last), provenance)
     store.put_facts(PATH_STATE, states, provenance)
+
+
+def add_end_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> None:
+    """Write the states of probes and targets, which are computed from those of paths.
+
+    Args:
+        store: the graph.
+        states: all columns of the fact type PathState. Of a window that is in it, all paths of a probe or a target are in it,
+            real and synthetic, or the states of that probe and target would be of some of its paths.
+        provenance: whose word the states of paths are.
+    """
+    derived = _computed(
+        provenance, "ProbeState and TargetState: medians, sums and means over the states of paths"
+    )
     store.put_facts(PROBE_STATE, end_states(states, PROBE_STATE), derived)
     store.put_facts(TARGET_STATE, end_states(states, TARGET_STATE), derived)
 

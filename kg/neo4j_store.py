@@ -369,7 +369,7 @@ class Neo4jStore:
             key = shape.ends[number][1].key.name
             rows = self._collected(
                 f"UNWIND $nodes AS k MATCH (n{number} {{{quoted(key)}: k}}) WITH n{number} MATCH {shape.pattern}"
-                f" WHERE s.{KEY} IS NOT NULL RETURN collect([{_list(_edge_readers(edge_type))}])".replace(
+                f" WHERE {_OURS.format('s')} RETURN collect([{_list(_edge_readers(edge_type))}])".replace(
                     f"(n{number} {{", f"(n{number}:{quoted(shape.ends[number][1].label)} {{"
                 ),
                 {"nodes": nodes.to_pylist()},
@@ -575,7 +575,7 @@ class Neo4jStore:
         start = rows.add(pa.array([key], arrow_type(node_type.key.datatype)), node_type.key)
         verbs = "|".join(dict.fromkeys(quoted(edge_type.name) for edge_type in EDGE_TYPES))
         walk = (
-            f" MATCH (n)-[r:{verbs}]-() WHERE r.{KEY} IS NOT NULL AND {_holds(at)}"
+            f" MATCH (n)-[r:{verbs}]-() WHERE {_OURS.format('r')} AND {_holds(at)}"
             " WITH DISTINCT type(r) AS verb, startNode(r) AS a, endNode(r) AS b LIMIT $most"
             f" RETURN collect([verb, elementId(a), {_label_and_key('a')}, elementId(b), {_label_and_key('b')}])"
         )
@@ -759,6 +759,9 @@ def _existing(
     return old, pa.array(there)
 
 
+_OURS = f"coalesce({{}}.{KEY}, '') <> ''"
+"""That a relationship is ours, for patterns whose nodes are bound: at `IS NOT NULL` the planner may walk the index instead."""
+
 _NUMBER = Property(name="number", datatype=MEASURES.identity[0].datatype)
 
 
@@ -834,11 +837,12 @@ def _delete_unsaid(
     owners = table.select(owner).group_by(owner).aggregate([])
     rows = Rows()
     key = rows.add(owners[name], node_type.key)
-    same = "".join(f" AND s.{quoted(p.name)} = {rows.add(owners[p.name], p)}" for p in kind.identity)
+    same = " AND ".join(f"s.{quoted(p.name)} = {rows.add(owners[p.name], p)}" for p in kind.identity)
+    # Not WHERE s.key IS NOT NULL: the planner would walk the whole index of keys for each owner. collect leaves nulls out.
     found = _value(
         tx,
         f"UNWIND $rows AS r MATCH (n{number}:{quoted(node_type.label)} {{{quoted(node_type.key.name)}: {key}}})"
-        f" MATCH {shape.pattern} WHERE s.{KEY} IS NOT NULL{same} RETURN collect(s.{KEY})",
+        f" MATCH {shape.pattern}{f' WHERE {same}' if same else ''} RETURN collect(s.{KEY})",
         {"rows": rows.rows()},
     )
     kept = pa.array(found, pa.string())

@@ -301,7 +301,18 @@ def _letter(found: re.Match[str]) -> str:
     return chr(code) if code < 0x110000 else found[0]
 
 
+_SERVICE = re.compile(r"(?<![A-Za-z_?$:/#-])service|(?:true|false)service", re.IGNORECASE)
+"""Where oxigraph may read the keyword: anywhere but within a name. It needs no space around it."""
+
+
 def _refuse(text: str) -> None:
+    # Not by tokens: whether < begins an IRI or compares is for a parser to say, and a request that went out is out.
+    if _SERVICE.search(text):
+        raise InputError(
+            "SERVICE is refused: queries go nowhere but to the graph here",
+            found="the word SERVICE",
+            next_step="where it is part of a text, give the text as a parameter",
+        )
     prefixes = dict(PREFIXES)
     begun = False
     tokens = _tokens(text)
@@ -314,11 +325,6 @@ def _refuse(text: str) -> None:
         if word in _UPDATES and not begun:
             raise InputError("an update is refused", found=token.text, expected=" or ".join(sorted(_QUERIES)))
         begun = begun or word in _QUERIES
-        if word == "SERVICE":
-            raise InputError(
-                "SERVICE is refused: queries go nowhere but to the graph here",
-                found=f"SERVICE {following.text}",
-            )
         if word == "FROM":
             given = second if _word(following) == "NAMED" else following
             prefix, _, local = given.text.partition(":")

@@ -47,6 +47,7 @@ from kg.arrays import PathArrays, path_arrays
 from kg.build import (
     add_as_links,
     add_centralities,
+    add_end_states,
     add_hops,
     add_link_states,
     add_measurements,
@@ -232,7 +233,9 @@ def summarise_lake(
             next_step="ingest some first: qoetwin ingest files PATH",
         )
     report("summarising the lake", 1, 2)
-    keep_from = None if keep is None else pc.max(states["window_end"]).as_py() - keep
+    # A result whose clock was ahead must not make all others old.
+    newest = min(pc.max(states["window_end"]).as_py(), datetime.now(UTC) + window)
+    keep_from = None if keep is None else newest - keep
     summary = Summary(
         probes=lake.probes(),
         probe_history=lake.probe_history(),
@@ -341,6 +344,8 @@ def build_graph(
     pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
     traceroutes = summary.targets.filter(pc.equal(measured, str(ResultType.TRACEROUTE)))
 
+    score_method = f"score under {profile.label}"
+
     def add_known_probes(probes: pa.Table, provenance: Provenance) -> None:
         history = summary.probe_history
         synthetic = pc.equal(history["synthetic"], provenance.synthetic)
@@ -348,23 +353,13 @@ def build_graph(
 
     def add_all_hops(links: pa.Table, provenance: Provenance) -> None:
         add_hops(store, links, provenance)
-        if matches is not None and origins is not None:
-            add_prefixes(store, matches, replace(origins.provenance, synthetic=provenance.synthetic))
+        if matches is not None:
             add_as_links(store, as_adjacency(links, matches), replace(provenance, method=AS_LINK_METHOD))
 
-    unknown_scores = 0
-
-    def add_scores(of: pa.Table, provenance: Provenance) -> None:
-        nonlocal unknown_scores
-        mean = replace(provenance, method=f"{provenance.method}; mean over paths, each once")
+    def add_path_scores(of: pa.Table, provenance: Provenance) -> None:
         for part in whole_windows(of, MOST_SCORED):
             report("writing scores", part.first, of.num_rows)
-            scores = score_states(part.rows, profile)
-            unknown_scores += scores["score"].null_count
-            by_as, by_country = place_scores(scores, summary.probe_history)
-            store.put_facts(PATH_SCORE, scores, provenance)
-            store.put_facts(AS_SCORE, by_as, mean)
-            store.put_facts(COUNTRY_SCORE, by_country, mean)
+            store.put_facts(PATH_SCORE, score_states(part.rows, profile), provenance)
 
     steps: Sequence[tuple[str, pa.Table, Callable[[pa.Table, Provenance], None], Kind, str | None]] = (
         ("probes", summary.probes, add_known_probes, Kind.PROBE, None),
@@ -373,8 +368,11 @@ def build_graph(
         ("hops", hops, add_all_hops, Kind.TRACEROUTE, HOP_METHOD),
         ("states", states, partial(add_states, store), Kind.PING, STATE_METHOD),
         ("links", summary.link_states, partial(add_link_states, store), Kind.TRACEROUTE, LINK_METHOD),
-        ("scores", states, add_scores, Kind.PING, f"score under {profile.label}"),
+        ("scores", states, add_path_scores, Kind.PING, score_method),
     )
+    synthetic_too = bool(pc.any(states["synthetic"]).as_py())
+    together = _provenance(summary, Kind.PING, STATE_METHOD, synthetic=synthetic_too)
+    unknown_scores = 0
     with store.transaction():  # a graph that is half new would answer, and falsely
         for what, table, write, kind, method in steps:
             report(f"writing {what}", 0, 1)
@@ -383,6 +381,17 @@ def build_graph(
                 if part.num_rows > 0:
                     write(part, _provenance(summary, kind, method, synthetic=synthetic))
             report(f"writing {what}", 1, 1)
+        # Of what several paths make together, real and synthetic ones are not told apart: it is synthetic if any is.
+        add_end_states(store, states, together)
+        mean = replace(together, method=f"{score_method}; mean over paths, each once")
+        for part in whole_windows(states, MOST_SCORED):
+            scores = score_states(part.rows, profile)
+            unknown_scores += scores["score"].null_count
+            by_as, by_country = place_scores(scores, summary.probe_history)
+            store.put_facts(AS_SCORE, by_as, mean)
+            store.put_facts(COUNTRY_SCORE, by_country, mean)
+        if matches is not None and origins is not None:
+            add_prefixes(store, matches, replace(origins.provenance, synthetic=synthetic_too))
         add_requirements(store, *requirements(profile))
     report("computing centralities", 0, 1)
     add_centralities(store, np.random.default_rng(CENTRALITY_SEED))
@@ -403,7 +412,7 @@ def build_graph(
         pruned=pruned,
         windows_from=pc.min(states["window_start"]).as_py(),
         windows_until=pc.max(states["window_end"]).as_py(),
-        synthetic=bool(pc.any(states["synthetic"]).as_py()),
+        synthetic=synthetic_too,
     )
 
 

@@ -24,6 +24,7 @@ from kg.build import (
     AS_LINK_SCHEMA,
     add_as_links,
     add_centralities,
+    add_end_states,
     add_hops,
     add_link_states,
     add_measurements,
@@ -364,6 +365,7 @@ def test_states_are_written_of_paths_probes_and_targets_and_a_path_knows_when_it
         state(window_start=NOON + HOUR, window_end=NOON + 2 * HOUR),
     )
     add_states(store, found, SAID)
+    add_end_states(store, found, SAID)
     last = timedelta(microseconds=1)
     assert edges(store, MEASURES, "af", "first_seen", "last_seen") == [
         (7, "192.0.2.1", 4, NOON, NOON + 2 * HOUR - last),
@@ -387,6 +389,7 @@ def test_building_twice_changes_nothing(store: MemoryStore) -> None:
         add_prefixes(store, MATCHES, SAID)
         add_as_links(store, as_adjacency(LINKS, MATCHES), SAID)
         add_states(store, states(state(), state(probe_id=8, **LOST)), SAID)
+        add_end_states(store, states(state(), state(probe_id=8, **LOST)), SAID)
         add_centralities(store, np.random.default_rng(0))
 
     build()

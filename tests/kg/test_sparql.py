@@ -201,6 +201,12 @@ def test_hostile_text_stays_text(store: MemoryStore, cache: Path, text: str) -> 
         "SELECT * { ?s ?p 'it''s' . # '\n SERVICE <http://127.0.0.1:9/> { ?s ?p ?o } }",
         'SELECT * { ?s ?p "\\"" . SERVICE <http://127.0.0.1:9/> { ?s ?p "x" } }',
         "SELECT * { # \\u000A SERVICE <http://127.0.0.1:9/> { ?s ?p ?o }\n }",
+        "SELECT * WHERE { FILTER(1<'>') SERVICE <http://127.0.0.1:9/> {?s ?p ?o} FILTER(1<'>') }",
+        "SELECT * WHERE { FILTER(1<'#>') SERVICE <http://127.0.0.1:9/> {?s ?p ?o} FILTER(1<'#>') }",
+        "SELECT * WHERE { FILTER('a'<'>') SERVICE <http://127.0.0.1:9/> {?s ?p ?o} FILTER('a'<'>') }",
+        "PREFIX : <http://127.0.0.1:9/> SELECT * { ?s ?p ?o .SERVICE:x { ?s ?p ?o } }",
+        "SELECT * { ?s ?p 1SERVICE<http://127.0.0.1:9/> { ?s ?p ?o } }",
+        "SELECT * { ?s ?p trueSERVICESILENT<http://127.0.0.1:9/> { ?s ?p ?o } }",
         "PREFIX a: <x#> SELECT * { ?s a:b\\' ?o . SERVICE <http://127.0.0.1:9/> { ?s a:c\\' ?o } }",
     ],
 )
@@ -250,10 +256,10 @@ def test_an_update_behind_a_query_is_no_query(store: MemoryStore, cache: Path) -
 @pytest.mark.parametrize(
     "sparql",
     [
-        "SELECT ?s { ?s :name 'SERVICE <http://x> FROM <y>' }",
-        "SELECT ?s { ?s :nobody ?service } # SERVICE",
-        "PREFIX service: <http://x/SERVICE/FROM/> SELECT ?from { ?s service:from ?from }",
-        'SELECT ?s { ?s :name """SERVICE "quoted" FROM""" }',
+        "SELECT ?s { ?s :name 'FROM <y>' }",
+        "SELECT ?s { ?s :nobody ?service } #SERVICE",
+        "PREFIX my: <http://x/SERVICE/FROM/> SELECT ?from { ?s my:service ?from }",
+        'SELECT ?s { ?s :name """an "quoted" FROM""" }',
         "SELECT ?s { ?s <http://x/SERVICE> ?delete . ?s :name 'x'@from }",
     ],
 )
