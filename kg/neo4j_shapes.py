@@ -64,10 +64,18 @@ class Shape:
     key: str
     stored: tuple[Property, ...]
 
-    def by_key(self, value: str) -> str:
-        """The pattern that finds one, as `s`, by a Cypher expression of its key."""
-        found = f"{quoted(self.name)} {{{quoted(self.key)}: {value}}}"
-        return f"()-[s:{found}]->()" if self.relationship else f"(s:{found})"
+    def by_key(self, value: str, variable: str = "s") -> str:
+        """The pattern that finds one, as a variable, by a Cypher expression of its key."""
+        found = f"{variable}:{quoted(self.name)} {{{quoted(self.key)}: {value}}}"
+        pattern = f"()-[{found}]->()" if self.relationship else f"({found})"
+        return f"{pattern} {self.by_index(variable)}"
+
+    def by_index(self, variable: str) -> str:
+        """The hint that a variable is found by the index of its key.
+
+        Plans are kept, and one that was made while the graph was empty would walk all of a full one for each row.
+        """
+        return f"USING INDEX {variable}:{quoted(self.name)}({quoted(self.key)})"
 
     @property
     def alone(self) -> str:

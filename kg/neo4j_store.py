@@ -579,7 +579,7 @@ class Neo4jStore:
             " WITH DISTINCT type(r) AS verb, startNode(r) AS a, endNode(r) AS b LIMIT $most"
             f" RETURN collect([verb, elementId(a), {_label_and_key('a')}, elementId(b), {_label_and_key('b')}])"
         )
-        first = shape_of(node_type).by_key(start).replace("(s:", "(n:", 1)
+        first = shape_of(node_type).by_key(start, "n")
 
         def work(tx: neo4j.ManagedTransaction) -> list[Neighbour]:
             parameters = {"rows": rows.rows(), "at": _plain(at), "most": most}
@@ -737,6 +737,14 @@ def _key_column(shape: Shape, table: pa.Table, rows: Rows) -> str:
     return rows.add(table[KEY], _KEY)
 
 
+def _fresh(rows: int) -> str:
+    """Makes the server plan a statement anew when it is for many rows.
+
+    It keeps plans for some seconds whatever is written meanwhile; one made for an empty graph begins at any end, and takes hours.
+    """
+    return "CYPHER replan=force " if rows > FEW else ""
+
+
 def _existing(
     tx: neo4j.ManagedTransaction, shape: Shape, given: Sequence[Property], table: pa.Table
 ) -> tuple[dict[str, pa.Array], pa.Array]:
@@ -747,7 +755,8 @@ def _existing(
     readers = {p.name: reader(p, f"s.{quoted(p.name)}") for p in given}
     found = _value(
         tx,
-        f"UNWIND $rows AS r MATCH {shape.by_key(key)} RETURN collect([{_list({'': number} | readers)}])",
+        _fresh(table.num_rows)
+        + f"UNWIND $rows AS r MATCH {shape.by_key(key)} RETURN collect([{_list({'': number} | readers)}])",
         {"rows": rows.rows()},
     )
     cells = list(zip(*found, strict=True)) if found else [()] * (len(given) + 1)
@@ -779,12 +788,13 @@ def _create(
     found: list[str] = []
     for i, (name, node_type) in enumerate(shape.ends):
         end = rows.add(table[name], node_type.key)
-        found.append(f"MATCH (n{i}:{quoted(node_type.label)} {{{quoted(node_type.key.name)}: {end}}})")
+        found.append(f"MATCH {shape_of(node_type).by_key(end, f'n{i}')}")
     values = [f"{quoted(shape.key)}: {key}"]
     values += [f"{quoted(p.name)}: {rows.add(table[p.name], p)}" for p in given]
     values += [f"{quoted(name)}: $said.{quoted(name)}" for name in said]
     new = shape.joined([f"(n{i})" for i in range(len(shape.ends))], f" {{{', '.join(values)}}}")
-    tx.run(f"UNWIND $rows AS r {' '.join(found)} CREATE {new}", rows=rows.rows(), said=dict(said)).consume()
+    statement = f"{_fresh(table.num_rows)}UNWIND $rows AS r {' '.join(found)} CREATE {new}"
+    tx.run(statement, rows=rows.rows(), said=dict(said)).consume()
 
 
 def _set(
@@ -801,7 +811,7 @@ def _set(
     values = [f"s.{quoted(p.name)} = {rows.add(table[p.name], p)}" for p in given]
     values += [f"s.{quoted(name)} = $said.{quoted(name)}" for name in said]
     tx.run(
-        f"UNWIND $rows AS r MATCH {shape.by_key(key)} SET {', '.join(values)}",
+        f"{_fresh(table.num_rows)}UNWIND $rows AS r MATCH {shape.by_key(key)} SET {', '.join(values)}",
         rows=rows.rows(),
         said=dict(said),
     ).consume()
@@ -824,7 +834,8 @@ def _said(tx: neo4j.ManagedTransaction, write: _Write) -> dict[str, Any]:
 def _delete(tx: neo4j.ManagedTransaction, shape: Shape, gone: Sequence[str]) -> None:
     if gone:
         detach = "" if shape.relationship else "DETACH "
-        tx.run(f"UNWIND $gone AS k MATCH {shape.by_key('k')} {detach}DELETE s", gone=list(gone)).consume()
+        statement = f"{_fresh(len(gone))}UNWIND $gone AS k MATCH {shape.by_key('k')} {detach}DELETE s"
+        tx.run(statement, gone=list(gone)).consume()
 
 
 def _delete_unsaid(
@@ -841,7 +852,7 @@ def _delete_unsaid(
     # Not WHERE s.key IS NOT NULL: the planner would walk the whole index of keys for each owner. collect leaves nulls out.
     found = _value(
         tx,
-        f"UNWIND $rows AS r MATCH (n{number}:{quoted(node_type.label)} {{{quoted(node_type.key.name)}: {key}}})"
+        f"{_fresh(owners.num_rows)}UNWIND $rows AS r MATCH {shape_of(node_type).by_key(key, f'n{number}')}"
         f" MATCH {shape.pattern}{f' WHERE {same}' if same else ''} RETURN collect(s.{KEY})",
         {"rows": rows.rows()},
     )
@@ -876,7 +887,7 @@ def _delete_derived(tx: neo4j.ManagedTransaction, derived: FactType, starts: Seq
         measured = " AND s.origin = $measured" if "origin" in {p.name for p in shape.stored} else ""
         detach = "" if shape.relationship else "DETACH "
         tx.run(
-            f"UNWIND $starts AS start MATCH {shape.alone} WHERE s.{KEY} STARTS WITH start{measured} {detach}DELETE s",
+            f"UNWIND $starts AS start MATCH {shape.alone} {shape.by_index('s')} WHERE s.{KEY} STARTS WITH start{measured} {detach}DELETE s",
             starts=list(starts),
             measured=MEASURED,
         ).consume()
