@@ -849,11 +849,14 @@ def _delete_unsaid(
     rows = Rows()
     key = rows.add(owners[name], node_type.key)
     same = " AND ".join(f"s.{quoted(p.name)} = {rows.add(owners[p.name], p)}" for p in kind.identity)
-    # Not WHERE s.key IS NOT NULL: the planner would walk the whole index of keys for each owner. collect leaves nulls out.
+    # The other end is told by its label in a way that no index knows: the planner must begin at the owner. collect leaves nulls out.
+    other = shape.ends[1 - number][1].label
+    ends = ("(o)", "(x)") if number == 0 else ("(x)", "(o)")
+    wanted = " AND ".join(filter(None, [f"'{other}' IN labels(x)", same]))
     found = _value(
         tx,
-        f"{_fresh(owners.num_rows)}UNWIND $rows AS r MATCH {shape_of(node_type).by_key(key, f'n{number}')}"
-        f" MATCH {shape.pattern}{f' WHERE {same}' if same else ''} RETURN collect(s.{KEY})",
+        f"{_fresh(owners.num_rows)}UNWIND $rows AS r MATCH {shape_of(node_type).by_key(key, 'o')} WITH r, o"
+        f" UNWIND [{ends[0]}-[s:{quoted(shape.name)}]->{ends[1]} WHERE {wanted} | s.{KEY}] AS k RETURN collect(k)",
         {"rows": rows.rows()},
     )
     kept = pa.array(found, pa.string())
