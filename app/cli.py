@@ -197,6 +197,7 @@ def graph_build_command(
     form: Format,
 ) -> None:
     """Lake -> layers: topology (NTKG), states by window (NSKG), QoE by application (ASKG)."""
+    from kg.schema import ORIGINATE
     from qoe.profile import load_profile
     from twin.pipeline import build_graph, read_origins, summarise_lake
 
@@ -214,6 +215,10 @@ def graph_build_command(
         _notice("note: this graph holds synthetic measurements of the testbed")
     if built.pruned > 0:
         _notice(f"note: {built.pruned} facts of windows older than --keep allows were deleted")
+    if prefixes is None and counts[ORIGINATE.table] > 0:
+        _notice(
+            "note: prefixes and links between ASes are those of an earlier --prefixes; give a list to renew them"
+        )
     click.echo(
         object_as_text(asdict(built) | counts | {"seconds": round(perf_counter() - before, 3)}, form),
         nl=False,
@@ -432,6 +437,8 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str | int | float | bool | 
         name, equals, text = one.partition("=")
         if not equals or not name.isidentifier():
             raise click.UsageError(f"--param is NAME=VALUE, not {one!r}")
+        if name in values:
+            raise click.UsageError(f"--param gives {name} twice")
         try:
             value = json.loads(text)
         except ValueError:

@@ -126,7 +126,7 @@ def read_prefixes(path: Path) -> Prefixes:
     Raises:
         NotFoundError: when there is no such file.
         TruncatedError: when it is compressed and cut.
-        InputError: when it cannot be read, has another header, or has a row that is no prefix and AS number; the
+        InputError: when it cannot be read, has another header, no row, or a row that is no prefix and AS number; the
             error names the line.
     """
     packed, lengths, families, asns = bytearray(), [], [], []
@@ -145,6 +145,10 @@ def read_prefixes(path: Path) -> Prefixes:
         families.append(family)
         lengths.append(length)
         asns.append(number)
+    if not asns:
+        raise InputError(
+            "no prefix in the list", where=str(path), found="a header only", expected="a row for each prefix"
+        )
     halves = np.frombuffer(bytes(packed), ">u8").astype(np.uint64).reshape(-1, 2)
     every = Prefixes(
         family=np.array(families, np.int64),

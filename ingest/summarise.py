@@ -15,6 +15,7 @@ from domain.link_state import LEAST_ASNS, LEAST_PROBES, LinkState
 from domain.path_state import PathState, packets_needed
 from ingest.columns import schema_of
 from ingest.lake import Lake
+from ingest.probe_words import HISTORY
 
 PATH_STATE_SCHEMA = schema_of(PathState)
 LINK_STATE_SCHEMA = schema_of(LinkState)
@@ -122,6 +123,9 @@ ORDER BY from_address, to_address
 """  # noqa: S608 - text of our own
 
 _LINK_STATES = f"""{_ANSWERS},
+networks AS (
+    SELECT probe_id, af, asn, valid_from, valid_to FROM ({HISTORY}) WHERE relation = 'network'
+),
 differences AS (
     SELECT *, flatten(list_transform(coalesce(to_rtts, []), lambda there:
         list_transform(coalesce(from_rtts, []), lambda here: there - here))) AS differences
@@ -130,12 +134,15 @@ differences AS (
 links AS (
     SELECT from_address, to_address, start_us,
         count(DISTINCT trace) AS traceroutes,
-        count(DISTINCT probe_id) FILTER (len(differences) > 0) AS probes,
-        count(DISTINCT CASE adjacent.af WHEN 4 THEN asn_v4 WHEN 6 THEN asn_v6 END) FILTER (len(differences) > 0) AS asns,
+        count(DISTINCT adjacent.probe_id) FILTER (len(differences) > 0) AS probes,
+        count(DISTINCT asn) FILTER (len(differences) > 0) AS asns,
         -- sorted, so that it is no matter which traceroute was read first
         list_sort(flatten(list(differences))) AS samples,
         bool_or(adjacent.synthetic) AS synthetic
-    FROM differences AS adjacent LEFT JOIN probe USING (probe_id)
+    FROM differences AS adjacent LEFT JOIN networks
+        ON networks.probe_id = adjacent.probe_id AND networks.af = adjacent.af
+        AND (valid_from IS NULL OR valid_from < start_us + $window_us)
+        AND (valid_to IS NULL OR valid_to >= start_us + $window_us)
     GROUP BY from_address, to_address, start_us
 ),
 ranked AS (
@@ -247,7 +254,7 @@ def link_states(
     its 95 % interval is between the order statistics whose ranks from either end are n times the Wilson score of a proportion of
     one half (section 4.2), rounded outwards; under six differences no rank is that low and the interval is
     unknown. Differences of one traceroute share packets, so the interval is narrower than that of as many independent ones. A
-    probe's AS is the one latest known of that family; every difference counts alike, whatever its AS.
+    probe's AS is that of its family when the window ended; every difference counts alike, whatever its AS.
 
     Args:
         lake: where the traceroutes and the probes are.

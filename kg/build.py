@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 
 from domain.errors import DataError
 from domain.provenance import Provenance
-from kg.centrality import node_centralities
+from domain.selection import Selection
+from kg.centrality import node_centralities, without_links
 from kg.schema import (
     AS,
     AS_SCORE,
@@ -32,6 +33,7 @@ from kg.schema import (
     LINK_STATE,
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
+    MEASURED,
     MEASURES,
     METRIC,
     NEXT_AS,
@@ -48,6 +50,7 @@ from kg.schema import (
     TARGET_HOST_NAME,
     TARGET_IP,
     TARGET_STATE,
+    EdgeType,
     FactType,
 )
 from kg.scope import local_among, scopes, without_local
@@ -65,6 +68,7 @@ AS_LINK_SCHEMA = pa.schema(
         pa.field("traceroutes", pa.int64(), nullable=False),
         pa.field("first_seen", TIME),
         pa.field("last_seen", TIME),
+        pa.field("synthetic", pa.bool_(), nullable=False),
     ]
 )
 """Columns of `as_adjacency`."""
@@ -164,7 +168,8 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
     """Write in which announced prefix each address is, and who announces it.
 
     Where the list of announcements knows the prefix of an address it replaces what was said of that address before; where it
-    does not, what was said stays. Local addresses are in no prefix: one is another machine in every network.
+    does not, what others said stays. What an earlier list said goes. Local addresses are in no prefix: one is another machine in
+    every network.
 
     Args:
         store: the graph.
@@ -172,12 +177,40 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
             where there is none.
         provenance: whose word the announcements are.
     """
-    known = _known(matches, ("prefix",))
-    known = known.filter(pc.invert(pc.is_in(known["address"], value_set=local_among(known["address"]))))
+    known = _announced(matches)
+    within, originate = _ends(known, "address", "prefix"), _ends(known, "asn", "prefix")
+    before = store.edges(PART_OF_PREFIX)
+    _delete_others(store, PART_OF_PREFIX, before.filter(pc.equal(before["method"], LONGEST_MATCH)), within)
+    _delete_others(store, ORIGINATE, store.edges(ORIGINATE), originate)
     _add_addresses(store, known["address"])
     store.upsert_nodes(PREFIX, _with_family(known["prefix"], "prefix"))
-    store.upsert_edges(PART_OF_PREFIX, _ends(known, "address", "prefix"), provenance)
-    store.upsert_edges(ORIGINATE, _ends(known, "asn", "prefix"), provenance)
+    # The list names prefixes; that an address is in one is our finding.
+    store.upsert_edges(PART_OF_PREFIX, within, _computed(provenance, LONGEST_MATCH))
+    store.upsert_edges(ORIGINATE, originate, provenance)
+
+
+LONGEST_MATCH = "longest prefix match"
+"""Method of PART_OF edges that follow from a list of announcements."""
+
+
+def _announced(matches: pa.Table) -> pa.Table:
+    """The matches that `add_prefixes` writes."""
+    known = _known(matches, ("prefix",))
+    return known.filter(pc.invert(pc.is_in(known["address"], value_set=local_among(known["address"]))))
+
+
+def without_announced(history: pa.Table, matches: pa.Table) -> pa.Table:
+    """The history of probes without what it says of prefixes that a list of announcements knows: the list is right.
+
+    Args:
+        history: see `add_probes`.
+        matches: see `add_prefixes`.
+    """
+    told = pc.and_(
+        pc.equal(history["relation"], "prefix"),
+        pc.is_in(history["address"], value_set=_announced(matches)["address"].unique()),
+    )
+    return history.filter(pc.invert(told))
 
 
 def as_adjacency(links: pa.Table, matches: pa.Table) -> pa.Table:
@@ -187,12 +220,12 @@ def as_adjacency(links: pa.Table, matches: pa.Table) -> pa.Table:
     with such an end say nothing.
 
     Args:
-        links: `from_address`, `to_address`, `count`, `first_seen`, `last_seen`.
+        links: `from_address`, `to_address`, `count`, `first_seen`, `last_seen`, `synthetic`.
         matches: `address`, `prefix`, `asn`; see `add_prefixes`.
 
     Returns:
         Columns of `AS_LINK_SCHEMA`, sorted: for each ordered pair of ASes the pairs of addresses that it was seen between
-        (`links`), and their traceroutes, summed: one that met two of these pairs counts twice.
+        (`links`), and their traceroutes, summed: one that met two of these pairs counts twice. Synthetic if any of it is.
     """
     announced = _known(matches, ("asn",)).group_by("address").aggregate([("asn", "min"), ("asn", "max")])
     single = announced.filter(pc.equal(announced["asn_min"], announced["asn_max"]))
@@ -201,14 +234,22 @@ def as_adjacency(links: pa.Table, matches: pa.Table) -> pa.Table:
         name: single["asn_min"].take(pc.index_in(apart[column], value_set=single["address"].combine_chunks()))
         for name, column in (("source", "from_address"), ("target", "to_address"))
     }
-    seen = pa.table(ends | {name: apart[name] for name in ("count", *_SEEN)})
+    seen = pa.table(ends | {name: apart[name] for name in ("count", *_SEEN, "synthetic")})
     seen = seen.filter(pc.not_equal(seen["source"], seen["target"]))  # null where one is unknown: left out
     found = (
         seen.group_by(["source", "target"])
-        .aggregate([([], "count_all"), ("count", "sum"), ("first_seen", "min"), ("last_seen", "max")])
+        .aggregate(
+            [
+                ([], "count_all"),
+                ("count", "sum"),
+                ("first_seen", "min"),
+                ("last_seen", "max"),
+                ("synthetic", "any"),
+            ]
+        )
         .sort_by([("source", "ascending"), ("target", "ascending")])
     )
-    names = ("source", "target", "count_all", "count_sum", "first_seen_min", "last_seen_max")
+    names = ("source", "target", "count_all", "count_sum", "first_seen_min", "last_seen_max", "synthetic_any")
     return found.select(names).rename_columns(AS_LINK_SCHEMA.names).cast(AS_LINK_SCHEMA)
 
 
@@ -223,6 +264,16 @@ def add_as_links(store: GraphStore, as_links: pa.Table, provenance: Provenance) 
     store.upsert_edges(NEXT_AS, as_links, provenance)
 
 
+def delete_other_as_links(store: GraphStore, as_links: pa.Table) -> None:
+    """Delete the links between ASes that say another thing than these, as they do after another list of prefixes.
+
+    Args:
+        store: the graph.
+        as_links: columns of `AS_LINK_SCHEMA`: all there are.
+    """
+    _delete_others(store, NEXT_AS, store.edges(NEXT_AS), as_links, [p.name for p in NEXT_AS.columns])
+
+
 def add_centralities(store: GraphStore, generator: np.random.Generator) -> None:
     """Compute the centralities of all addresses and ASes of the graph, and write them.
 
@@ -232,7 +283,14 @@ def add_centralities(store: GraphStore, generator: np.random.Generator) -> None:
     """
     hops = without_local(store.edges(NEXT_HOP), "source", "target")
     store.upsert_nodes(IP, node_centralities(hops, IP.key.name, generator))
-    store.upsert_nodes(AS, node_centralities(store.edges(NEXT_AS), AS.key.name, generator))
+    linked = node_centralities(store.edges(NEXT_AS), AS.key.name, generator)
+    store.upsert_nodes(AS, linked)
+    # Hops stay; but an AS can lose its last link, by another list of prefixes, and is the centre of nothing then.
+    before = store.nodes(AS)
+    lost = pc.and_(
+        pc.is_valid(before["degree"]), pc.invert(pc.is_in(before["asn"], linked["asn"].combine_chunks()))
+    )
+    store.upsert_nodes(AS, without_links(before.filter(lost)["asn"], AS.key.name))
 
 
 # NSKG
@@ -322,6 +380,26 @@ def add_link_states(store: GraphStore, states: pa.Table, provenance: Provenance)
 
 
 # ASKG
+
+
+def add_place_scores(store: GraphStore, scores: pa.Table, history: pa.Table, provenance: Provenance) -> None:
+    """Write the scores of the ASes and the countries that probes are in.
+
+    Args:
+        store: the graph.
+        scores: see `place_scores`. Of the windows between the first and the last of them, and of their length, they are all
+            there are: what was measured of other groups there goes.
+        history: see `place_scores`.
+        provenance: whose word the scores of paths are.
+    """
+    start, last = pc.min(scores["window_start"]).as_py(), pc.max(scores["window_start"]).as_py()
+    length_s = int((scores["window_end"][0].as_py() - scores["window_start"][0].as_py()).total_seconds())
+    within = Selection(start=start, end=last + timedelta(microseconds=1), window_s=length_s)
+    of_ases, of_countries = place_scores(scores, history)
+    for fact_type, found in ((AS_SCORE, of_ases), (COUNTRY_SCORE, of_countries)):
+        there = store.facts(fact_type, within, (), among={"origin": [MEASURED]})
+        _delete_others(store, fact_type, there, found)
+        store.put_facts(fact_type, found, provenance)
 
 
 def place_scores(scores: pa.Table, history: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -467,6 +545,29 @@ def _seen(table: pa.Table, source: str, target: str) -> pa.Table:
         found,
         {source: "source", target: "target", "first_seen_min": "first_seen", "last_seen_max": "last_seen"},
     )
+
+
+def _delete_others(
+    store: GraphStore,
+    kind: EdgeType | FactType,
+    there: pa.Table,
+    said: pa.Table,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Delete of what is there what is not said any more: no row of `said` is equal in those columns (None: the key)."""
+    names = [p.name for p in kind.key] if columns is None else list(columns)
+    there = there.append_column("row", pa.array(np.arange(there.num_rows)))
+    said = said.append_column("row", pa.array(np.arange(said.num_rows)))
+    for name in names:
+        if name not in said.column_names:  # not said: unknown
+            said = said.append_column(name, pa.nulls(said.num_rows, there[name].type))
+    same = " AND ".join(f'there."{name}" IS NOT DISTINCT FROM said."{name}"' for name in names)
+    gone = _asked(
+        f"SELECT there.row FROM there ANTI JOIN said ON {same} ORDER BY there.row",  # noqa: S608 - names of the ontology
+        there=there.select(["row", *names]),
+        said=said.select(names),
+    )
+    store.delete(kind, there.take(gone["row"]).select([p.name for p in kind.key]))
 
 
 def _distinct(table: pa.Table) -> pa.Table:

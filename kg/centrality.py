@@ -136,6 +136,23 @@ def centralities(links: pa.Table) -> dict[str, Floats]:
     return dict(zip(graph.keys.to_pylist(), rows, strict=True))
 
 
+def without_links(keys: pa.ChunkedArray, key: str) -> pa.Table:
+    """The centralities of nodes that have no neighbour; columns as `node_centralities` has them."""
+    none, nothing = np.zeros(len(keys), np.int64), np.zeros(len(keys))
+    return pa.table(
+        {
+            key: keys,
+            "degree": none,
+            "betweenness": nothing,
+            "closeness": nothing,
+            "pagerank": nothing,
+            "core_number": none,
+            "connectivity_ratio": nothing,
+            "centrality_method": pa.array(["exact"] * len(keys), pa.string()),
+        }
+    )
+
+
 def _graph(edges: pa.Table) -> _Graph:
     edges = edges.filter(pc.not_equal(edges["source"], edges["target"]))
     source, target = (edges[end].combine_chunks() for end in ("source", "target"))

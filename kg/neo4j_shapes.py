@@ -26,7 +26,6 @@ from kg.schema import (
     Datatype,
     EdgeType,
     FactType,
-    History,
     NodeType,
     Property,
 )
@@ -178,7 +177,7 @@ def unique_relationships() -> list[str]:
 # Keys
 
 
-def keys(kind: EdgeType | FactType, table: pa.Table) -> pa.Array:
+def keys_of(kind: EdgeType | FactType, table: pa.Table) -> pa.Array:
     """The `key` of each row: its parts, with a bar between them.
 
     Several kinds of edges share a verb, and so a type: the labels at the ends come first. Of facts the window comes
@@ -188,11 +187,9 @@ def keys(kind: EdgeType | FactType, table: pa.Table) -> pa.Array:
     parts: list[pa.ChunkedArray | pa.Scalar] = []
     if isinstance(kind, EdgeType):
         parts += [pa.scalar(kind.source.label), pa.scalar(kind.target.label)]
-        columns = [*kind.ends, *kind.identity]
-        if kind.history is History.STATED:
-            columns.append(next(p for p in kind.properties if p.name == "valid_from"))
+        columns = kind.key
     else:
-        columns = [*WINDOW, *kind.subject, *kind.identity]
+        columns = (*WINDOW, *kind.subject, *kind.identity)
     parts += [_text(table[column.name], column) for column in columns]
     return _one(pc.binary_join_element_wise(*parts, "|"))
 

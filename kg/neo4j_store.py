@@ -37,7 +37,7 @@ from kg.neo4j_shapes import (
     Rows,
     Shape,
     column,
-    keys,
+    keys_of,
     quoted,
     reader,
     shape_of,
@@ -69,7 +69,16 @@ from kg.schema import (
 )
 from kg.selecting import within_area, within_prefixes
 from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
-from kg.tables import arrow_schema, arrow_type, edge_schema, fact_schema, holding, node_schema, subjects
+from kg.tables import (
+    arrow_schema,
+    arrow_type,
+    edge_schema,
+    fact_schema,
+    holding,
+    node_schema,
+    refuse_described,
+    subjects,
+)
 
 BATCH = 10_000
 """Rows written in one transaction, about 50 MB on the server."""
@@ -167,11 +176,12 @@ def _make_graph(tx: neo4j.ManagedTransaction) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Write:
-    """A table on its way into the graph."""
+    """A table on its way into the graph, or out of it."""
 
     shape: Shape
     table: pa.Table
     said: Provenance | None
+    gone: bool = False
 
 
 class Neo4jStore:
@@ -236,7 +246,7 @@ class Neo4jStore:
         _refuse_null(table, (*edge_type.ends, *edge_type.identity))
         self._write(
             shape_of(edge_type),
-            _each_once(table, keys(edge_type, table), edge_type.properties, whole=stated),
+            _each_once(table, keys_of(edge_type, table), edge_type.properties, whole=stated),
             provenance,
         )
 
@@ -253,15 +263,21 @@ class Neo4jStore:
                 self.upsert_edges(fact_type.about, about, provenance)
             self._write(
                 shape_of(fact_type),
-                _each_once(table, keys(fact_type, table), fact_type.values, whole=True),
+                _each_once(table, keys_of(fact_type, table), fact_type.values, whole=True),
                 provenance,
             )
 
-    def _write(self, shape: Shape, table: pa.Table, said: Provenance | None) -> None:
+    def delete(self, kind: EdgeType | FactType, keys: pa.Table) -> None:
+        """See `GraphStore.delete`."""
+        refuse_described(kind)
+        table = _typed(keys, kind.key)
+        self._write(shape_of(kind), table.append_column(KEY, keys_of(kind, table)), None, gone=True)
+
+    def _write(self, shape: Shape, table: pa.Table, said: Provenance | None, *, gone: bool = False) -> None:
         if table.num_rows > 0:
             with self.transaction():
                 assert self._pending is not None  # noqa: S101 - it is what a transaction has
-                self._pending.append(_Write(shape=shape, table=table, said=said))
+                self._pending.append(_Write(shape=shape, table=table, said=said, gone=gone))
 
     def _perform(self, writes: Sequence[_Write]) -> None:
         """Write in as few transactions as hold `BATCH` rows each, in order."""
@@ -697,8 +713,10 @@ def _changed(tx: neo4j.ManagedTransaction, what: Mapping[str, Any]) -> None:
 
 
 def _upsert(tx: neo4j.ManagedTransaction, write: _Write, table: pa.Table) -> bool:
-    """Write the new and the changed rows of a table; says whether there were any."""
+    """Write the new and the changed rows of a table, or delete them; says whether there were any."""
     shape, kind = write.shape, write.shape.kind
+    if write.gone:
+        return _delete_rows(tx, shape, table)
     gone = False
     if isinstance(kind, EdgeType):
         for (_, node_type), end in zip(shape.ends, kind.ends, strict=True):
@@ -831,11 +849,22 @@ def _said(tx: neo4j.ManagedTransaction, write: _Write) -> dict[str, Any]:
     return {_SAID.name: key}
 
 
-def _delete(tx: neo4j.ManagedTransaction, shape: Shape, gone: Sequence[str]) -> None:
-    if gone:
-        detach = "" if shape.relationship else "DETACH "
-        statement = f"{_fresh(len(gone))}UNWIND $gone AS k MATCH {shape.by_key('k')} {detach}DELETE s"
-        tx.run(statement, gone=list(gone)).consume()
+def _delete(tx: neo4j.ManagedTransaction, shape: Shape, gone: Sequence[str]) -> bool:
+    """Delete what has those keys; says whether anything had."""
+    if not gone:
+        return False
+    detach = "" if shape.relationship else "DETACH "
+    statement = f"{_fresh(len(gone))}UNWIND $gone AS k MATCH {shape.by_key('k')} {detach}DELETE s"
+    return tx.run(statement, gone=list(gone)).consume().counters.contains_updates
+
+
+def _delete_rows(tx: neo4j.ManagedTransaction, shape: Shape, table: pa.Table) -> bool:
+    """Delete edges or facts, and what is derived from them; says whether there were any."""
+    gone = _delete(tx, shape, table[KEY].to_pylist())
+    if isinstance(shape.kind, FactType):
+        for derived in _derived(shape.kind):
+            _forget(tx, derived, shape.kind, table)
+    return gone
 
 
 def _delete_unsaid(

@@ -111,6 +111,12 @@ class EdgeType:
         )
 
     @property
+    def key(self) -> tuple[Property, ...]:
+        """What identifies an edge: ends, identity and, if stated, `valid_from`."""
+        since = [p for p in self.properties if p.name == "valid_from"]
+        return (*self.ends, *self.identity, *since)
+
+    @property
     def columns(self) -> tuple[Property, ...]:
         """Ends, identity, properties; those of its history are the last two of them."""
         return (*self.ends, *self.identity, *self.properties)

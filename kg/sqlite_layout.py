@@ -71,12 +71,6 @@ def numbered(edge_type: EdgeType) -> bool:
     return any(fact_type.about is edge_type for fact_type in FACT_TYPES)
 
 
-def edge_key(edge_type: EdgeType) -> tuple[Property, ...]:
-    """What identifies an edge: ends, identity and, if stated, `valid_from`."""
-    since = [p for p in edge_type.properties if p.name == "valid_from"]
-    return (*edge_type.ends, *edge_type.identity, *since)
-
-
 def subject_columns(fact_type: FactType) -> tuple[str, ...]:
     """The column of a fact's table that says what it is about."""
     about = fact_type.about
@@ -129,6 +123,21 @@ def put(fact_type: FactType) -> str:
     )
 
 
+def delete(fact_type: FactType) -> str:
+    """The statement that deletes a fact; the columns of its key are the parameters."""
+    about = fact_type.about
+    same = dict.fromkeys(subject_columns(fact_type), "?")
+    if isinstance(about, EdgeType):
+        ends = " AND ".join(f"{name(p.name)} = ?" for p in about.key)
+        same = {"subject": f"(SELECT id FROM {name(about.table)} WHERE {ends})"}
+    same["window"] = '(SELECT id FROM "window" WHERE window_start = ? AND window_end = ?)'
+    for p in fact_type.identity:
+        is_word = p.datatype is Datatype.STRING
+        same[p.name] = "(SELECT id FROM word WHERE word = ?)" if is_word else "?"
+    where = " AND ".join(f"{name(column)} = {value}" for column, value in same.items())
+    return f"DELETE FROM {name(fact_type.label)} WHERE {where}"
+
+
 def derived_from(fact_type: FactType) -> list[FactType]:
     """The facts that are computed from such ones, and about the same."""
     return [d for d in FACT_TYPES if d.derived_from == fact_type.label and d.about is fact_type.about]
@@ -169,7 +178,7 @@ def _node_table(node_type: NodeType) -> str:
 
 
 def _edge_table(edge_type: EdgeType) -> list[str]:
-    key = edge_key(edge_type)
+    key = edge_type.key
     columns = ["id INTEGER PRIMARY KEY"] if numbered(edge_type) else []
     for end, node_type in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True):
         columns.append(f"{_declared(end)} REFERENCES {name(node_type.label)}")

@@ -53,9 +53,9 @@ from kg.selecting import within_area, within_prefixes
 from kg.sqlite_layout import (
     SINCE_EVER,
     ddl,
+    delete,
     derived_from,
     derived_go,
-    edge_key,
     fact_key,
     holds,
     name,
@@ -65,7 +65,7 @@ from kg.sqlite_layout import (
 )
 from kg.sqlite_migrations import MIGRATIONS
 from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
-from kg.tables import TIME, arrow_schema, arrow_type, subjects
+from kg.tables import TIME, arrow_schema, arrow_type, refuse_described, subjects
 
 PATIENCE_S = 30.0
 """How long a writer waits for another one."""
@@ -169,7 +169,7 @@ class SQLiteStore:
             if stated:
                 self._forget_other_history(edge_type, rows)
             columns = [p for p in edge_type.columns if p.name in rows.column_names]
-            statement = upsert(edge_type.table, columns, edge_key(edge_type), provenance=True)
+            statement = upsert(edge_type.table, columns, edge_type.key, provenance=True)
             self._write(
                 statement, rows.append_column("provenance", self._provenance(provenance, rows.num_rows))
             )
@@ -181,7 +181,7 @@ class SQLiteStore:
 
     def _forget_other_history(self, edge_type: EdgeType, rows: pa.Table) -> None:
         """Delete the edges of the owners of these rows that are not among them."""
-        key = [p.name for p in edge_key(edge_type)]
+        key = [p.name for p in edge_type.key]
         owner = [edge_type.owner or "source", *(p.name for p in edge_type.identity)]
         table, stated = name(edge_type.table), name(f"stated {edge_type.table}")
         with self._beside_the_graph():
@@ -234,6 +234,22 @@ class SQLiteStore:
                 )
                 return self._number("SELECT changes()")
 
+    def delete(self, kind: EdgeType | FactType, keys: pa.Table) -> None:
+        """See `GraphStore.delete`."""
+        refuse_described(kind)
+        rows = self._bound(keys, kind.key)
+        with self.transaction():
+            if isinstance(kind, EdgeType):
+                if "valid_from" in rows.column_names:
+                    rows = _replaced(rows, "valid_from", pc.fill_null(rows["valid_from"], SINCE_EVER))
+                same = " AND ".join(f"{name(p.name)} = ?" for p in kind.key)
+                self._write(f"DELETE FROM {name(kind.table)} WHERE {same}", rows)
+                return
+            number = 'SELECT id FROM "window" WHERE window_start = ? AND window_end = ?'
+            windows = pc.unique(self._each(number, rows.select([p.name for p in WINDOW])))
+            with self._derived_going(kind, windows):
+                self._write(delete(kind), rows)
+
     @contextmanager
     def _derived_going(self, fact_type: FactType, windows: pa.Array) -> Iterator[None]:
         """While facts of these windows change or go, what is derived from them goes with them.
@@ -256,14 +272,15 @@ class SQLiteStore:
     # Numbers for what repeats
 
     def _provenance(self, provenance: Provenance, times: int) -> pa.Array:
-        """The number under which a provenance is kept, repeated."""
+        """The number under which a provenance is kept, repeated. A new one that nothing has yet is no change of the graph."""
         values = [_bindable(getattr(provenance, p.name)) for p in PROVENANCE]
         same = " AND ".join(f"{name(p.name)} IS ?" for p in PROVENANCE)
-        self._execute(
-            f"INSERT INTO provenance ({names(p.name for p in PROVENANCE)}) SELECT {', '.join('?' * len(values))}"
-            f" WHERE NOT EXISTS (SELECT 1 FROM provenance WHERE {same})",
-            (*values, *values),
-        )
+        with self._beside_the_graph():
+            self._execute(
+                f"INSERT INTO provenance ({names(p.name for p in PROVENANCE)}) SELECT {', '.join('?' * len(values))}"
+                f" WHERE NOT EXISTS (SELECT 1 FROM provenance WHERE {same})",
+                (*values, *values),
+            )
         number = self._number(f"SELECT id FROM provenance WHERE {same}", values)
         return pa.array(np.full(times, number, np.int64))
 
@@ -329,7 +346,7 @@ class SQLiteStore:
         with self._snapshot():
             found = self._query(
                 f"SELECT {read}, provenance FROM {name(edge_type.table)} WHERE {held}"
-                f" ORDER BY {names(p.name for p in edge_key(edge_type))}",
+                f" ORDER BY {names(p.name for p in edge_type.key)}",
                 columns | {"provenance": pa.int64()},
                 values,
             )

@@ -86,6 +86,19 @@ class GraphStore(Protocol):
         When one changes, the facts about the same subject and window that are derived from it go (`FactType.derived_from`).
         """
 
+    def delete(self, kind: EdgeType | FactType, keys: pa.Table) -> None:
+        """Delete the edges or facts that have these keys; what is not there is not missed.
+
+        What is derived from a deleted fact goes with it. Nodes stay, and so do edges that facts are about.
+
+        Args:
+            kind: which.
+            keys: the columns of their key (`EdgeType.key`, `FactType.key`).
+
+        Raises:
+            ValueError: for a kind of edge that facts are about.
+        """
+
     def nodes(self, node_type: NodeType) -> pa.Table:
         """All nodes of a type, sorted by key."""
 

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kg.schema import PROVENANCE, Datatype, EdgeType, FactType, History, NodeType, Property
+from kg.schema import FACT_TYPES, PROVENANCE, Datatype, EdgeType, FactType, History, NodeType, Property
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -79,6 +79,12 @@ def subjects(fact_type: FactType, facts: pa.Table) -> pa.Table:
         else ["source", "target", *(column.name for column in about.identity)]
     )
     return facts.select(names).group_by(names).aggregate([]).rename_columns(ends)
+
+
+def refuse_described(kind: EdgeType | FactType) -> None:
+    """Raise ValueError for a kind of edge that facts are about: a store does not delete those by key."""
+    if any(fact_type.about is kind for fact_type in FACT_TYPES):
+        raise ValueError(f"facts are about {kind}")
 
 
 def holding(edges: pa.Table, edge_type: EdgeType, moment: pa.Scalar) -> pa.Table:

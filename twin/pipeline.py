@@ -45,20 +45,23 @@ from ingest.probes import Probes, probes_table, read_probes
 from ingest.summarise import hop_links, link_states, measurement_targets, pings_without_pair, summarise
 from kg.arrays import PathArrays, path_arrays
 from kg.build import (
+    AS_LINK_SCHEMA,
     add_as_links,
     add_centralities,
     add_end_states,
     add_hops,
     add_link_states,
     add_measurements,
+    add_place_scores,
     add_prefixes,
     add_probes,
     add_requirements,
     add_states,
     as_adjacency,
-    place_scores,
+    delete_other_as_links,
+    without_announced,
 )
-from kg.schema import AS_SCORE, COUNTRY_SCORE, FACT_TYPES, PATH_SCORE, FactType
+from kg.schema import FACT_TYPES, PATH_SCORE, FactType
 from kg.store import GraphStore
 from qoe.profile import Profile
 from twin.scoring import requirements, score_states
@@ -265,6 +268,11 @@ class Origins:
     prefixes: Prefixes
     provenance: Provenance
 
+    @property
+    def words(self) -> str:
+        """Which list it is, in words."""
+        return f"the list of prefixes of {self.provenance.reference_time_modification:%Y-%m-%dT%H:%M:%SZ}"
+
 
 def read_origins(path: Path) -> Origins:
     """Read who announces which prefix: CSV `prefix,asn`.
@@ -344,36 +352,30 @@ def build_graph(
     pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
     traceroutes = summary.targets.filter(pc.equal(measured, str(ResultType.TRACEROUTE)))
 
-    score_method = f"score under {profile.label}"
+    history = summary.probe_history if matches is None else without_announced(summary.probe_history, matches)
 
     def add_known_probes(probes: pa.Table, provenance: Provenance) -> None:
-        history = summary.probe_history
-        synthetic = pc.equal(history["synthetic"], provenance.synthetic)
-        add_probes(store, probes, history.filter(synthetic), provenance)
+        own = history.filter(pc.equal(history["synthetic"], provenance.synthetic))
+        add_probes(store, probes, own, provenance)
 
-    def add_all_hops(links: pa.Table, provenance: Provenance) -> None:
-        add_hops(store, links, provenance)
-        if matches is not None:
-            add_as_links(store, as_adjacency(links, matches), replace(provenance, method=AS_LINK_METHOD))
-
-    def add_path_scores(of: pa.Table, provenance: Provenance) -> None:
-        for part in whole_windows(of, MOST_SCORED):
-            report("writing scores", part.first, of.num_rows)
-            store.put_facts(PATH_SCORE, score_states(part.rows, profile), provenance)
-
+    as_links = AS_LINK_SCHEMA.empty_table() if matches is None else as_adjacency(hops, matches)
+    as_link_method = None if origins is None else f"{AS_LINK_METHOD} in {origins.words}"
     steps: Sequence[tuple[str, pa.Table, Callable[[pa.Table, Provenance], None], Kind, str | None]] = (
         ("probes", summary.probes, add_known_probes, Kind.PROBE, None),
         ("measurements", pings, partial(add_measurements, store), Kind.PING, None),
         ("measurements", traceroutes, partial(add_measurements, store), Kind.TRACEROUTE, None),
-        ("hops", hops, add_all_hops, Kind.TRACEROUTE, HOP_METHOD),
+        ("hops", hops, partial(add_hops, store), Kind.TRACEROUTE, HOP_METHOD),
+        ("networks", as_links, partial(add_as_links, store), Kind.TRACEROUTE, as_link_method),
         ("states", states, partial(add_states, store), Kind.PING, STATE_METHOD),
         ("links", summary.link_states, partial(add_link_states, store), Kind.TRACEROUTE, LINK_METHOD),
-        ("scores", states, add_path_scores, Kind.PING, score_method),
     )
     synthetic_too = bool(pc.any(states["synthetic"]).as_py())
     together = _provenance(summary, Kind.PING, STATE_METHOD, synthetic=synthetic_too)
     unknown_scores = 0
     with store.transaction():  # a graph that is half new would answer, and falsely
+        if matches is not None and origins is not None:
+            add_prefixes(store, matches, replace(origins.provenance, synthetic=synthetic_too))
+            delete_other_as_links(store, as_links)
         for what, table, write, kind, method in steps:
             report(f"writing {what}", 0, 1)
             for synthetic in (False, True):
@@ -383,15 +385,20 @@ def build_graph(
             report(f"writing {what}", 1, 1)
         # Of what several paths make together, real and synthetic ones are not told apart: it is synthetic if any is.
         add_end_states(store, states, together)
-        mean = replace(together, method=f"{score_method}; mean over paths, each once")
+        method = f"score under {profile.label}"
+        mean = replace(together, method=f"{method}; mean over paths, each once")
         for part in whole_windows(states, MOST_SCORED):
+            report("writing scores", part.first, states.num_rows)
             scores = score_states(part.rows, profile)
             unknown_scores += scores["score"].null_count
-            by_as, by_country = place_scores(scores, summary.probe_history)
-            store.put_facts(AS_SCORE, by_as, mean)
-            store.put_facts(COUNTRY_SCORE, by_country, mean)
-        if matches is not None and origins is not None:
-            add_prefixes(store, matches, replace(origins.provenance, synthetic=synthetic_too))
+            for synthetic in (False, True):
+                own = scores.filter(pc.equal(scores["synthetic"], synthetic))
+                if own.num_rows > 0:
+                    store.put_facts(
+                        PATH_SCORE, own, _provenance(summary, Kind.PING, method, synthetic=synthetic)
+                    )
+            add_place_scores(store, scores, summary.probe_history, mean)
+        report("writing scores", states.num_rows, states.num_rows)
         add_requirements(store, *requirements(profile))
     report("computing centralities", 0, 1)
     add_centralities(store, np.random.default_rng(CENTRALITY_SEED))

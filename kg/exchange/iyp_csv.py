@@ -1,6 +1,6 @@
 """A folder of CSV files for `neo4j-admin database import`, with the labels, keys and edge names of the Internet Yellow Pages.
 
-A file a node label, a file a kind of edge. Facts about an edge are relationships beside it (`PATH_STATE`), facts about a node are nodes
+A file a node label, a file a kind of edge, each of which is there, if only with its header. Facts about an edge are relationships beside it (`PATH_STATE`), facts about a node are nodes
 with an `OF` to it, as the Neo4j store keeps them. Edges and facts carry the properties of Provenance. `import.args` holds the
 arguments for neo4j-admin, which says how it is called.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from domain.errors import InputError
+from domain.errors import InputError, TruncatedError
 from kg.exchange.terms import lexical, subject
 from kg.exchange.whole import (
     CLASSES,
@@ -45,6 +45,7 @@ _TYPES = {
 }
 _ARGUMENTS = "import.args"
 _FIRST_LINE = "# A graph of qoetwin for Neo4j, ontology version {version}."
+_SAID_ROWS = re.compile(r"^# (\d+) rows:\n--(?:nodes|relationships)=(.+)$", re.MULTILINE)
 _OF = "_OF"
 
 
@@ -85,6 +86,7 @@ def write(folder: Path, pieces: Iterator[Piece]) -> None:
 
 def _write_files(folder: Path, pieces: Iterator[Piece]) -> None:
     open_files: dict[str, IO[bytes]] = {}
+    rows = {name: 0 for kind in KINDS for name in _headers(kind)}
     try:
         for kind in KINDS:
             for name, header in _headers(kind).items():
@@ -92,6 +94,7 @@ def _write_files(folder: Path, pieces: Iterator[Piece]) -> None:
                 open_files[name].write((",".join(header) + "\n").encode())
         for kind, table in pieces:
             for name, columns in _columns(kind, table.combine_chunks()).items():
+                rows[name] += table.num_rows
                 # Every column is text or null: text is quoted, null is nothing.
                 csv.write_csv(
                     pa.table(columns, names=[str(number) for number in range(len(columns))]),
@@ -101,10 +104,10 @@ def _write_files(folder: Path, pieces: Iterator[Piece]) -> None:
     finally:
         for file in open_files.values():
             file.close()
-    (folder / _ARGUMENTS).write_text(_arguments(), encoding="utf-8")
+    (folder / _ARGUMENTS).write_text(_arguments(rows), encoding="utf-8")
 
 
-def _arguments() -> str:
+def _arguments(rows: Mapping[str, int]) -> str:
     lines = [
         _FIRST_LINE.format(version=VERSION),
         "# In this folder, with the server stopped: neo4j-admin database import full neo4j @import.args",
@@ -113,7 +116,7 @@ def _arguments() -> str:
     for kind in KINDS:
         for name in _headers(kind):
             nodes = isinstance(kind, NodeType) or (_about_node(kind) and not name.endswith(_OF))
-            lines.append(f"--{'nodes' if nodes else 'relationships'}={name}.csv")
+            lines += [f"# {rows[name]} rows:", f"--{'nodes' if nodes else 'relationships'}={name}.csv"]
     return "\n".join(lines) + "\n"
 
 
@@ -194,12 +197,10 @@ def read(folder: Path) -> Iterator[Piece]:
     Raises:
         InputError: when it is no such folder, or says what the ontology does not know.
     """
-    _check_folder(folder)
+    said = _rows_said(folder)
     for kind in KINDS:
         (name, header), *links = _headers(kind).items()
         path = folder / f"{name}.csv"
-        if not path.is_file():
-            continue
         keys, whole, names = [], [], []
         for text in _rows(path, header):
             table = typed(kind, _as_columns(kind, text), str(path))
@@ -212,19 +213,22 @@ def read(folder: Path) -> Iterator[Piece]:
                 whole.append(table)
         if keys:
             refuse_twins(kind, pa.concat_tables(keys), str(path))
+        _refuse_part(path, sum(table.num_rows for table in keys), said.get(path.name))
         if whole:
             yield kind, pa.concat_tables(whole)
         for link, expected in links:
             _check_links(folder / f"{link}.csv", expected, names)
 
 
-def _check_folder(folder: Path) -> None:
+def _rows_said(folder: Path) -> dict[str, int]:
+    """How many rows each file of a folder has, as its last one says."""
     try:
-        first = (folder / _ARGUMENTS).read_text(encoding="utf-8").partition("\n")[0]
+        text = (folder / _ARGUMENTS).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "this is no graph in CSV", where=str(folder), found=str(error), expected=f"{_ARGUMENTS} in it"
         ) from error
+    first = text.partition("\n")[0]
     if first != _FIRST_LINE.format(version=VERSION):
         raise InputError(
             "a graph of another ontology",
@@ -240,6 +244,18 @@ def _check_folder(folder: Path) -> None:
             where=str(folder),
             found=other[0],
             expected="a file a class: " + ", ".join(sorted(CLASSES)),
+        )
+    return {name: int(rows) for rows, name in _SAID_ROWS.findall(text)}
+
+
+def _refuse_part(path: Path, rows: int, said: int | None) -> None:
+    if rows != said:
+        raise TruncatedError(
+            "the file does not hold what it says it holds",
+            where=str(path),
+            found=f"{rows} rows",
+            expected=f"{'no file' if said is None else f'{said} rows'}, as {_ARGUMENTS} says",
+            next_step="it was cut or changed: export it again",
         )
 
 

@@ -12,7 +12,19 @@ from typing import IO
 import orjson
 import pyarrow as pa
 
-from kg.exchange.terms import BASE, OWL, RDF, XSD, Block, Describer, escaped, joined, literals, whole_text
+from kg.exchange.terms import (
+    BASE,
+    OWL,
+    RDF,
+    RESOURCES,
+    XSD,
+    Block,
+    Describer,
+    escaped,
+    joined,
+    literals,
+    whole_text,
+)
 from kg.exchange.whole import KINDS, Piece
 from kg.schema import NAMESPACE, PROVENANCE, Datatype, EdgeType
 
@@ -28,6 +40,7 @@ _OTHERS = {"rdf": RDF, "owl": OWL, "xsd": XSD}
 def _context() -> dict[str, object]:
     """What the names in the file mean."""
     context: dict[str, object] = {"@vocab": NAMESPACE, _IDS: BASE, **_OTHERS}
+    context[_short(RESOURCES)] = {"@type": f"xsd:{Datatype.INTEGER}"}
     for column in (*(p for kind in KINDS for p in literals(kind)), *PROVENANCE):
         if column.datatype is not Datatype.STRING:
             context[column.name] = {"@type": f"xsd:{column.datatype}"}
@@ -54,6 +67,7 @@ def write(out: IO[bytes], pieces: Iterator[Piece]) -> None:
     for piece in pieces:
         for block in describer.blocks(piece):
             out.write(_objects(block))
+    out.write(_objects(describer.footer()))
     out.write(b"\n]}\n")
 
 

@@ -28,6 +28,7 @@ def write(out: IO[bytes], pieces: Iterator[Piece]) -> None:
     for piece in pieces:
         for block in describer.blocks(piece):
             out.write(lines(block))
+    out.write(lines(describer.footer()))
 
 
 def lines(block: Block, *, graphs: bool = True) -> bytes:

@@ -32,7 +32,8 @@ OWL = "http://www.w3.org/2002/07/owl#"
 XSD = "http://www.w3.org/2001/XMLSchema#"
 TYPE = RDF + "type"
 HEADER = "graph"
-"""The resource that says which ontology, of which version, a file speaks."""
+"""The resource that says which ontology, of which version, a file speaks, and how much it holds."""
+RESOURCES = NAMESPACE + "resources"
 
 _SAFE = ":!$&'()*+,;=@"  # what RFC 3987 lets a path segment hold as it is, next to letters, digits and -._~
 
@@ -77,6 +78,7 @@ class Describer:
 
     def __init__(self) -> None:
         self._described: set[str] = set()
+        self._resources = 0
 
     def header(self) -> Block:
         """Says which ontology the file speaks."""
@@ -92,9 +94,25 @@ class Describer:
             layer=None,
         )
 
+    def footer(self) -> Block:
+        """Says how many nodes, edges and facts were described: a file that was cut between two of them lacks it."""
+        return Block(
+            subject=pa.array([HEADER]),
+            cls=OWL + "Ontology",
+            statements=[
+                Statement(
+                    predicate=RESOURCES,
+                    values=pa.array([str(self._resources)]),
+                    datatype=Datatype.INTEGER,
+                )
+            ],
+            layer=None,
+        )
+
     def blocks(self, piece: Piece) -> Iterator[Block]:
         """What RDF says of a piece."""
         kind, table = piece
+        self._resources += table.num_rows
         table = table.combine_chunks()
         said: list[Statement] = []
         if not isinstance(kind, NodeType):
@@ -156,8 +174,7 @@ def subject(kind: Kind, table: pa.Table) -> pa.Array:
 
 def edge_subject(kind: EdgeType, table: pa.Table) -> pa.Array:
     """IRIs of edges: ends, identity and, if stated, since when."""
-    told = [*kind.ends, *kind.identity, *(p for p in kind.properties if p.name == "valid_from")]
-    return _iri(class_of(kind), [segment(table[column.name], column.datatype) for column in told])
+    return _iri(class_of(kind), [segment(table[column.name], column.datatype) for column in kind.key])
 
 
 def ends(kind: EdgeType, table: pa.Table) -> tuple[pa.Array, pa.Array]:

@@ -23,7 +23,19 @@ import pyarrow.compute as pc
 
 from domain.errors import InputError, StoreError, TruncatedError
 from domain.progress import Report
-from kg.exchange.terms import BASE, ONTOLOGY_IRI, OWL, RDF, TYPE, XSD, about, literals, subject
+from kg.exchange.terms import (
+    BASE,
+    HEADER,
+    ONTOLOGY_IRI,
+    OWL,
+    RDF,
+    RESOURCES,
+    TYPE,
+    XSD,
+    about,
+    literals,
+    subject,
+)
 from kg.exchange.whole import CLASSES, KINDS, ROWS, Kind, Piece, class_of, columns_of, never_null, value_of
 from kg.schema import NAMESPACE, PROVENANCE, VERSION, Datatype, EdgeType, FactType, NodeType, Property
 
@@ -36,6 +48,7 @@ _PREDICATES: tuple[str, ...] = (
     TYPE,
     OWL + "imports",
     OWL + "versionInfo",
+    RESOURCES,
     RDF + "subject",
     RDF + "predicate",
     RDF + "object",
@@ -200,9 +213,10 @@ class _Gathered:
         self._present = {cls for (cls,) in self._db.execute("SELECT DISTINCT cls FROM is_a").fetchall()}
 
     def _check_header(self) -> None:
+        """Refuse a graph of another ontology, and one of which a part is not there."""
         found = self._first(
-            "SELECT s, p, o FROM typed WHERE cls = ? AND o NOT IN (?, ?)",
-            [_HEADER, f"<{ONTOLOGY_IRI}>", f'"{VERSION}"'],
+            "SELECT s, p, o FROM typed WHERE cls = ? AND p <> ? AND o NOT IN (?, ?)",
+            [_HEADER, _NUMBER[RESOURCES], f"<{ONTOLOGY_IRI}>", f'"{VERSION}"'],
         )
         if found is not None:
             raise InputError(
@@ -210,6 +224,20 @@ class _Gathered:
                 where=f"{self._where}, {found[0]}",
                 found=f"{_PREDICATES[found[1]]} {found[2]}",
                 expected=f"{ONTOLOGY_IRI} of version {VERSION}",
+            )
+        told = self._db.execute(
+            "SELECT DISTINCT o FROM typed WHERE cls = ? AND p = ?", [_HEADER, _NUMBER[RESOURCES]]
+        ).fetchall()
+        (there,) = self._db.execute("SELECT count(*) FROM is_a WHERE cls < ?", [_PROVENANCE]).fetchone() or (
+            0,
+        )
+        if told != [(f'"{there}"^^<{XSD}{Datatype.INTEGER}>',)]:
+            raise TruncatedError(
+                "the file does not hold what it says it holds",
+                where=f"{self._where}, {BASE}{HEADER}",
+                found=f"{there} nodes, edges and facts; said are {' and '.join(o for (o,) in told) or 'none'}",
+                expected=f"as many as its {RESOURCES} says, which an export writes last",
+                next_step="it was cut or changed: export it again",
             )
 
     def _read_provenances(self) -> None:

@@ -25,6 +25,7 @@ def write(out: IO[bytes], pieces: Iterator[Piece]) -> None:
     for piece in pieces:
         for block in describer.blocks(piece):
             out.write(text(block))
+    out.write(text(describer.footer()))
 
 
 def text(block: Block) -> bytes:

@@ -39,7 +39,16 @@ from kg.schema import (
 )
 from kg.selecting import within_area, within_prefixes
 from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
-from kg.tables import arrow_schema, arrow_type, edge_schema, fact_schema, holding, node_schema, subjects
+from kg.tables import (
+    arrow_schema,
+    arrow_type,
+    edge_schema,
+    fact_schema,
+    holding,
+    node_schema,
+    refuse_described,
+    subjects,
+)
 
 Row = dict[str, Any]
 _HOMES: dict[Path, Tables] = {}
@@ -155,6 +164,19 @@ class MemoryStore:
                     and row.get("origin", MEASURED) == MEASURED
                 ]:
                     del kept[gone]
+
+    def delete(self, kind: EdgeType | FactType, keys: pa.Table) -> None:
+        refuse_described(kind)
+        with self.transaction():
+            name, tables = (
+                (kind.table, self._tables.edges)
+                if isinstance(kind, EdgeType)
+                else (kind.label, self._tables.facts)
+            )
+            for row in keys.to_pylist():
+                key = tuple(row[p.name] for p in kind.key)
+                if tables[name].pop(key, None) is not None and isinstance(kind, FactType):
+                    self._forget_derived(kind, key)
 
     def nodes(self, node_type: NodeType) -> pa.Table:
         rows = self._tables.nodes[node_type.label]

@@ -444,6 +444,65 @@ def test_pruning_deletes_the_windows_that_ended_by_then_and_nothing_else(store: 
     assert store.prune(PATH_STATE, T0 + 2 * H3) == 0
 
 
+def test_what_is_deleted_by_key_goes_with_what_is_derived_from_it_and_nothing_else_does(
+    store: GraphStore,
+) -> None:
+    later = {"window_start": T0 + H3, "window_end": T0 + 2 * H3}
+    store.put_facts(PATH_STATE, facts(PATH_STATE, state(), state(**later)), said("ping"))
+    store.put_facts(
+        PATH_SCORE, facts(PATH_SCORE, score(), score(**later), score(origin="sage")), said("scores")
+    )
+    absent = state(probe_id=99, window_start=T0 - H3, window_end=T0)
+    store.delete(PATH_STATE, facts(PATH_STATE, state(), absent))
+    assert store.facts(PATH_STATE)["window_start"].to_pylist() == [T0 + H3]
+    left = store.facts(PATH_SCORE)
+    assert list(zip(left["window_start"].to_pylist(), left["origin"].to_pylist(), strict=True)) == [
+        (T0, "sage"),  # a prediction stays what was predicted
+        (T0 + H3, "measured"),
+    ]
+    store.delete(PATH_SCORE, facts(PATH_SCORE, score(**later), score(application="web")))
+    assert store.facts(PATH_SCORE)["origin"].to_pylist() == ["sage"]
+    assert store.edges(MEASURES).num_rows == 1
+
+
+def test_edges_are_deleted_by_key_and_deleting_what_is_not_there_is_no_change(store: GraphStore) -> None:
+    moved(store)
+    before = store.revision()
+    key = [link(1, "SY", valid_from=T0 + H3), link(7, "LB", valid_from=None)]
+    store.delete(IN_COUNTRY, edges(IN_COUNTRY, *key))
+    assert (store.edges(IN_COUNTRY).num_rows, store.revision()) == (2, before)
+    store.delete(IN_COUNTRY, edges(IN_COUNTRY, link(1, "LB", valid_from=None)))
+    assert store.edges(IN_COUNTRY)["target"].to_pylist() == ["SY"]
+    assert store.revision() != before
+    assert {row["country_code"] for row in store.nodes(COUNTRY).to_pylist()} == {"LB", "SY"}
+
+
+def test_a_deletion_that_a_transaction_gives_up_has_not_happened(store: GraphStore) -> None:
+    moved(store)
+
+    def give_up() -> None:
+        with store.transaction():
+            store.delete(IN_COUNTRY, edges(IN_COUNTRY, link(1, "LB", valid_from=None)))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        give_up()
+    assert store.edges(IN_COUNTRY).num_rows == 2
+
+
+@pytest.mark.parametrize("edge_type", [MEASURES, NEXT_HOP], ids=lambda kind: str(kind.name))
+def test_edges_that_facts_are_about_are_not_deleted_by_key(store: GraphStore, edge_type: EdgeType) -> None:
+    with pytest.raises(ValueError, match="facts are about"):
+        store.delete(edge_type, store.edges(edge_type))
+
+
+def test_a_provenance_under_which_nothing_new_is_said_is_no_change(store: GraphStore) -> None:
+    fill(store)
+    before = store.revision()
+    store.upsert_edges(IN_COUNTRY, store.edges(IN_COUNTRY), said("read again"))
+    assert store.revision() == before
+
+
 # History
 
 
@@ -844,7 +903,15 @@ def write(
         store.put_facts(kind, facts(kind, *rows), said(by))
 
 
-@given(steps=st.lists(writes, max_size=6))
+def delete(store: GraphStore, kind: NodeType | EdgeType | FactType, rows: list[dict[str, Any]]) -> None:
+    """Delete the rows; what is not deleted by key stays."""
+    if isinstance(kind, FactType):
+        store.delete(kind, facts(kind, *rows))
+    elif kind is IN_COUNTRY:
+        store.delete(IN_COUNTRY, edges(IN_COUNTRY, *rows))
+
+
+@given(steps=st.lists(st.tuples(writes, st.booleans()), max_size=8))
 @settings(SHARED_STORE, max_examples=30)
 def test_whatever_is_written_a_store_holds_what_the_one_in_memory_holds(
     place: Place, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, steps: list[Any]
@@ -854,9 +921,12 @@ def test_whatever_is_written_a_store_holds_what_the_one_in_memory_holds(
         request.getfixturevalue("neo4j_server").clear()
     with fresh.open() as store:
         reference = MemoryStore(Tables())
-        for number, (kind, rows) in enumerate(steps):
-            write(store, kind, rows, str(number))
-            write(reference, kind, rows, str(number))
+        for number, ((kind, rows), gone) in enumerate(steps):
+            for one in (store, reference):
+                if gone:
+                    delete(one, kind, rows)
+                else:
+                    write(one, kind, rows, str(number))
         for found, expected in zip(everything(store), everything(reference), strict=True):
             assert found == expected
         assert store.counts() == reference.counts()

@@ -109,6 +109,25 @@ def test_the_as_of_a_probe_is_that_of_the_family_that_it_measured_in(traceroute:
     assert [(state["from_address"], state["asns"]) for state in found] == [("2001:db8::1", 3), (A, 1)]
 
 
+def test_the_as_of_a_probe_is_the_one_it_was_in_when_the_window_ended(traceroute: Make, lake: Lake) -> None:
+    def say(day: int, *ases: int) -> None:
+        probes = [{"id": n, "asn_v4": asn} for n, asn in enumerate(ases, 1)]
+        lake.merge_probes(probes_table(probes).table, datetime(2019, 5, day, tzinfo=UTC))
+
+    say(1, 64500, 64501, 64502)
+    say(14, 64500, 64500, 64500)  # two of them moved into the network of the first
+    days = [NOON, NOON + 86_400]
+    found = states(
+        lake,
+        *(
+            traceroute({1: [answer(A)], 2: [answer(B)]}, prb_id=n, timestamp=day)
+            for n in (1, 2, 3)
+            for day in days
+        ),
+    )
+    assert [state["asns"] for state in found] == [3, 1]
+
+
 def test_answers_without_rtt_make_an_adjacency_and_no_difference(traceroute: Make, lake: Lake) -> None:
     (state,) = states(lake, traceroute({1: [answer(A, None)], 2: [answer(B)]}))
     assert (state["traceroutes"], state["probes"], state["samples"]) == (1, 0, 0)

@@ -61,8 +61,13 @@ def test_a_prefix_that_several_ases_announce_has_a_row_for_each_and_a_line_that_
     ]
 
 
+def test_a_list_without_a_prefix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no prefix in the list"):
+        read(tmp_path)
+
+
 def test_what_is_no_address_is_refused_and_nothing_matches_nothing(tmp_path: Path) -> None:
-    prefixes = read(tmp_path)
+    prefixes = read(tmp_path, "198.51.100.0/24,64500")
     assert match(prefixes) == []
     assert match(prefixes, "192.0.2.1", "::1") == [("192.0.2.1", None, None), ("::1", None, None)]
     with pytest.raises(InputError, match="no address"):
@@ -144,7 +149,7 @@ _addresses = st.one_of(_crowded(32).map(IPv4Address), _crowded(128).map(IPv6Addr
 
 
 @given(
-    announced=st.lists(st.tuples(_v4 | _v6, st.integers(1, 3)), max_size=12),
+    announced=st.lists(st.tuples(_v4 | _v6, st.integers(1, 3)), min_size=1, max_size=12),
     addresses=st.lists(_addresses, max_size=8),
 )
 def test_matches_are_those_that_ipaddress_finds_by_trying_all(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,12 +29,15 @@ from kg.build import (
     add_hops,
     add_link_states,
     add_measurements,
+    add_place_scores,
     add_prefixes,
     add_probes,
     add_states,
     as_adjacency,
+    delete_other_as_links,
     end_states,
     place_scores,
+    without_announced,
 )
 from kg.schema import (
     AS,
@@ -256,8 +260,8 @@ def test_as_adjacency_needs_a_known_single_origin_at_both_ends_and_two_ases() ->
     found = as_adjacency(LINKS, MATCHES)
     assert found.schema == AS_LINK_SCHEMA
     assert [tuple(row.values()) for row in found.to_pylist()] == [
-        (64500, 64501, 2, 3 + 4, NOON - 3 * HOUR, NOON + 3 * HOUR),
-        (64501, 64500, 1, 7, NOON - 6 * HOUR, NOON + 6 * HOUR),
+        (64500, 64501, 2, 3 + 4, NOON - 3 * HOUR, NOON + 3 * HOUR, False),
+        (64501, 64500, 1, 7, NOON - 6 * HOUR, NOON + 6 * HOUR, False),
     ]
     assert as_adjacency(LINKS.slice(0, 0), MATCHES.slice(0, 0)) == AS_LINK_SCHEMA.empty_table()
 
@@ -288,6 +292,58 @@ def test_a_list_of_announcements_replaces_what_was_said_of_an_address_only_where
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/22")]
     add_prefixes(store, matches(a198_18_0_7=("198.18.0.0/24", 64500)), SAID)
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/24")]
+
+
+def test_what_an_earlier_list_of_announcements_said_goes_and_what_others_said_comes_back(
+    store: MemoryStore,
+) -> None:
+    add_prefixes(store, MATCHES, SAID)
+    add_prefixes(store, matches(a198_18_0_7=("198.18.0.0/24", 64500)), SAID)
+    assert edges(store, ORIGINATE) == [(64500, "198.18.0.0/24")]
+    assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/24")]
+    of_others = matches(a198_18_4_1=("198.18.4.0/22", 64501))
+    add_prefixes(store, of_others, SAID)
+    add_probes(store, PROBES, without_announced(HISTORY, of_others), SAID)
+    assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/22"), ("198.18.4.1", "198.18.4.0/22")]
+
+
+def test_building_with_the_same_list_again_changes_nothing_though_probes_say_another_prefix(
+    store: MemoryStore,
+) -> None:
+    found = matches(a198_18_0_7=("198.18.0.0/24", 64500))
+    kept = []
+    for _ in range(2):
+        add_prefixes(store, found, SAID)
+        add_probes(store, PROBES, without_announced(HISTORY, found), SAID)
+        kept.append(everything(store))
+    assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/24")]
+    assert kept[0] == kept[1]
+
+
+def test_links_between_ases_are_those_of_the_last_list_and_an_as_without_any_is_the_centre_of_nothing(
+    store: MemoryStore,
+) -> None:
+    add_hops(store, LINKS, SAID)
+    moved = matches(a198_18_0_2=("198.18.0.0/22", 64500), a198_18_4_1=("198.18.4.0/22", 64509))
+    for list_of_prefixes in (MATCHES, moved, moved):
+        found = as_adjacency(LINKS, list_of_prefixes)
+        delete_other_as_links(store, found)
+        add_as_links(store, found, SAID)
+        add_centralities(store, np.random.default_rng(0))
+    assert edges(store, NEXT_AS, "links", "traceroutes") == [
+        (64500, 64509, 1, 3)
+    ]  # and not the larger counts of before
+    assert {row["asn"]: row["degree"] for row in store.nodes(AS).to_pylist()} == {
+        64500: 1,
+        64501: 0,
+        64509: 1,
+    }
+
+
+def test_a_link_between_ases_is_synthetic_if_any_of_it_is() -> None:
+    synthetic = pc.equal(LINKS["to_address"], "198.18.4.1")
+    mixed = LINKS.set_column(LINKS.column_names.index("synthetic"), "synthetic", synthetic)
+    assert as_adjacency(mixed, MATCHES)["synthetic"].to_pylist() == [True, False]
 
 
 def test_centralities_are_those_of_the_graph_without_local_addresses(store: MemoryStore) -> None:
@@ -553,6 +609,27 @@ def test_a_probe_counts_where_it_was_when_the_window_ended_in_the_family_of_the_
         (64501, NOON + HOUR, 60.0),
         (64509, NOON, 50.0),
     ]
+
+
+def test_the_score_of_a_place_where_nobody_was_after_all_goes(store: MemoryStore) -> None:
+    schema = fact_schema(PATH_SCORE).append(pa.field("synthetic", pa.bool_()))
+    later: dict[str, Any] = {"window_start": NOON + HOUR, "window_end": NOON + 2 * HOUR}
+    found = pa.Table.from_pylist([score(1, "a", 90.0), score(1, "a", 80.0, **later)], schema=schema)
+    add_place_scores(store, found, history(*placed(1, 64500, "LB")), SAID)
+    predicted = store.facts(AS_SCORE).slice(0, 1).to_pylist()
+    store.put_facts(AS_SCORE, rows(fact_schema(AS_SCORE), predicted[0] | {"origin": "sage"}), SAID)
+    corrected = history(*placed(1, 64501, "LB"))
+    add_place_scores(store, found.slice(1), corrected, SAID)  # only the later window is built again
+    assert [
+        (row["asn"], row["origin"], row["window_start"]) for row in store.facts(AS_SCORE).to_pylist()
+    ] == [
+        (64500, "measured", NOON),
+        (64500, "sage", NOON),
+        (64501, "measured", NOON + HOUR),
+    ]
+    add_place_scores(store, found, history(), SAID)
+    assert store.facts(AS_SCORE)["origin"].to_pylist() == ["sage"]
+    assert store.facts(COUNTRY_SCORE).num_rows == 0
 
 
 def test_a_place_whose_paths_have_no_score_has_none_and_one_that_costs_nothing_no_limit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -323,9 +324,15 @@ EDGE = """a :AtlasProbe-LOCATED_IN-AS ; rdf:subject <AtlasProbe/7> ; rdf:predica
     rdf:object <AS/1> ; :af 4 ; :provenance <P> ."""
 
 
+def by_hand(turtle: str) -> str:
+    """A whole file: it says how much it holds."""
+    resources = len(re.findall(r" a :(?!Provenance)", PREFIXES + turtle))
+    return f"{PREFIXES}{turtle}\n<graph> a owl:Ontology ; :resources {resources} ."
+
+
 def test_a_hand_written_graph_is_read(tmp_path: Path) -> None:
     path = tmp_path / "graph.ttl"
-    path.write_text(f"{PREFIXES}<AtlasProbe-LOCATED_IN-AS/7/1/4/> {EDGE} <AtlasProbe/7> :LOCATED_IN <AS/1> .")
+    path.write_text(by_hand(f"<AtlasProbe-LOCATED_IN-AS/7/1/4/> {EDGE} <AtlasProbe/7> :LOCATED_IN <AS/1> ."))
     store = empty()
     counts = import_graph(store, path, "turtle", report=unheard)
     assert counts[LOCATED_IN_AS.table] == 1
@@ -367,7 +374,7 @@ def test_what_the_ontology_does_not_know_is_refused_with_its_place_and_nothing_i
     turtle: str, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "graph.ttl"
-    path.write_text(PREFIXES + turtle)
+    path.write_text(by_hand(turtle))
     store = empty()
     with pytest.raises(InputError, match=message) as caught:
         import_graph(store, path, "turtle", report=unheard)
@@ -405,6 +412,41 @@ def test_a_file_that_was_cut_short_is_refused(
     if suffix:
         with pytest.raises(TruncatedError):
             import_graph(store, path, form, report=unheard)
+
+
+@pytest.mark.parametrize("form", ["turtle", "nquads"])
+@pytest.mark.parametrize("lines", [0, 1, 9, -2, -1])
+def test_a_file_that_was_cut_between_two_lines_or_that_has_none_is_refused(
+    form: str, lines: int, small: MemoryStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "graph"
+    export_graph(small, path, form, report=unheard)
+    ends = [found.end() for found in re.finditer(r" \.\n", path.read_text())]
+    path.write_text(path.read_text()[: 0 if lines == 0 else ends[lines - (lines < 0)]])
+    with pytest.raises(TruncatedError, match="does not hold what it says"):
+        import_graph(empty(), path, form, report=unheard)
+
+
+@pytest.mark.parametrize(
+    "file", ["AS.csv", "PathState.csv", "AtlasProbe-LOCATED_IN-AS.csv", "ProbeState_OF.csv"]
+)
+@pytest.mark.parametrize("how", ["removed", "emptied", "cut"])
+def test_a_folder_that_lacks_a_file_or_a_row_is_refused(
+    file: str, how: str, small: MemoryStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "csv"
+    export_graph(small, folder, "iyp-csv", report=unheard)
+    path = folder / file
+    if how == "removed":
+        path.unlink()
+    elif how == "emptied":
+        path.write_text("")
+    else:
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    store = empty()
+    with pytest.raises(InputError, match=re.escape(file)):
+        import_graph(store, folder, "iyp-csv", report=unheard)
+    assert content(store) == content(empty())
 
 
 @pytest.mark.parametrize("form", FORMS)
