@@ -19,6 +19,7 @@ type joined by `|`; so these lines make a `torch_geometric.data.HeteroData` of i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,24 @@ from safetensors.numpy import save
 from domain.errors import ArtefactError
 from domain.selection import Selection
 from kg.arrays import path_arrays
-from kg.schema import EDGE_TYPES, MEASURES, NODE_TYPES, PATH, VERSION, Datatype, EdgeType, NodeType, Property
+from kg.centrality import CENTRALITY_SEED, node_centralities
+from kg.history import known_before
+from kg.schema import (
+    AS,
+    EDGE_TYPES,
+    IP,
+    MEASURES,
+    NEXT_AS,
+    NEXT_HOP,
+    NODE_TYPES,
+    PATH,
+    VERSION,
+    Datatype,
+    EdgeType,
+    NodeType,
+    Property,
+)
+from kg.scope import without_local
 from kg.store import GraphStore
 
 STATES: tuple[str, ...] = ("rtt_ms", "jitter_ms", "loss_ratio", "sent", "received")
@@ -60,6 +78,9 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
     where not measured, and `sent`, `received` (E, W) int64; `Window/start_s` (W,) int64 says when the windows begin. The
     header's `names` (JSON) holds the keys of the nodes, the names of the columns, and the length of a window.
 
+    Where the selection has an end, nothing in the file knows what came later: no edge that was met or said then, no count or
+    time that includes it, no node that only such edges have, and centralities are those of the hops met before.
+
     Args:
         store: the graph.
         selection: which paths and windows.
@@ -70,19 +91,26 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
         DataError: when the windows are of several lengths, or too many.
         ArtefactError: when the file cannot be written.
     """
-    arrays = path_arrays(store, selection)
+    arrays = path_arrays(store, selection, topology_before=selection.end)
     tensors: dict[str, NDArray[Any]] = {"Window/start_s": arrays.window_start_s}
     names: dict[str, object] = {"window_s": arrays.window_s}
+    paths = pa.table(dict(zip(PATH, (arrays.probe_id, arrays.target, arrays.af), strict=True)))
+    joined = {
+        edge_type: store.edges(edge_type) if edge_type is not MEASURES else _chosen(store, paths)
+        for edge_type in EDGE_TYPES
+    }
+    if selection.end is not None:
+        joined = {one: known_before(edges, one, selection.end) for one, edges in joined.items()}
     keys: dict[str, pa.Array] = {}
     for node_type in NODE_TYPES:
         nodes = store.nodes(node_type)
+        if selection.end is not None:
+            nodes = _met(nodes, node_type, joined)
         keys[node_type.label] = nodes[node_type.key.name].combine_chunks()
         columns = _numeric(node_type.properties)
         tensors[f"{node_type.label}/x"] = _matrix(nodes, columns)
         names[node_type.label] = {"key": keys[node_type.label].to_pylist(), "x": [c.name for c in columns]}
-    paths = pa.table(dict(zip(PATH, (arrays.probe_id, arrays.target, arrays.af), strict=True)))
-    for edge_type in EDGE_TYPES:
-        edges = store.edges(edge_type) if edge_type is not MEASURES else _chosen(store, paths)
+    for edge_type, edges in joined.items():
         kind = f"{edge_type.source.label}|{edge_type.name}|{edge_type.target.label}"
         columns = _numeric((*edge_type.identity, *edge_type.properties))
         tensors[f"{kind}/edge_index"] = _ends(edge_type, edges, keys)
@@ -107,6 +135,29 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
         },
         windows=arrays.windows,
     )
+
+
+def _met(nodes: pa.Table, node_type: NodeType, joined: Mapping[EdgeType, pa.Table]) -> pa.Table:
+    """The nodes that those edges join, and with centralities that follow from those edges."""
+    key = node_type.key.name
+    ends = [
+        edges[end.name]
+        for edge_type, edges in joined.items()
+        for end, of in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True)
+        if of is node_type
+    ]
+    met = pa.chunked_array([chunk for column in ends for chunk in column.chunks], nodes[key].type).unique()
+    nodes = nodes.filter(pc.is_in(nodes[key], value_set=met))
+    links = {IP: NEXT_HOP, AS: NEXT_AS}.get(node_type)
+    if links is None:
+        return nodes
+    known = joined[links] if links is NEXT_AS else without_local(joined[links], "source", "target")
+    found = node_centralities(known, key, np.random.default_rng(CENTRALITY_SEED))
+    row = pc.index_in(nodes[key], value_set=found[key].combine_chunks())
+    for name in found.column_names:
+        if name != key:
+            nodes = nodes.set_column(nodes.column_names.index(name), name, found[name].take(row))
+    return nodes
 
 
 def _numeric(properties: tuple[Property, ...]) -> list[Property]:

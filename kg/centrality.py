@@ -23,6 +23,9 @@ from kg.scope import without_local
 CENTRALITIES: tuple[str, ...] = ("degree", "pagerank", "core_number")
 """Those that learning gets."""
 
+CENTRALITY_SEED = 0
+"""Of the generator that draws the sources of estimates."""
+
 SOURCES = 256
 """Sources that betweenness and closeness are estimated from, where they are."""
 

@@ -101,6 +101,35 @@ def counts_at(store: GraphStore, at: datetime) -> dict[str, int]:
     return edges | facts
 
 
+def known_before(edges: pa.Table, edge_type: EdgeType, moment: datetime) -> pa.Table:
+    """What was known of edges before a time: those met or begun by then, without what was learned of them later.
+
+    Args:
+        edges: as `GraphStore.edges` has them.
+        edge_type: their kind.
+        moment: the time; what is of that time and later is not known.
+
+    Returns:
+        The same columns. The end of a stated edge that ended later is null, and so are `last_seen` and all counts of
+        one that was met later too: they count what came after.
+    """
+    if edge_type.history is History.NONE:
+        return edges
+    start, end = [p.name for p in edge_type.properties][-2:]
+    now = pa.scalar(moment, edges.schema.field(start).type)
+    edges = edges.filter(pc.fill_null(pc.less(edges[start], now), True))
+    later = pc.fill_null(pc.greater_equal(edges[end], now), False)
+    for name in (
+        [end]
+        if edge_type.history is History.STATED
+        else [p.name for p in edge_type.properties if p.name != start]
+    ):
+        column = edges.column_names.index(name)
+        kept = pc.if_else(later, pa.scalar(None, edges.schema.field(name).type), edges[name])
+        edges = edges.set_column(column, name, kept)
+    return edges
+
+
 Part = tuple[Layer, str, Change, pa.Table]
 """Rows `subject`, `property`, `before`, `after` of one type and change."""
 

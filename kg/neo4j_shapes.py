@@ -70,11 +70,12 @@ class Shape:
         return f"{pattern} {self.by_index(variable)}"
 
     def by_index(self, variable: str) -> str:
-        """The hint that a variable is found by the index of its key.
+        """The hint that a variable is sought in the index of its key.
 
-        Plans are kept, and one that was made while the graph was empty would walk all of a full one for each row.
+        Left to itself the server walks the whole index, or the whole graph, for each row: it plans by counts that lag behind
+        what is written, and a graph that was empty a moment ago is quickly walked.
         """
-        return f"USING INDEX {variable}:{quoted(self.name)}({quoted(self.key)})"
+        return f"USING INDEX SEEK {variable}:{quoted(self.name)}({quoted(self.key)})"
 
     @property
     def alone(self) -> str:

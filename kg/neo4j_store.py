@@ -755,14 +755,6 @@ def _key_column(shape: Shape, table: pa.Table, rows: Rows) -> str:
     return rows.add(table[KEY], _KEY)
 
 
-def _fresh(rows: int) -> str:
-    """Makes the server plan a statement anew when it is for many rows.
-
-    It keeps plans for some seconds whatever is written meanwhile; one made for an empty graph begins at any end, and takes hours.
-    """
-    return "CYPHER replan=force " if rows > FEW else ""
-
-
 def _existing(
     tx: neo4j.ManagedTransaction, shape: Shape, given: Sequence[Property], table: pa.Table
 ) -> tuple[dict[str, pa.Array], pa.Array]:
@@ -773,8 +765,7 @@ def _existing(
     readers = {p.name: reader(p, f"s.{quoted(p.name)}") for p in given}
     found = _value(
         tx,
-        _fresh(table.num_rows)
-        + f"UNWIND $rows AS r MATCH {shape.by_key(key)} RETURN collect([{_list({'': number} | readers)}])",
+        f"UNWIND $rows AS r MATCH {shape.by_key(key)} RETURN collect([{_list({'': number} | readers)}])",
         {"rows": rows.rows()},
     )
     cells = list(zip(*found, strict=True)) if found else [()] * (len(given) + 1)
@@ -811,7 +802,7 @@ def _create(
     values += [f"{quoted(p.name)}: {rows.add(table[p.name], p)}" for p in given]
     values += [f"{quoted(name)}: $said.{quoted(name)}" for name in said]
     new = shape.joined([f"(n{i})" for i in range(len(shape.ends))], f" {{{', '.join(values)}}}")
-    statement = f"{_fresh(table.num_rows)}UNWIND $rows AS r {' '.join(found)} CREATE {new}"
+    statement = f"UNWIND $rows AS r {' '.join(found)} CREATE {new}"
     tx.run(statement, rows=rows.rows(), said=dict(said)).consume()
 
 
@@ -829,7 +820,7 @@ def _set(
     values = [f"s.{quoted(p.name)} = {rows.add(table[p.name], p)}" for p in given]
     values += [f"s.{quoted(name)} = $said.{quoted(name)}" for name in said]
     tx.run(
-        f"{_fresh(table.num_rows)}UNWIND $rows AS r MATCH {shape.by_key(key)} SET {', '.join(values)}",
+        f"UNWIND $rows AS r MATCH {shape.by_key(key)} SET {', '.join(values)}",
         rows=rows.rows(),
         said=dict(said),
     ).consume()
@@ -849,22 +840,22 @@ def _said(tx: neo4j.ManagedTransaction, write: _Write) -> dict[str, Any]:
     return {_SAID.name: key}
 
 
-def _delete(tx: neo4j.ManagedTransaction, shape: Shape, gone: Sequence[str]) -> bool:
-    """Delete what has those keys; says whether anything had."""
-    if not gone:
-        return False
-    detach = "" if shape.relationship else "DETACH "
-    statement = f"{_fresh(len(gone))}UNWIND $gone AS k MATCH {shape.by_key('k')} {detach}DELETE s"
-    return tx.run(statement, gone=list(gone)).consume().counters.contains_updates
+def _delete(tx: neo4j.ManagedTransaction, shape: Shape, gone: Sequence[str]) -> None:
+    if gone:
+        detach = "" if shape.relationship else "DETACH "
+        statement = f"UNWIND $gone AS k MATCH {shape.by_key('k')} {detach}DELETE s"
+        tx.run(statement, gone=list(gone)).consume()
 
 
 def _delete_rows(tx: neo4j.ManagedTransaction, shape: Shape, table: pa.Table) -> bool:
     """Delete edges or facts, and what is derived from them; says whether there were any."""
-    gone = _delete(tx, shape, table[KEY].to_pylist())
+    _, there = _existing(tx, shape, (), table)
+    gone = table.filter(there)
+    _delete(tx, shape, gone[KEY].to_pylist())
     if isinstance(shape.kind, FactType):
         for derived in _derived(shape.kind):
-            _forget(tx, derived, shape.kind, table)
-    return gone
+            _forget(tx, derived, shape.kind, gone)
+    return bool(gone.num_rows > 0)
 
 
 def _delete_unsaid(
@@ -884,7 +875,7 @@ def _delete_unsaid(
     wanted = " AND ".join(filter(None, [f"'{other}' IN labels(x)", same]))
     found = _value(
         tx,
-        f"{_fresh(owners.num_rows)}UNWIND $rows AS r MATCH {shape_of(node_type).by_key(key, 'o')} WITH r, o"
+        f"UNWIND $rows AS r MATCH {shape_of(node_type).by_key(key, 'o')} WITH r, o"
         f" UNWIND [{ends[0]}-[s:{quoted(shape.name)}]->{ends[1]} WHERE {wanted} | s.{KEY}] AS k RETURN collect(k)",
         {"rows": rows.rows()},
     )

@@ -103,7 +103,7 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatab
     """A Neo4j that tests may empty: started once, when the first test asks for it, and stopped at the end."""
     from domain.credentials import Credentials
     from tests.neo4j.guard import HOW_TO_RUN, TestDatabase
-    from tests.neo4j.server import SOON, USER, Neo4jServer, NoServerError
+    from tests.neo4j.server import SMALL, USER, Neo4jServer, NoServerError
 
     if address := os.environ.get("NEO4J_URI"):
         user, password = os.environ.get("NEO4J_USER", USER), os.environ.get("NEO4J_PASSWORD", "")
@@ -113,7 +113,7 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatab
         given.guard()
         yield given
         return
-    server = Neo4jServer(home=tmp_path_factory.mktemp("neo4j"), java=SOON)
+    server = Neo4jServer(home=tmp_path_factory.mktemp("neo4j"), java=SMALL)
     try:
         server.start()
     except NoServerError as error:

@@ -61,6 +61,7 @@ from kg.build import (
     delete_other_as_links,
     without_announced,
 )
+from kg.centrality import CENTRALITY_SEED
 from kg.schema import FACT_TYPES, PATH_SCORE, FactType
 from kg.store import GraphStore
 from qoe.profile import Profile
@@ -452,9 +453,6 @@ def whole_windows(states: pa.Table, most: int) -> Iterator[_Windows]:
         last = int(end)
     yield _Windows(first=first, rows=states.slice(first))
 
-
-CENTRALITY_SEED = 0
-"""Of the sources that centralities of large graphs are sampled from."""
 
 STATE_METHOD = "RTT (RFC 2681), round-trip loss (RFC 6673) and jitter (RFC 5481) over the packets of a window"
 HOP_METHOD = "adjacent answering hops; a silent hop breaks the chain"

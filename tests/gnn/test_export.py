@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from safetensors.numpy import load_file
 from domain.errors import ArtefactError
 from domain.selection import Selection
 from gnn.export import export_pyg
-from kg.schema import IN_COUNTRY, PATH_STATE
+from kg.centrality import node_centralities
+from kg.schema import IN_COUNTRY, IP, NEXT_HOP, PATH_STATE
 from kg.store import GraphStore
 from tests.contract.memory_store import MemoryStore, Tables
-from tests.contract.test_stores import H3, T0, facts, fill, said, state
+from tests.contract.test_stores import H3, T0, edges, facts, fill, link, said, state
 
 
 @pytest.fixture
@@ -75,6 +77,45 @@ def test_unknown_properties_are_not_a_number(store: GraphStore, tmp_path: Path) 
     assert np.isnan(tensors["AtlasProbe/x"][:, column]).all()
     latitude = tensors["Point/x"][:, names["Point"]["x"].index("latitude")]
     assert sorted(latitude) == [33.9, 52.4]
+
+
+def test_a_file_of_a_span_that_ends_knows_nothing_of_what_came_later(
+    store: GraphStore, tmp_path: Path
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    span = Selection(end=T0 + H3)
+    hops = [link("192.0.2.7", "192.0.2.1", traceroutes=3, first_seen=T0, last_seen=T0 + timedelta(hours=1))]
+    store.upsert_edges(NEXT_HOP, edges(NEXT_HOP, *hops), said("traceroute"))
+    store.upsert_nodes(IP, node_centralities(store.edges(NEXT_HOP), "ip", np.random.default_rng(0)))
+    export_pyg(store, span, one)
+    later = [
+        link("192.0.2.7", "192.0.2.1", traceroutes=9, first_seen=T0, last_seen=T0 + H3),
+        link("192.0.2.7", "192.0.2.66", traceroutes=1, first_seen=T0 + H3, last_seen=T0 + H3),
+    ]
+    store.upsert_edges(NEXT_HOP, edges(NEXT_HOP, *later), said("traceroute"))
+    whole = store.edges(IN_COUNTRY).to_pylist()
+    moved = [dict(row, valid_to=T0 + H3) for row in whole] + [
+        link(row["source"], "SY", valid_from=T0 + H3) for row in whole
+    ]
+    store.upsert_edges(IN_COUNTRY, edges(IN_COUNTRY, *moved), said("probes"))
+    store.upsert_nodes(IP, node_centralities(store.edges(NEXT_HOP), "ip", np.random.default_rng(0)))
+    store.put_facts(
+        PATH_STATE, facts(PATH_STATE, state(window_start=T0 + H3, window_end=T0 + 2 * H3)), said("ping")
+    )
+    export_pyg(store, span, other)
+    before, after = load_file(one), load_file(other)
+    assert names_of(one) == names_of(other)
+    assert before.keys() == after.keys()
+    counts = "IP|NEXT_HOP|IP/edge_attr"
+    for name in before.keys() - {counts}:
+        np.testing.assert_array_equal(before[name], after[name], name)
+    # What was counted until later is unknown; what is not counted any more is not made up.
+    columns = names_of(one)["IP|NEXT_HOP|IP"]["edge_attr"]
+    row = np.flatnonzero(
+        (before[counts] != after[counts]).any(axis=1) & ~np.isnan(before[counts]).any(axis=1)
+    )
+    assert len(row) == 1
+    assert np.isnan(after[counts][row][:, [columns.index("traceroutes"), columns.index("last_seen")]]).all()
 
 
 def test_the_lines_that_the_page_gives_load_it_where_qoetwin_is_not_installed(

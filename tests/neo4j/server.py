@@ -26,8 +26,8 @@ CACHE = HERE.parents[1] / ".neo4j"
 
 USER = "neo4j"
 STARTS_WITHIN_S = 120.0
-SOON = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Options of Java for a server that lives for minutes: it starts in two thirds of the time, and is slower later."""
+SMALL = ("-XX:+UseSerialGC",)
+"""Options of Java for a small server on few cores. Compiling less would start it sooner, and make the tests longer."""
 
 _OPENS = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.io", "sun.nio.ch")]
 
