@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that help is quick and an answ
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.options import MOST_ID, Length, Time, answered_by, common, filters
+from app.options import MOST_ID, Duration, Length, Time, answered_by, common, filters
 from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
@@ -184,7 +185,7 @@ def graph() -> None:
 )
 @click.option(
     "--keep",
-    type=Length(),
+    type=Duration(),
     help="Retention: keep windows of this length only so long before the newest, and delete older ones.",
 )
 @common
@@ -349,7 +350,7 @@ def graph_check_command(home: Path | None, store: str, form: Format) -> None:
     type=click.FloatRange(min=0.001, max=86_400),
     default=60.0,
     show_default=True,
-    help="Seconds after which a query is stopped.",
+    help="Seconds after which a query is stopped. Making the graph ready for SPARQL is not counted.",
 )
 @click.option("--from", "start", type=Time(), help="SPARQL: facts of windows that begin then or later.")
 @click.option("--to", "end", type=Time(), help="SPARQL: facts of windows that begin before it.")
@@ -386,7 +387,7 @@ def graph_query_command(
                 given,
                 limit=limit,
                 timeout_s=timeout_s,
-                cache=_home(home) / "rdf",
+                cache=_cache(_home(home)),
                 report=report,
                 selection=Selection(start=start, end=end),
             )
@@ -496,12 +497,12 @@ def graph_export_command(
 @common
 def graph_import_command(file: Path, shape: str, home: Path | None, store: str, form: Format) -> None:
     """Read a graph that was exported, here or elsewhere, into this one. Writing the same twice changes nothing."""
-    from kg.exchange import import_graph
+    from kg.exchange import read_graph, write
 
-    if not file.exists():
-        raise NotFoundError("there is nothing to import", where=str(file))  # before an empty graph is made
-    with progress(_notice) as report, _open(home, store, create=True) as opened:
-        counts = import_graph(opened, file, shape, report=report)
+    with progress(_notice) as report:
+        found = read_graph(file, shape, report=report)  # before an empty graph is made
+        with _open(home, store, create=True) as opened:
+            counts = write(opened, found, str(file), report)
     click.echo(object_as_text(counts, form), nl=False)
 
 
@@ -661,11 +662,16 @@ def _write_probes(probes: Probes, form: Format) -> None:
         "without_position": probes.without_position,
         "without_as": probes.without_as,
         "bad_positions": probes.bad_positions,
+        "bad_values": probes.bad_values,
         "synthetic": sum(probes.table["synthetic"].to_pylist()),
     }
     click.echo(object_as_text(counts, form, title="probes"), nl=False)
     if probes.refused > 0:
         _notice(f"note: no probes, and refused: {probes.refused} of the rows or objects")
+    if probes.bad_values > 0:
+        _notice(
+            f"note: {probes.bad_values} AS numbers, countries, addresses or prefixes are none, and were left out"
+        )
     _notice("note: the graph knows of it after: qoetwin graph build")
 
 
@@ -708,6 +714,14 @@ def _write_trained(trained: Trained, form: Format) -> None:
 
 def _home(home: Path | None) -> Path:
     return default_home() if home is None else home
+
+
+def _cache(home: Path) -> Path:
+    """Where a graph is kept as SPARQL reads it: in its home, or, where nothing may be written there, in the user's cache."""
+    if os.access(home, os.W_OK):
+        return home / "rdf"
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return own / "qoetwin" / hashlib.sha256(bytes(home.absolute())).hexdigest()[:16]
 
 
 def _lake(home: Path | None, *, must_exist: bool = False) -> Lake:

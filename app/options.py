@@ -13,7 +13,7 @@ from app.output import Format
 from app.settings import HOME_VARIABLE, STORE_VARIABLE
 from domain.errors import InputError
 from domain.selection import Area, Selection
-from domain.window import parse_length, parse_time
+from domain.window import parse_duration, parse_length, parse_time
 
 MOST_ID = 2**53 - 1
 """More than Atlas will number, and exact in every format."""
@@ -40,6 +40,16 @@ class Length(click.ParamType[timedelta]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """See `click.ParamType.convert`."""
         return value if isinstance(value, timedelta) else _or_usage(self, parse_length, value, param, ctx)
+
+
+class Duration(click.ParamType[timedelta]):
+    """Option type duration."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """See `click.ParamType.convert`."""
+        return value if isinstance(value, timedelta) else _or_usage(self, parse_duration, value, param, ctx)
 
 
 class AreaType(click.ParamType[Area]):

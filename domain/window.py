@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from domain.errors import InputError
 
+_CENTURY = timedelta(days=36525)
+
 LONGEST_S = 366 * 86400
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -56,17 +58,29 @@ def parse_length(text: str) -> timedelta:
     >>> parse_length("3h")
     datetime.timedelta(seconds=10800)
     """
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text.strip())
+    return parse_duration(text, longest=timedelta(seconds=LONGEST_S))
+
+
+def parse_duration(text: str, *, longest: timedelta = _CENTURY) -> timedelta:
+    """Read a length of time such as `90d`.
+
+    Raises:
+        InputError: when it is not a whole positive number with a unit s, m, h or d, or is longer.
+
+    >>> parse_duration("730d").days
+    730
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,9})([smhd])", text.strip())
     if match is None:
         raise InputError(
-            "not a window length",
+            "not a length of time",
             found=repr(text),
             expected="a whole number and a unit s, m, h or d, such as 3h",
         )
-    seconds = int(match[1]) * _UNITS_S[match[2]]
-    if seconds > LONGEST_S:
-        raise InputError("too long a window", found=repr(text), expected="at most 366d")
-    return timedelta(seconds=seconds)
+    length = timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+    if length > longest:
+        raise InputError("too long a time", found=repr(text), expected=f"at most {longest.days}d")
+    return length
 
 
 def parse_time(text: str) -> datetime:

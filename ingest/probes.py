@@ -37,6 +37,7 @@ class Probes:
         refused: of them, those that are no probe, or have no usable id; they are not in the table.
         without_position, without_as: rows of the table that lack a position, or both AS numbers.
         bad_positions: rows whose position was stated and is none; it is None in the table.
+        bad_values: AS numbers, countries, addresses and prefixes that were stated and are none; each is None in the table.
     """
 
     table: pa.Table
@@ -45,6 +46,7 @@ class Probes:
     without_position: int
     without_as: int
     bad_positions: int
+    bad_values: int
 
 
 def read_probes(path: Path) -> Probes:
@@ -75,7 +77,7 @@ def read_probes(path: Path) -> Probes:
 def probes_table(objects: Iterable[object]) -> Probes:
     """Turn API objects (or rows of a CSV file) into a table of probes."""
     columns: dict[str, list[Any]] = {name.name: [] for name in fields(Probe)}
-    read = refused = bad_positions = 0
+    read = refused = bad_positions = bad_values = 0
     for one in objects:
         read += 1
         try:
@@ -85,8 +87,8 @@ def probes_table(objects: Iterable[object]) -> Probes:
         if values is None:
             refused += 1
             continue
-        position_is_bad = values.pop("position_is_bad")
-        bad_positions += position_is_bad is True
+        bad_positions += values.pop("position_is_bad")
+        bad_values += values.pop("bad_values")
         for name, column in columns.items():
             column.append(values[name])
     table = pa.table(columns, schema=PROBE_SCHEMA)
@@ -99,6 +101,7 @@ def probes_table(objects: Iterable[object]) -> Probes:
             v4 is None and v6 is None for v4, v6 in zip(columns["asn_v4"], columns["asn_v6"], strict=True)
         ),
         bad_positions=bad_positions,
+        bad_values=bad_values,
     )
 
 
@@ -142,7 +145,7 @@ def _csv_rows(content: bytes) -> list[object] | None:
 
 
 def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The values of `Probe`'s fields, and whether a position was stated that is none; None when it is no probe."""
+    """The values of `Probe`'s fields, and how many were stated that are none; None when it is no probe."""
     # Results and measurements have ids too; only an object without a type may be taken for a probe.
     if "msm_id" in one or str(one.get("type") or "probe").lower() not in ("probe", "anchor"):
         return None
@@ -162,22 +165,38 @@ def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
         latitude is not None and longitude is not None and abs(latitude) <= 90.0 and abs(longitude) <= 180.0
     )
     status = _first(one, "status_name", "status")
+    stated_values = {
+        "asn_v4": _first(one, "asn_v4", "as_v4"),
+        "asn_v6": _first(one, "asn_v6", "as_v6"),
+        "country": _first(one, "country_code", "country"),
+        "address_v4": _first(one, "address_v4", "ip_v4"),
+        "address_v6": _first(one, "address_v6", "ip_v6"),
+        "prefix_v4": one.get("prefix_v4"),
+        "prefix_v6": one.get("prefix_v6"),
+    }
+    values = {
+        "asn_v4": _asn(stated_values["asn_v4"]),
+        "asn_v6": _asn(stated_values["asn_v6"]),
+        "country": _country(stated_values["country"]),
+        "address_v4": _address(stated_values["address_v4"], 4),
+        "address_v6": _address(stated_values["address_v6"], 6),
+        "prefix_v4": _prefix(stated_values["prefix_v4"], 4),
+        "prefix_v6": _prefix(stated_values["prefix_v6"], 6),
+    }
     return {
         "probe_id": probe_id,
         "latitude": latitude if good else None,
         "longitude": longitude if good else None,
-        "asn_v4": _asn(_first(one, "asn_v4", "as_v4")),
-        "asn_v6": _asn(_first(one, "asn_v6", "as_v6")),
-        "country": _country(_first(one, "country_code", "country")),
-        "address_v4": _address(_first(one, "address_v4", "ip_v4"), 4),
-        "address_v6": _address(_first(one, "address_v6", "ip_v6"), 6),
-        "prefix_v4": _prefix(one.get("prefix_v4"), 4),
-        "prefix_v6": _prefix(one.get("prefix_v6"), 6),
+        **values,
         "is_anchor": True if is_anchor_object else _truth(one.get("is_anchor")),
         "name": _text(_first(one, "fqdn", "name", "description")),
         "status": _text(status.get("name") if isinstance(status, Mapping) else status),
         "synthetic": _truth(one.get("synthetic")) is True,
         "position_is_bad": stated and not good,
+        # An empty word, or an AS 0, is how lists say that they do not know.
+        "bad_values": sum(
+            values[name] is None and told not in (None, "", 0, "0") for name, told in stated_values.items()
+        ),
     }
 
 

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,8 +122,8 @@ def _run(request: dict[str, Any], limit: int, timeout_s: float, memory_bytes: in
         raise InputError(
             "the query was stopped",
             found=_why(done.returncode, done.stderr),
-            expected=f"at most {memory_bytes // 1024**2} MB of memory",
-            next_step="ask for less",
+            expected=f"at most {memory_bytes // 1024**2} MB of memory, and no depth that ends its reader",
+            next_step="ask for less, and with fewer brackets in each other",
         )
     said = json.loads(done.stdout)
     if "error" in said:
@@ -136,7 +137,7 @@ def _run(request: dict[str, Any], limit: int, timeout_s: float, memory_bytes: in
 
 def _why(code: int, stderr: bytes) -> str:
     words = stderr.decode(errors="replace").strip().splitlines()
-    return words[-1] if words else f"its process ended with {code}"
+    return words[-1] if words else f"its process ended by {signal.Signals(-code).name if code < 0 else code}"
 
 
 def _mapped(error: str, kind: str, folder: str | None) -> InputError | StoreError:

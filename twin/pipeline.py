@@ -154,11 +154,18 @@ def load_probes(lake: Lake, path: Path, *, as_of: datetime | None = None) -> Pro
         as_of: when it was true; None is now.
 
     Raises:
-        InputError: when it is none; nothing has changed.
+        InputError: when it is none, or of the future; nothing has changed.
         StoreError: when the lake cannot be read or written.
     """
+    now = datetime.now(UTC)
+    if as_of is not None and as_of > now:
+        raise InputError(
+            "a list of probes that is yet to come true",
+            found=as_of.isoformat(),
+            expected=f"at most {now:%Y-%m-%dT%H:%M:%SZ}, which is now",
+        )
     probes = read_probes(path)
-    lake.merge_probes(probes.table, datetime.now(UTC) if as_of is None else as_of)
+    lake.merge_probes(probes.table, now if as_of is None else as_of)
     return probes
 
 
@@ -272,7 +279,8 @@ class Origins:
     @property
     def words(self) -> str:
         """Which list it is, in words."""
-        return f"the list of prefixes of {self.provenance.reference_time_modification:%Y-%m-%dT%H:%M:%SZ}"
+        since = self.provenance.reference_time_modification
+        return self.provenance.reference_name + ("" if since is None else f" of {since:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def read_origins(path: Path) -> Origins:

@@ -10,6 +10,8 @@ files      written whole or not at all
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from domain.errors import UnknownNameError
@@ -17,7 +19,8 @@ from domain.progress import Report
 from domain.selection import Selection
 from kg.exchange import graphml, iyp_csv, jsonld, nquads, triples, turtle
 from kg.exchange.files import required, written
-from kg.exchange.whole import KINDS, Piece, name_of, pieces, write
+from kg.exchange.whole import KINDS, Piece, name_of, pieces
+from kg.exchange.whole import write as write
 from kg.store import GraphStore
 
 _WRITERS = {
@@ -83,6 +86,17 @@ def import_graph(store: GraphStore, path: Path, form: str, *, report: Report) ->
         InputError: when it is not a graph of that form; it says where.
         StoreError: when the store cannot be written.
     """
+    return write(store, read_graph(path, form, report=report), str(path), report)
+
+
+def read_graph(path: Path, form: str, *, report: Report) -> Iterator[Piece]:
+    """Read a graph from a file as pieces for `write`; see `import_graph`. That it is one is known before this returns.
+
+    Raises:
+        UnknownNameError: when there is no such form.
+        NotFoundError: when there is no such file or folder.
+        InputError: when it is not a graph of that form.
+    """
     _known(form)
     required(path, folder=form == "iyp-csv")
     if form == "iyp-csv":
@@ -91,7 +105,8 @@ def import_graph(store: GraphStore, path: Path, form: str, *, report: Report) ->
         found = graphml.read(path, report)
     else:
         found = triples.read(path, form, report)
-    return write(store, found, str(path), report)
+    first = list(islice(found, 1))
+    return chain(first, found)
 
 
 def _known(form: str) -> None:

@@ -317,8 +317,8 @@ def test_an_unknown_country_is_one_line_with_those_that_were_measured(qoetwin: C
         (["graph", "show", "AtlasProbe", "9" * 20], "a whole number"),
         (["qoe", "voip", "--asn", "0"], "not an AS number"),
         (["qoe", "voip", "--at", "9999-12-31T23:00-05:00"], "not a time"),
-        (["qoe", "voip", "--window", "3 weeks"], "not a window length"),
-        (["graph", "build", "--window", "0h"], "not a window length"),
+        (["qoe", "voip", "--window", "3 weeks"], "not a length of time"),
+        (["graph", "build", "--window", "0h"], "not a length of time"),
         (["graph", "show", "Router", "1"], "labels are"),
         (["ingest", "files"], "PATHS"),
         (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +190,29 @@ def test_what_is_no_graph_is_not_imported_and_makes_none(qoetwin: Cli, tmp_path:
     ran = qoetwin("graph", "import", bad, "--as", "turtle", "--home", home)
     assert ran.code == 1
     assert len(ran.err.strip().splitlines()) == 1
+    assert not home.exists()
     missing = qoetwin("graph", "import", tmp_path / "none.ttl", "--as", "turtle", "--home", tmp_path / "new")
     assert missing.code == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_a_parameter_that_is_given_twice_is_wrong_usage(qoetwin: Cli, built: Path) -> None:
+    given = ("--param", "id=1", "--param", "id=2")
+    ran = qoetwin("graph", "query", "--sparql", "SELECT * {?s :id ?id}", *given, "--home", built)
+    assert ran.code == 2
+    assert "id twice" in ran.err
+
+
+def test_a_graph_that_may_only_be_read_is_asked_in_sparql_from_the_user_s_cache(
+    qoetwin: Cli, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.access", lambda path, mode: (path, mode) != (built, os.W_OK))
+    found = rows(
+        qoetwin, "graph", "query", "--sparql", "SELECT ?id {[] a :AtlasProbe ; :id ?id}", "--home", built
+    )
+    assert len(found) == 9
+    assert any((tmp_path / "qoetwin").iterdir())
 
 
 def test_tensors_are_of_the_paths_that_filters_choose_and_other_forms_take_no_filters(
@@ -210,15 +231,18 @@ def test_a_list_of_probes_is_true_as_of_its_time(qoetwin: Cli, own: Path, tmp_pa
     probe = rows(qoetwin, "qoe", "web", "--group-by", "probe", "--home", own)[0]["group"]
     moved = tmp_path / "moved.csv"
     moved.write_text(f"prb_id,lat,lon,asn_v4,asn_v6,country\n{probe},64.1,-21.9,,,IS\n")
-    assert qoetwin("probes", "load", moved, "--as-of", "2090-01-01", "--home", own).code == 0
+    now = datetime.now(UTC)
+    future = qoetwin("probes", "load", moved, "--as-of", now + timedelta(hours=1), "--home", own)
+    assert (future.code, len(future.err.strip().splitlines())) == (1, 1)
+    assert qoetwin("probes", "load", moved, "--as-of", now, "--home", own).code == 0
     assert qoetwin("graph", "build", "--window", "1h", "--home", own).code == 0
 
     def countries(*at: str) -> set[str]:
         met = rows(qoetwin, "graph", "show", "AtlasProbe", probe, *at, "--home", own)
         return {row["target_key"] for row in met if row["edge"] == "COUNTRY"}
 
-    assert countries() == countries("--at", "2090-01-01") == {"IS"}
-    assert countries("--at", "2089-12-31") not in (set(), {"IS"})
+    assert countries() == countries("--at", now) == {"IS"}
+    assert countries("--at", now - timedelta(seconds=1)) not in (set(), {"IS"})
 
 
 def test_prefixes_put_hops_into_networks_and_a_bad_list_is_refused_by_line(
@@ -226,6 +250,8 @@ def test_prefixes_put_hops_into_networks_and_a_bad_list_is_refused_by_line(
 ) -> None:
     built = rows(qoetwin, "graph", "build", "--window", "1h", "--prefixes", prefixes, "--home", own)
     assert built["AS NEXT_AS AS"] > 0  # type: ignore[call-overload]
+    later = qoetwin("graph", "build", "--window", "1h", "--home", own)
+    assert "an earlier --prefixes" in later.err
     bad = tmp_path / "bad.csv"
     bad.write_text("prefix,asn\n198.18.0.0/24,64500\nnonsense,1\n")
     ran = qoetwin("graph", "build", "--window", "1h", "--prefixes", bad, "--home", own)

@@ -666,6 +666,14 @@ def test_arrays_hold_every_state_once_and_the_unmeasured_as_unknown(store: Graph
     assert arrays.probe_end.country.tolist() == ["LB", "LB"]
 
 
+def test_arrays_for_a_forecast_know_nobody_s_later_country(store: GraphStore) -> None:
+    fill(store)
+    moved(store)  # at T0, from LB to SY
+    before = path_arrays(store, Selection(af=4), topology_before=T0).probe_end.country
+    after = path_arrays(store, Selection(af=4), topology_before=T0 + H3).probe_end.country
+    assert (before.tolist(), after.tolist()) == (["LB"], ["SY"])
+
+
 def test_arrays_for_a_forecast_know_only_hops_seen_before(store: GraphStore) -> None:
     fill(store)
     central = {"ip": "192.0.2.1", "degree": 1, "pagerank": 0.5, "core_number": 1}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import InputError
-from domain.window import Window, parse_length, parse_time
+from domain.window import Window, parse_duration, parse_length, parse_time
 
 moments = st.integers(1_262_304_000, 4_102_444_800).map(lambda second: datetime.fromtimestamp(second, tz=UTC))
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001
@@ -54,6 +54,12 @@ def test_other_texts_are_no_length_and_no_time_and_never_crash(text: str) -> Non
 def test_a_time_that_utc_does_not_have_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="not a time"):
         parse_time(text)
+
+
+def test_retention_may_be_of_many_years_and_not_of_more_than_a_century() -> None:
+    assert parse_duration("3650d").days == 3650
+    with pytest.raises(InputError, match="at most 36525d"):
+        parse_duration("36526d")
 
 
 def test_a_window_of_more_than_a_year_is_refused() -> None:

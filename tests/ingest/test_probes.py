@@ -101,6 +101,9 @@ def test_what_cannot_be_is_none_and_bad_positions_are_counted() -> None:
     assert (rows[1]["asn_v4"], rows[1]["address_v4"]) == (64500, None)
     assert (rows[3]["prefix_v4"], rows[3]["is_anchor"]) == (None, None)
     assert (odd.read, odd.refused, odd.bad_positions) == (8, 3, 3)
+    assert (
+        odd.bad_values == 3
+    )  # LBN, an IPv6 address for an IPv4 one, the prefix x; an AS 0 is an unknown one
     assert (odd.without_position, odd.without_as) == (4, 4)
 
 

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from domain.provenance import Provenance
 from domain.selection import Selection
 from gnn.protocols import protocol_named
-from kg.schema import ASSIGNED, EDGE_TYPES, NEXT_HOP, PATH_STATE, REQUIRES
+from ingest.lake import Lake
+from ingest.parse import parse
+from ingest.probes import probes_table
+from kg.schema import (
+    ASSIGNED,
+    COUNTRY_SCORE,
+    EDGE_TYPES,
+    NEXT_HOP,
+    PART_OF_PREFIX,
+    PATH_SCORE,
+    PATH_STATE,
+    REQUIRES,
+    TARGET_STATE,
+)
 from kg.store import open_store
 from kg.tables import TIME, fact_schema
+from qoe.profile import load_profile
 from tests.twin.test_qoe import SAID, T0, state
-from twin.pipeline import export
+from twin.pipeline import build_graph, export, read_origins, summarise_lake
 
 H3 = timedelta(hours=3)
 
@@ -67,3 +83,72 @@ def test_every_edge_of_a_synthetic_graph_says_so_and_who_said_it(built: Path) ->
                 assert row["reference_name"].startswith("testbed.")
                 assert row["reference_time_fetch"] is not None
     assert met > 100
+
+
+# What is derived is of all there is, and of nothing that is no more
+
+
+def ping(probe: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "type": "ping", "af": 4, "msm_id": 1001, "prb_id": probe, "timestamp": int(T0.timestamp()),
+        "dst_addr": "192.0.2.1", "sent": 1, "result": [{"rtt": 10.0}],
+    } | changes  # fmt: skip
+
+
+def lake_of(folder: Path, *records: dict[str, Any]) -> Lake:
+    lake = Lake(folder)
+    assert lake.land(parse(records, "test")).quarantined == 0
+    probes = [{"id": probe, "asn_v4": 64500, "country_code": "LB"} for probe in (1, 2)]
+    lake.merge_probes(probes_table(probes).table, T0)
+    return lake
+
+
+def test_what_paths_have_in_common_is_of_real_and_synthetic_ones_and_says_that_it_is_not_all_real(
+    tmp_path: Path,
+) -> None:
+    lake = lake_of(tmp_path / "lake", ping(1), ping(2, synthetic=True))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        build_graph(summarise_lake(lake, H3), store, load_profile())
+        (target,) = store.facts(TARGET_STATE, with_provenance=True).to_pylist()
+        (country, *_) = store.facts(COUNTRY_SCORE, with_provenance=True).to_pylist()
+        by_probe = {row["probe_id"]: row["synthetic"] for row in store.facts(PATH_STATE).to_pylist()}
+        said = (
+            store.facts(PATH_SCORE, with_provenance=True).select(["probe_id", "reference_name"]).to_pylist()
+        )
+    assert target["paths"] == country["paths"] + country["paths_without_score"] == 2
+    assert target["synthetic"] is country["synthetic"] is True
+    assert by_probe == {1: False, 2: True}
+    assert {(row["probe_id"], row["reference_name"]) for row in said} == {
+        (1, "atlas.ping"),
+        (2, "testbed.atlas.ping"),
+    }
+
+
+def test_building_again_changes_nothing_also_with_a_list_of_prefixes_that_is_read_again(
+    tmp_path: Path,
+) -> None:
+    lake = lake_of(tmp_path / "lake", ping(1), ping(2))  # and no traceroute
+    (tmp_path / "prefixes.csv").write_text("prefix,asn\n192.0.2.0/24,64501\n")
+    with open_store("sqlite", tmp_path, create=True) as store:
+        revisions = []
+        for _ in range(2):
+            origins = read_origins(tmp_path / "prefixes.csv")
+            build_graph(summarise_lake(lake, H3), store, load_profile(), origins=origins)
+            revisions.append(store.revision())
+        (within,) = store.edges(PART_OF_PREFIX).to_pylist()
+    assert revisions[0] == revisions[1]
+    assert (within["source"], within["target"], within["method"]) == (
+        "192.0.2.1",
+        "192.0.2.0/24",
+        "longest prefix match",
+    )
+
+
+def test_one_clock_that_is_years_ahead_makes_no_other_window_old(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path / "lake", ping(1), ping(2, timestamp=4_070_908_800))
+    recently = int(datetime.now(UTC).timestamp()) - 86_400
+    lake.land(parse([ping(1, timestamp=recently)], "test"))
+    kept = summarise_lake(lake, H3, keep=timedelta(days=7)).states
+    assert [year for year in pc.year(kept["window_start"]).to_pylist() if year < 2099] == [
+        datetime.fromtimestamp(recently, UTC).year
+    ]
