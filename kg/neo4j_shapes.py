@@ -256,7 +256,7 @@ def reader(prop: Property, expression: str) -> str:
 def column(cells: list[object], prop: Property, node_type: NodeType | None = None) -> pa.Array:
     """A column of what `reader` gave."""
     if prop is POINT.key or node_type is POINT:
-        return pa.array([_well_known_text(*cell) for cell in cells], pa.string())  # type: ignore[misc]
+        return pa.array([point_text(*cell) for cell in cells], pa.string())  # type: ignore[misc]
     if prop.datatype is Datatype.DATETIME:
         return pa.array(cells, pa.int64()).cast(TIME)
     return pa.array(cells, arrow_type(prop.datatype))
@@ -271,7 +271,7 @@ def _coordinates(column: pa.ChunkedArray | pa.Array) -> list[object]:
             place = None if match is None else (float(match[1]), float(match[2]))
         except ValueError:
             place = None
-        if place is None or _well_known_text(*place) != text or not _on_earth(*place):
+        if place is None or point_text(*place) != text or not _on_earth(*place):
             raise StoreError(
                 "a place that Neo4j cannot keep",
                 found=repr(text),
@@ -285,5 +285,6 @@ def _on_earth(longitude: float, latitude: float) -> bool:
     return abs(longitude) <= 180 and abs(latitude) <= 90  # false also of what is no number
 
 
-def _well_known_text(longitude: float, latitude: float) -> str:
+def point_text(longitude: float, latitude: float) -> str:
+    """A place as Well-Known Text."""
     return f"POINT({longitude!r} {latitude!r})"

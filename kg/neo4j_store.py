@@ -38,6 +38,7 @@ from kg.neo4j_shapes import (
     Shape,
     column,
     keys_of,
+    point_text,
     quoted,
     reader,
     shape_of,
@@ -590,38 +591,49 @@ class Neo4jStore:
         rows = Rows()
         start = rows.add(pa.array([key], arrow_type(node_type.key.datatype)), node_type.key)
         verbs = "|".join(dict.fromkeys(quoted(edge_type.name) for edge_type in EDGE_TYPES))
-        walk = (
+        edges = (
             f" MATCH (n)-[r:{verbs}]-() WHERE {_OURS.format('r')} AND {_holds(at)}"
             " WITH DISTINCT type(r) AS verb, startNode(r) AS a, endNode(r) AS b LIMIT $most"
-            f" RETURN collect([verb, elementId(a), {_label_and_key('a')}, elementId(b), {_label_and_key('b')}])"
         )
+        met = f"verb, {_label_and_key('a')}, {_label_and_key('b')}"
         first = shape_of(node_type).by_key(start, "n")
 
         def work(tx: neo4j.ManagedTransaction) -> list[Neighbour]:
             parameters = {"rows": rows.rows(), "at": _plain(at), "most": most}
-            question = f"UNWIND $rows AS r MATCH {first} WITH n{walk}"
+            begin = f"UNWIND $rows AS r MATCH {first} WITH n"
             seen: set[str] = set()
-            found: dict[tuple[str, str, str], Neighbour] = {}
+            found: dict[tuple[str, str, str, str, str], Neighbour] = {}
             for distance in range(1, hops + 1):
+                last = distance == hops
+                # Who the nodes are to the server is half of the answer, and only the next step asks for it.
+                asked = met if last else f"{met}, elementId(a), elementId(b)"
                 reached: dict[str, None] = {}
-                for verb, a, (source, source_key), b, (target, target_key) in _value(
-                    tx, question, parameters
+                for verb, (source, source_key), (target, target_key), *ends in _value(
+                    tx, f"{begin}{edges} RETURN collect([{asked}])", parameters
                 ):
-                    neighbour = Neighbour(
-                        edge=verb,
-                        source_label=NODE_TYPES[source].label,
-                        source_key=_key_text(NODE_TYPES[source], source_key),
-                        target_label=NODE_TYPES[target].label,
-                        target_key=_key_text(NODE_TYPES[target], target_key),
-                        distance=distance,
+                    from_label, to_label = NODE_TYPES[source].label, NODE_TYPES[target].label
+                    one = (
+                        verb,
+                        from_label,
+                        _key_text(NODE_TYPES[source], source_key),
+                        to_label,
+                        _key_text(NODE_TYPES[target], target_key),
                     )
-                    found.setdefault((verb, a, b), neighbour)
-                    reached |= dict.fromkeys((a, b))
+                    if one not in found:
+                        found[one] = Neighbour(
+                            edge=verb,
+                            source_label=from_label,
+                            source_key=one[2],
+                            target_label=to_label,
+                            target_key=one[4],
+                            distance=distance,
+                        )
+                    reached |= dict.fromkeys(ends)
                 frontier = [node for node in reached if node not in seen]
                 seen |= set(frontier)
-                if not frontier or len(found) >= most:
+                if last or not frontier or len(found) >= most:
                     break
-                question = f"MATCH (n) WHERE elementId(n) IN $frontier{walk}"
+                begin = "MATCH (n) WHERE elementId(n) IN $frontier"
                 # Edges met before may come again, and count for the limit.
                 parameters = {"frontier": frontier, "at": _plain(at), "most": most + len(found)}
             return list(found.values())[:most]
@@ -1148,4 +1160,4 @@ def _label_and_key(node: str) -> str:
 
 def _key_text(node_type: NodeType, key: Any) -> str:
     """A node's key, as `_label_and_key` gave it, as text."""
-    return str(column([key], node_type.key)[0].as_py()) if node_type is POINT else str(key)
+    return point_text(*key) if node_type is POINT else str(key)

@@ -51,6 +51,10 @@ unknown: it still holds). A *seen* edge was met by measurements at `first_seen`,
 | a fact about a node | `(:ProbeState)-[:OF]->(:AtlasProbe)` | `?state a :ProbeState ; :of ?probe` | `store.facts(PROBE_STATE)` |
 | whose word | properties of the relationship or node | `?state :provenance ?p . ?p :reference_name ?name` | columns of that table |
 
+A file in RDF names the ontology and its version, and says how many nodes, edges and facts it holds:
+`id:graph a owl:Ontology ; owl:imports <https://w3id.org/qoetwin/ontology> ; owl:versionInfo "{VERSION}" ; :resources 42`. One that
+does not say so is taken for one that was cut, and is refused.
+
 SQLite has a table a label, kind of edge and fact; ask it through one of these. In SPARQL each layer is a named graph (`:NTKG`, `:NSKG`,
 `:ASKG`); a query that names none asks all of them, and the ontology. These prefixes are known:
 """
