@@ -168,7 +168,7 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
     """Write in which announced prefix each address is, and who announces it.
 
     Where the list of announcements knows the prefix of an address it replaces what was said of that address before; where it
-    does not, what others said stays. What an earlier list said goes. Local addresses are in no prefix: one is another machine in
+    does not, what others said stays. What an earlier list of that name said goes. Local addresses are in no prefix: one is another machine in
     every network.
 
     Args:
@@ -179,9 +179,13 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
     """
     known = _announced(matches)
     within, originate = _ends(known, "address", "prefix"), _ends(known, "asn", "prefix")
-    before = store.edges(PART_OF_PREFIX)
-    _delete_others(store, PART_OF_PREFIX, before.filter(pc.equal(before["method"], LONGEST_MATCH)), within)
-    _delete_others(store, ORIGINATE, store.edges(ORIGINATE), originate)
+    found_before, announced_before = (
+        edges.filter(pc.equal(edges["reference_name"], provenance.reference_name))
+        for edges in (store.edges(PART_OF_PREFIX), store.edges(ORIGINATE))
+    )
+    found_before = found_before.filter(pc.equal(found_before["method"], LONGEST_MATCH))
+    _delete_others(store, PART_OF_PREFIX, found_before, within)
+    _delete_others(store, ORIGINATE, announced_before, originate)
     _add_addresses(store, known["address"])
     store.upsert_nodes(PREFIX, _with_family(known["prefix"], "prefix"))
     # The list names prefixes; that an address is in one is our finding.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +85,9 @@ SAID = Provenance(
     method=None,
     synthetic=False,
 )
+
+
+OTHERS = replace(SAID, reference_name="others")
 
 
 @pytest.fixture
@@ -301,10 +305,12 @@ def test_what_an_earlier_list_of_announcements_said_goes_and_what_others_said_co
     add_prefixes(store, matches(a198_18_0_7=("198.18.0.0/24", 64500)), SAID)
     assert edges(store, ORIGINATE) == [(64500, "198.18.0.0/24")]
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/24")]
+    store.upsert_edges(ORIGINATE, pa.table({"source": [64599], "target": ["203.0.113.0/24"]}), OTHERS)
     of_others = matches(a198_18_4_1=("198.18.4.0/22", 64501))
     add_prefixes(store, of_others, SAID)
     add_probes(store, PROBES, without_announced(HISTORY, of_others), SAID)
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/22"), ("198.18.4.1", "198.18.4.0/22")]
+    assert edges(store, ORIGINATE) == [(64501, "198.18.4.0/22"), (64599, "203.0.113.0/24")]
 
 
 def test_building_with_the_same_list_again_changes_nothing_though_probes_say_another_prefix(
