@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.options import MOST_ID, Duration, Length, Time, answered_by, common, filters
+from app.options import MOST_ID, Length, Time, answered_by, common, filters
 from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
@@ -181,11 +181,11 @@ def graph() -> None:
 @click.option(
     "--prefixes",
     type=click.Path(path_type=Path),
-    help="Who announces what: CSV prefix,asn. Without it, hops are in no AS.",
+    help="Who announces what: CSV prefix,asn. Without it, no hop gets into an AS.",
 )
 @click.option(
     "--keep",
-    type=Duration(),
+    type=Length(of_any=True),
     help="Retention: keep windows of this length only so long before the newest, and delete older ones.",
 )
 @common
@@ -216,6 +216,10 @@ def graph_build_command(
         _notice("note: this graph holds synthetic measurements of the testbed")
     if built.pruned > 0:
         _notice(f"note: {built.pruned} facts of windows older than --keep allows were deleted")
+    if built.no_longer_said > 0:
+        _notice(
+            f"note: {built.no_longer_said} edges and scores were deleted: they followed from lists that were replaced"
+        )
     if prefixes is None and counts[ORIGINATE.table] > 0:
         _notice(
             "note: prefixes and links between ASes are those of an earlier --prefixes; give a list to renew them"
@@ -502,7 +506,7 @@ def graph_import_command(file: Path, shape: str, home: Path | None, store: str, 
     with progress(_notice) as report:
         found = read_graph(file, shape, report=report)  # before an empty graph is made
         with _open(home, store, create=True) as opened:
-            counts = write(opened, found, str(file), report)
+            counts = write(opened, found, report)
     click.echo(object_as_text(counts, form), nl=False)
 
 

@@ -33,23 +33,16 @@ class Time(click.ParamType[datetime]):
 
 
 class Length(click.ParamType[timedelta]):
-    """Option type length."""
+    """Option type length: of a window, or of any time (`of_any`)."""
 
     name = "length"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """See `click.ParamType.convert`."""
-        return value if isinstance(value, timedelta) else _or_usage(self, parse_length, value, param, ctx)
-
-
-class Duration(click.ParamType[timedelta]):
-    """Option type duration."""
-
-    name = "duration"
+    def __init__(self, *, of_any: bool = False) -> None:
+        self._parse = parse_duration if of_any else parse_length
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """See `click.ParamType.convert`."""
-        return value if isinstance(value, timedelta) else _or_usage(self, parse_duration, value, param, ctx)
+        return value if isinstance(value, timedelta) else _or_usage(self, self._parse, value, param, ctx)
 
 
 class AreaType(click.ParamType[Area]):

@@ -77,10 +77,10 @@ def parse_duration(text: str, *, longest: timedelta = _CENTURY) -> timedelta:
             found=repr(text),
             expected="a whole number and a unit s, m, h or d, such as 3h",
         )
-    length = timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
-    if length > longest:
+    seconds = int(match[1]) * _UNITS_S[match[2]]
+    if seconds > longest.total_seconds():
         raise InputError("too long a time", found=repr(text), expected=f"at most {longest.days}d")
-    return length
+    return timedelta(seconds=seconds)
 
 
 def parse_time(text: str) -> datetime:

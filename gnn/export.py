@@ -22,6 +22,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from domain.errors import ArtefactError
 from domain.selection import Selection
 from kg.arrays import path_arrays
 from kg.centrality import CENTRALITY_SEED, node_centralities
-from kg.history import known_before
+from kg.history import known_before, without_later
 from kg.schema import (
     AS,
     EDGE_TYPES,
@@ -78,8 +79,9 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
     where not measured, and `sent`, `received` (E, W) int64; `Window/start_s` (W,) int64 says when the windows begin. The
     header's `names` (JSON) holds the keys of the nodes, the names of the columns, and the length of a window.
 
-    Where the selection has an end, nothing in the file knows what came later: no edge that was met or said then, no count or
-    time that includes it, no node that only such edges have, and centralities are those of the hops met before.
+    Where the selection has an end, the file knows nothing that was met or began after its last window: no such edge, no count or time
+    that includes it, no node that only such edges have, and centralities are those of the hops met before. What was stated without a
+    beginning (a first list of probes, announcements) counts as always known, and properties of nodes are those last said.
 
     Args:
         store: the graph.
@@ -91,16 +93,17 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
         DataError: when the windows are of several lengths, or too many.
         ArtefactError: when the file cannot be written.
     """
-    arrays = path_arrays(store, selection, topology_before=selection.end)
+    arrays = path_arrays(store, selection)
     tensors: dict[str, NDArray[Any]] = {"Window/start_s": arrays.window_start_s}
     names: dict[str, object] = {"window_s": arrays.window_s}
     paths = pa.table(dict(zip(PATH, (arrays.probe_id, arrays.target, arrays.af), strict=True)))
-    joined = {
-        edge_type: store.edges(edge_type) if edge_type is not MEASURES else _chosen(store, paths)
-        for edge_type in EDGE_TYPES
-    }
+    joined = {one: store.edges(one) for one in EDGE_TYPES if one is not MEASURES}
+    chosen = _chosen(store, paths)
     if selection.end is not None:
-        joined = {one: known_before(edges, one, selection.end) for one, edges in joined.items()}
+        end = datetime.fromtimestamp(int(arrays.window_start_s[-1]) + arrays.window_s, UTC)
+        joined = {one: known_before(edges, one, end) for one, edges in joined.items()}
+        chosen = without_later(chosen, MEASURES, end)
+    joined[MEASURES] = chosen
     keys: dict[str, pa.Array] = {}
     for node_type in NODE_TYPES:
         nodes = store.nodes(node_type)

@@ -164,7 +164,7 @@ def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None
     )
 
 
-def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -> None:
+def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -> int:
     """Write in which announced prefix each address is, and who announces it.
 
     Where the list of announcements knows the prefix of an address it replaces what was said of that address before; where it
@@ -176,6 +176,9 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
         matches: `address`, `prefix`, `asn`; a row for each AS that announces the longest prefix of an address, nulls
             where there is none.
         provenance: whose word the announcements are.
+
+    Returns:
+        How many edges of an earlier list went.
     """
     known = _announced(matches)
     within, originate = _ends(known, "address", "prefix"), _ends(known, "asn", "prefix")
@@ -184,13 +187,14 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
         for edges in (store.edges(PART_OF_PREFIX), store.edges(ORIGINATE))
     )
     found_before = found_before.filter(pc.equal(found_before["method"], LONGEST_MATCH))
-    _delete_others(store, PART_OF_PREFIX, found_before, within)
-    _delete_others(store, ORIGINATE, announced_before, originate)
+    gone = _delete_others(store, PART_OF_PREFIX, found_before, within)
+    gone += _delete_others(store, ORIGINATE, announced_before, originate)
     _add_addresses(store, known["address"])
     store.upsert_nodes(PREFIX, _with_family(known["prefix"], "prefix"))
     # The list names prefixes; that an address is in one is our finding.
     store.upsert_edges(PART_OF_PREFIX, within, _computed(provenance, LONGEST_MATCH))
     store.upsert_edges(ORIGINATE, originate, provenance)
+    return gone
 
 
 LONGEST_MATCH = "longest prefix match"
@@ -203,16 +207,21 @@ def _announced(matches: pa.Table) -> pa.Table:
     return known.filter(pc.invert(pc.is_in(known["address"], value_set=local_among(known["address"]))))
 
 
-def without_announced(history: pa.Table, matches: pa.Table) -> pa.Table:
-    """The history of probes without what it says of prefixes that a list of announcements knows: the list is right.
+def without_announced(store: GraphStore, history: pa.Table, matches: pa.Table | None) -> pa.Table:
+    """The history of probes without what it says of prefixes where a list of announcements knows better.
 
     Args:
+        store: the graph.
         history: see `add_probes`.
-        matches: see `add_prefixes`.
+        matches: see `add_prefixes`; None: what an earlier list said, which is in the graph, still counts.
     """
+    if matches is None:
+        edges = store.edges(PART_OF_PREFIX)
+        known = edges.filter(pc.equal(edges["method"], LONGEST_MATCH))["source"]
+    else:
+        known = _announced(matches)["address"]
     told = pc.and_(
-        pc.equal(history["relation"], "prefix"),
-        pc.is_in(history["address"], value_set=_announced(matches)["address"].unique()),
+        pc.equal(history["relation"], "prefix"), pc.is_in(history["address"], value_set=known.unique())
     )
     return history.filter(pc.invert(told))
 
@@ -268,14 +277,28 @@ def add_as_links(store: GraphStore, as_links: pa.Table, provenance: Provenance) 
     store.upsert_edges(NEXT_AS, as_links, provenance)
 
 
-def delete_other_as_links(store: GraphStore, as_links: pa.Table) -> None:
-    """Delete the links between ASes that say another thing than these, as they do after another list of prefixes.
+def delete_other_as_links(store: GraphStore, as_links: pa.Table) -> int:
+    """Delete the links between ASes that these are not, or are less of: counts and times that are written again only grow.
 
     Args:
         store: the graph.
-        as_links: columns of `AS_LINK_SCHEMA`: all there are.
+        as_links: columns of `AS_LINK_SCHEMA`: all there are by the list of prefixes of now.
+
+    Returns:
+        How many are no more.
     """
-    _delete_others(store, NEXT_AS, store.edges(NEXT_AS), as_links, [p.name for p in NEXT_AS.columns])
+    before = store.edges(NEXT_AS)
+    shrunk = _asked(
+        """
+        SELECT source, target FROM before JOIN said USING (source, target)
+        WHERE before.links > said.links OR before.traceroutes > said.traceroutes
+            OR before.first_seen < said.first_seen OR before.last_seen > said.last_seen
+        """,
+        before=before.select(["source", "target", "links", "traceroutes", *_SEEN]),
+        said=as_links,
+    )
+    store.delete(NEXT_AS, shrunk)
+    return _delete_others(store, NEXT_AS, before, as_links)
 
 
 def add_centralities(store: GraphStore, generator: np.random.Generator) -> None:
@@ -386,24 +409,25 @@ def add_link_states(store: GraphStore, states: pa.Table, provenance: Provenance)
 # ASKG
 
 
-def add_place_scores(store: GraphStore, scores: pa.Table, history: pa.Table, provenance: Provenance) -> None:
-    """Write the scores of the ASes and the countries that probes are in.
+def add_place_scores(
+    store: GraphStore, fact_type: FactType, scores: pa.Table, provenance: Provenance, within: Selection
+) -> int:
+    """Write the scores of the ASes, or of the countries, that probes are in.
 
     Args:
         store: the graph.
-        scores: see `place_scores`. Of the windows between the first and the last of them, and of their length, they are all
-            there are: what was measured of other groups there goes.
-        history: see `place_scores`.
+        fact_type: AS_SCORE or COUNTRY_SCORE.
+        scores: see `place_scores`.
         provenance: whose word the scores of paths are.
+        within: the windows that were scored. What was measured there of other groups goes.
+
+    Returns:
+        How many went.
     """
-    start, last = pc.min(scores["window_start"]).as_py(), pc.max(scores["window_start"]).as_py()
-    length_s = int((scores["window_end"][0].as_py() - scores["window_start"][0].as_py()).total_seconds())
-    within = Selection(start=start, end=last + timedelta(microseconds=1), window_s=length_s)
-    of_ases, of_countries = place_scores(scores, history)
-    for fact_type, found in ((AS_SCORE, of_ases), (COUNTRY_SCORE, of_countries)):
-        there = store.facts(fact_type, within, (), among={"origin": [MEASURED]})
-        _delete_others(store, fact_type, there, found)
-        store.put_facts(fact_type, found, provenance)
+    there = store.facts(fact_type, within, (), among={"origin": [MEASURED]})
+    gone = _delete_others(store, fact_type, there, scores)
+    store.put_facts(fact_type, scores, provenance)
+    return gone
 
 
 def place_scores(scores: pa.Table, history: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -551,27 +575,21 @@ def _seen(table: pa.Table, source: str, target: str) -> pa.Table:
     )
 
 
-def _delete_others(
-    store: GraphStore,
-    kind: EdgeType | FactType,
-    there: pa.Table,
-    said: pa.Table,
-    columns: Sequence[str] | None = None,
-) -> None:
-    """Delete of what is there what is not said any more: no row of `said` is equal in those columns (None: the key)."""
-    names = [p.name for p in kind.key] if columns is None else list(columns)
-    there = there.append_column("row", pa.array(np.arange(there.num_rows)))
-    said = said.append_column("row", pa.array(np.arange(said.num_rows)))
+def _delete_others(store: GraphStore, kind: EdgeType | FactType, there: pa.Table, said: pa.Table) -> int:
+    """Delete of what is there what is not said any more: no row of `said` has its key. Says how many."""
+    names = [p.name for p in kind.key]
+    there = there.select(names).append_column("row", pa.array(np.arange(there.num_rows)))
     for name in names:
         if name not in said.column_names:  # not said: unknown
             said = said.append_column(name, pa.nulls(said.num_rows, there[name].type))
     same = " AND ".join(f'there."{name}" IS NOT DISTINCT FROM said."{name}"' for name in names)
     gone = _asked(
         f"SELECT there.row FROM there ANTI JOIN said ON {same} ORDER BY there.row",  # noqa: S608 - names of the ontology
-        there=there.select(["row", *names]),
+        there=there,
         said=said.select(names),
     )
-    store.delete(kind, there.take(gone["row"]).select([p.name for p in kind.key]))
+    store.delete(kind, there.take(gone["row"]).select(names))
+    return int(gone.num_rows)
 
 
 def _distinct(table: pa.Table) -> pa.Table:

@@ -107,27 +107,43 @@ def known_before(edges: pa.Table, edge_type: EdgeType, moment: datetime) -> pa.T
     Args:
         edges: as `GraphStore.edges` has them.
         edge_type: their kind.
-        moment: the time; what is of that time and later is not known.
+        moment: the time; what is of that time and later is not known. An edge without a beginning was always known.
 
     Returns:
-        The same columns. The end of a stated edge that ended later is null, and so are `last_seen` and all counts of
-        one that was met later too: they count what came after.
+        The same columns.
     """
     if edge_type.history is History.NONE:
         return edges
-    start, end = [p.name for p in edge_type.properties][-2:]
-    now = pa.scalar(moment, edges.schema.field(start).type)
-    edges = edges.filter(pc.fill_null(pc.less(edges[start], now), True))
-    later = pc.fill_null(pc.greater_equal(edges[end], now), False)
-    for name in (
+    start = _span(edge_type)[0]
+    begun = pc.less(edges[start], pa.scalar(moment, edges.schema.field(start).type))
+    return without_later(edges.filter(pc.fill_null(begun, True)), edge_type, moment)
+
+
+def without_later(edges: pa.Table, edge_type: EdgeType, moment: datetime) -> pa.Table:
+    """Edges without what was learned of them from a time on; see `known_before`.
+
+    The end of a stated edge that ended then or later is null, and so are `last_seen` and all counts of one that was met later too:
+    they count what came after.
+    """
+    if edge_type.history is History.NONE:
+        return edges
+    start, end = _span(edge_type)
+    later = pc.fill_null(pc.greater_equal(edges[end], pa.scalar(moment, edges.schema.field(end).type)), False)
+    learned = (
         [end]
         if edge_type.history is History.STATED
         else [p.name for p in edge_type.properties if p.name != start]
-    ):
-        column = edges.column_names.index(name)
+    )
+    for name in learned:
         kept = pc.if_else(later, pa.scalar(None, edges.schema.field(name).type), edges[name])
-        edges = edges.set_column(column, name, kept)
+        edges = edges.set_column(edges.column_names.index(name), name, kept)
     return edges
+
+
+def _span(edge_type: EdgeType) -> tuple[str, str]:
+    """The columns that say since when and until when: the last two of its properties."""
+    start, end = edge_type.properties[-2:]
+    return start.name, end.name
 
 
 Part = tuple[Layer, str, Change, pa.Table]

@@ -10,11 +10,13 @@ writers lock one node, the graph's own, before they read: what they compared wit
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -86,6 +88,9 @@ BATCH = 10_000
 
 PAGE = 20_000
 """Rows read in one answer of the server."""
+
+AHEAD = 2
+"""Pages that the server is asked for at a time."""
 
 FEW = 500
 """Up to so many nodes are looked up one by one; for more, all are read."""
@@ -352,24 +357,42 @@ class Neo4jStore:
         """All of a kind, in pages by their key; those whose key begins so (up to a bar), and of which more is true."""
         key = f"s.{quoted(shape.key)}"
         hint = f"USING INDEX s:{quoted(shape.name)}({quoted(shape.key)})"
-        after: Any = None if begin is None else f"{begin}|"
-        bounds = {} if begin is None else {"until": f"{begin}}}"}  # the bar's successor
-        parts: list[pa.Table] = []
-        while True:
-            among = [f"{key} IS NOT NULL" if after is None else f"{key} > $after", *conditions]
-            among += [f"{key} < $until" for _ in bounds]
-            last, rows = self._connection.read(
-                partial(
-                    _record,
-                    question=f"MATCH {shape.pattern} {hint} WHERE {' AND '.join(among)}"
-                    f" WITH * ORDER BY {key} LIMIT {PAGE} RETURN max({key}), collect([{_list(readers)}])",
-                    parameters={**parameters, **bounds, "after": after},
-                )
+
+        def between(after: Any, last: Any) -> str:
+            return (
+                f"{key} IS NOT NULL"
+                + f" AND {key} > $after" * (after is not None)
+                + f" AND {key} <= $last" * (last is not None)
             )
-            parts.append(_table(rows, shape, readers))
-            if len(rows) < PAGE:
-                return pa.concat_tables(parts)
-            after = last
+
+        def end_of_page(after: Any, until: Any) -> Any:
+            """The last key of the page that begins after one; None: the page is the last. The server looks at the index only."""
+            question = (
+                f"MATCH {shape.alone} {hint} WHERE {between(after, until)} WITH {key} AS key ORDER BY key"
+                f" SKIP {PAGE - 1} LIMIT 1 RETURN collect(key)"
+            )
+            found = self._collected(question, {"after": after, "last": until})
+            return found[0] if found else None
+
+        def page(after: Any, last: Any) -> Any:
+            among = " AND ".join([between(after, last), *conditions])
+            question = f"MATCH {shape.pattern} {hint} WHERE {among} RETURN collect([{_list(readers)}])"
+            return self._collected(question, {**parameters, "after": after, "last": last})
+
+        after, until = (None, None) if begin is None else (f"{begin}|", f"{begin}}}")  # the bar's successor
+        parts: list[pa.Table] = []
+        asked: deque[Future[Any]] = deque()
+        with ThreadPoolExecutor(
+            AHEAD
+        ) as ahead:  # the server reads the next pages while this one becomes columns
+            while True:
+                last = end_of_page(after, until)
+                asked.append(ahead.submit(page, after, until if last is None else last))
+                while asked and (last is None or len(asked) > AHEAD):
+                    parts.append(_table(asked.popleft().result(), shape, readers))
+                if last is None:
+                    return pa.concat_tables(parts)
+                after = last
 
     def _pages_of_edges(self, edge_type: EdgeType, readers: Mapping[str, str]) -> pa.Table:
         return self._pages(shape_of(edge_type), readers, f"{edge_type.source.label}|{edge_type.target.label}")
@@ -377,21 +400,19 @@ class Neo4jStore:
     def _edges_of(
         self, edge_type: EdgeType, end: str, nodes: pa.ChunkedArray, at: datetime | None
     ) -> pa.Table:
-        """The edges at some nodes that hold, or held; where there are many nodes, all of them."""
+        """The edges at some nodes that hold, or held, without provenance; where there are many nodes, all of them."""
+        shape = shape_of(edge_type)
         if len(nodes) > FEW:
-            found = self._pages_of_edges(edge_type, _edge_readers(edge_type))
+            found = self._pages_of_edges(edge_type, shape.readers)
         else:
-            shape = shape_of(edge_type)
             number = 0 if end == "source" else 1
-            key = shape.ends[number][1].key.name
+            node = shape_of(shape.ends[number][1]).by_key("k", f"n{number}")
             rows = self._collected(
-                f"UNWIND $nodes AS k MATCH (n{number} {{{quoted(key)}: k}}) WITH n{number} MATCH {shape.pattern}"
-                f" WHERE {_OURS.format('s')} RETURN collect([{_list(_edge_readers(edge_type))}])".replace(
-                    f"(n{number} {{", f"(n{number}:{quoted(shape.ends[number][1].label)} {{"
-                ),
+                f"UNWIND $nodes AS k MATCH {node} WITH n{number} MATCH {shape.pattern}"
+                f" WHERE {_OURS.format('s')} RETURN collect([{_list(shape.readers)}])",
                 {"nodes": nodes.to_pylist()},
             )
-            found = _table(rows, shape, _edge_readers(edge_type))
+            found = _table(rows, shape, shape.readers)
         if at is None:
             found = found.filter(pc.is_null(found["valid_to"])) if "valid_to" in found.column_names else found
         return _sorted_edges(found, edge_type, at)
@@ -442,16 +463,25 @@ class Neo4jStore:
     ) -> pa.Table:
         """Facts, some windows at a time, as many as a page holds."""
         where = " AND ".join(["s.window_start IS NOT NULL", *conditions])
-        start = reader(WINDOW[0], "start")
+        times = ", ".join(reader(WINDOW[0], moment) for moment in ("start", "least", "most"))
         windows = self._collected(
-            f"MATCH {shape.alone} WHERE {where} WITH s.window_start AS start, count(*) AS facts"
-            f" ORDER BY start RETURN collect([{start}, facts])",
+            f"MATCH {shape.alone} WHERE {where} WITH s.window_start AS start,"
+            " min(s.window_end) AS least, max(s.window_end) AS most, count(*) AS facts"
+            f" ORDER BY start RETURN collect([{times}, facts])",
             parameters,
         )
         parts = [_table([], shape, readers)]
-        for first, last, facts in _spans(windows):
+        for spanned in _spans(windows):
+            (first, least, most, facts), (last, *_) = spanned[0], spanned[-1]
             if facts > PAGE:
-                parts.append(self._pages(shape, readers, str(first), conditions, parameters))
+                # Of one window, what is the same in all rows is not asked for in each: times cost the server most.
+                same = {"window_start": first} | ({"window_end": least} if least == most else {})
+                others = {name: each for name, each in readers.items() if name not in same}
+                found = self._pages(shape, others, str(first), conditions, parameters)
+                for name, moment in same.items():
+                    repeated = pa.repeat(pa.scalar(moment, pa.int64()), found.num_rows)
+                    found = found.append_column(name, repeated.cast(arrow_type(Datatype.DATETIME)))
+                parts.append(found.select(list(readers)))
                 continue
             among = " AND ".join(["s.window_start >= $first", "s.window_start <= $last", *conditions])
             rows = self._collected(
@@ -477,7 +507,7 @@ class Neo4jStore:
         parts = [_table([], shape, readers)]
         for node in nodes:
             rows = self._collected(
-                f"MATCH (n{number}:{quoted(end.label)} {{{quoted(end.key.name)}: $node}}) MATCH {shape.pattern} {where}"
+                f"MATCH {shape_of(end).by_key('$node', f'n{number}')} MATCH {shape.pattern} {where}"
                 f" RETURN collect([{_list(readers)}])",
                 parameters | {"node": node},
             )
@@ -595,41 +625,40 @@ class Neo4jStore:
             f" MATCH (n)-[r:{verbs}]-() WHERE {_OURS.format('r')} AND {_holds(at)}"
             " WITH DISTINCT type(r) AS verb, startNode(r) AS a, endNode(r) AS b LIMIT $most"
         )
-        met = f"verb, {_label_and_key('a')}, {_label_and_key('b')}"
+        columns = ["verb", *(column for end in "ab" for column in _label_and_key(end))]
         first = shape_of(node_type).by_key(start, "n")
 
         def work(tx: neo4j.ManagedTransaction) -> list[Neighbour]:
             parameters = {"rows": rows.rows(), "at": _plain(at), "most": most}
             begin = f"UNWIND $rows AS r MATCH {first} WITH n"
             seen: set[str] = set()
-            found: dict[tuple[str, str, str, str, str], Neighbour] = {}
+            found: dict[str, Neighbour] = {}
             for distance in range(1, hops + 1):
                 last = distance == hops
                 # Who the nodes are to the server is half of the answer, and only the next step asks for it.
-                asked = met if last else f"{met}, elementId(a), elementId(b)"
-                reached: dict[str, None] = {}
-                for verb, (source, source_key), (target, target_key), *ends in _value(
-                    tx, f"{begin}{edges} RETURN collect([{asked}])", parameters
+                asked = columns if last else [*columns, "elementId(a)", "elementId(b)"]
+                # Columns, and not rows: a list for each row keeps Python's garbage collector busy.
+                collected = ", ".join(f"collect({column})" for column in asked)
+                verbs, a, a_key, b, b_key, *ends = _record(
+                    tx, f"{begin}{edges} RETURN {collected}", parameters
+                )
+                for verb, source, source_key, target, target_key in zip(
+                    verbs, a, a_key, b, b_key, strict=True
                 ):
-                    from_label, to_label = NODE_TYPES[source].label, NODE_TYPES[target].label
-                    one = (
-                        verb,
-                        from_label,
-                        _key_text(NODE_TYPES[source], source_key),
-                        to_label,
-                        _key_text(NODE_TYPES[target], target_key),
-                    )
-                    if one not in found:
-                        found[one] = Neighbour(
+                    source_label, target_label = NODE_TYPES[source].label, NODE_TYPES[target].label
+                    source_key = _key_text(source_key)
+                    target_key = _key_text(target_key)
+                    edge = f"{verb}|{source_label}|{source_key}|{target_label}|{target_key}"
+                    if edge not in found:
+                        found[edge] = Neighbour(
                             edge=verb,
-                            source_label=from_label,
-                            source_key=one[2],
-                            target_label=to_label,
-                            target_key=one[4],
+                            source_label=source_label,
+                            source_key=source_key,
+                            target_label=target_label,
+                            target_key=target_key,
                             distance=distance,
                         )
-                    reached |= dict.fromkeys(ends)
-                frontier = [node for node in reached if node not in seen]
+                frontier = [node for node in dict.fromkeys(chain(*ends)) if node not in seen]
                 seen |= set(frontier)
                 if last or not frontier or len(found) >= most:
                     break
@@ -1039,17 +1068,12 @@ def _pair_key(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
 def _sorted_edges(found: pa.Table, edge_type: EdgeType, at: datetime | None) -> pa.Table:
     if at is not None and edge_type.history is not History.NONE:
         found = holding(found, edge_type, pa.scalar(at))
+    names = [name for name in edge_schema(edge_type).names if name in found.column_names]
     order = [(p.name, "ascending") for p in (*edge_type.ends, *edge_type.identity)]
     if edge_type.history is History.STATED:  # unknown comes first
         since = pc.fill_null(pc.cast(found["valid_from"], pa.int64()), np.iinfo(np.int64).min)
-        return (
-            found.append_column("", since)
-            .sort_by([*order, ("", "ascending")])
-            .select(edge_schema(edge_type).names)
-        )
-    return found.select(
-        [name for name in edge_schema(edge_type).names if name in found.column_names]
-    ).sort_by(order)
+        found, order = found.append_column("", since), [*order, ("", "ascending")]
+    return found.sort_by(order).select(names)
 
 
 def _sorted_facts(found: pa.Table, fact_type: FactType) -> pa.Table:
@@ -1120,18 +1144,22 @@ def _chooses_paths(selection: Selection) -> bool:
     )
 
 
-def _spans(windows: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """First and last start of neighbouring windows that fit in a page together, and how many facts they have."""
-    first = last = None
+_Window = tuple[int, int, int, int]
+"""Start of windows, their least and their greatest end, and how many facts they have."""
+
+
+def _spans(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+    """Neighbouring windows that fit in a page together; one that alone is too many is alone."""
+    span: list[_Window] = []
     total = 0
-    for start, facts in windows:
-        if first is not None and last is not None and total + facts > PAGE:
-            yield first, last, total
-            first, total = None, 0
-        first = start if first is None else first
-        last, total = start, total + facts
-    if first is not None and last is not None:
-        yield first, last, total
+    for window in windows:
+        if span and total + window[-1] > PAGE:
+            yield span
+            span, total = [], 0
+        span.append(window)
+        total += window[-1]
+    if span:
+        yield span
 
 
 def _moment(microseconds: int) -> datetime:
@@ -1149,15 +1177,16 @@ def _holds(at: datetime | None) -> str:
     )
 
 
-def _label_and_key(node: str) -> str:
+def _label_and_key(node: str) -> tuple[str, str]:
     """Which of `NODE_TYPES` a node is, and its key."""
-    kinds = (
-        f"WHEN {node}:{quoted(n.label)} THEN [{i}, {reader(n.key, f'{node}.{quoted(n.key.name)}')}]"
-        for i, n in enumerate(NODE_TYPES)
+    label = " ".join(f"WHEN {node}:{quoted(n.label)} THEN {i}" for i, n in enumerate(NODE_TYPES))
+    key = " ".join(
+        f"WHEN {node}:{quoted(n.label)} THEN {reader(n.key, f'{node}.{quoted(n.key.name)}')}"
+        for n in NODE_TYPES
     )
-    return f"CASE {' '.join(kinds)} END"
+    return f"CASE {label} END", f"CASE {key} END"
 
 
-def _key_text(node_type: NodeType, key: Any) -> str:
-    """A node's key, as `_label_and_key` gave it, as text."""
-    return point_text(*key) if node_type is POINT else str(key)
+def _key_text(key: Any) -> str:
+    """A node's key, as `_label_and_key` gave it, as text; a place is a list there."""
+    return point_text(*key) if isinstance(key, list) else str(key)

@@ -36,7 +36,7 @@ null in tables, no property in Neo4j, no triple in RDF. Nothing is a default.
 Labels, keys and edge names of the topology layer are those of the Internet Yellow Pages.
 
 **History.** A *stated* edge holds from `valid_from` (included; unknown: since before anybody said so) until `valid_to` (not included;
-unknown: it still holds). A *seen* edge was met by measurements at `first_seen`, at `last_seen` and perhaps between.
+unknown: it still holds); of announcements (`ORIGINATE`) only those of now are known. A *seen* edge was met by measurements at `first_seen`, at `last_seen` and perhaps between.
 
 **Provenance.** Every edge and every fact says whose word it is, in the properties of [Provenance](#provenance).
 

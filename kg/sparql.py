@@ -137,7 +137,7 @@ def _run(request: dict[str, Any], limit: int, timeout_s: float, memory_bytes: in
 
 def _why(code: int, stderr: bytes) -> str:
     words = stderr.decode(errors="replace").strip().splitlines()
-    return words[-1] if words else f"its process ended by {signal.Signals(-code).name if code < 0 else code}"
+    return words[-1] if words else f"its process ended: {signal.strsignal(-code) if code < 0 else code}"
 
 
 def _mapped(error: str, kind: str, folder: str | None) -> InputError | StoreError:

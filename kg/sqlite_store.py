@@ -103,6 +103,7 @@ class SQLiteStore:
     def __init__(self, path: Path, *, create: bool, patience_s: float = PATIENCE_S) -> None:
         self._path = path
         self._writing = self._reading = False
+        self._last_paths: tuple[object, pa.Table] | None = None
         with self._mapped("cannot open the graph"):
             there = path.exists()
             if not there and not create:
@@ -491,12 +492,7 @@ class SQLiteStore:
             )
         if selection.prefixes:
             within("source", within_prefixes(self._held(ASSIGNED, now), selection.prefixes))
-        paths = self._query(
-            f"SELECT id, source, target, af FROM {name(MEASURES.table)}"
-            f" WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY source, target, af",
-            {"id": pa.int64(), "probe_id": pa.int64(), "target": pa.string(), "af": pa.int64()},
-            parameters,
-        )
+        paths = self._paths_where(" AND ".join(conditions) or "TRUE", parameters)
         if not described:
             return paths
         paths = self._described(paths.combine_chunks(), now)
@@ -508,6 +504,23 @@ class SQLiteStore:
             if wanted:
                 allowed = pa.array(wanted, paths.schema.field(column).type)
                 paths = paths.filter(pc.is_in(paths[column], value_set=allowed))
+        return paths
+
+    def _paths_where(self, condition: str, parameters: Sequence[str]) -> pa.Table:
+        """Paths of which something is true, sorted: `id`, `probe_id`, `target`, `af`.
+
+        Facts and pairs both begin with the same ones: the last are kept until somebody writes. What is read inside a transaction is not,
+        for it may be given up.
+        """
+        asked = (self._number("PRAGMA data_version"), self._changes(), condition, *parameters)
+        if self._last_paths is not None and self._last_paths[0] == asked and not self._writing:
+            return self._last_paths[1]
+        paths = self._query(
+            f"SELECT id, source, target, af FROM {name(MEASURES.table)} WHERE {condition} ORDER BY source, target, af",
+            {"id": pa.int64(), "probe_id": pa.int64(), "target": pa.string(), "af": pa.int64()},
+            parameters,
+        )
+        self._last_paths = None if self._writing else (asked, paths)
         return paths
 
     def _held(self, edge_type: EdgeType, now: datetime | None) -> pa.Table:

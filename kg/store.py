@@ -54,7 +54,10 @@ class Neighbour:
 
 
 class GraphStore(Protocol):
-    """The knowledge graph. Every write is idempotent.
+    """The knowledge graph.
+
+    Every write is idempotent. What merges by least or greatest, and what is unknown, comes out the same in whatever order it is written; of
+    other values the one written last counts.
 
     Raises (all methods):
         StoreError: when the store cannot be read or written.

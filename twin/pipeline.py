@@ -59,10 +59,11 @@ from kg.build import (
     add_states,
     as_adjacency,
     delete_other_as_links,
+    place_scores,
     without_announced,
 )
 from kg.centrality import CENTRALITY_SEED
-from kg.schema import FACT_TYPES, PATH_SCORE, FactType
+from kg.schema import AS_SCORE, COUNTRY_SCORE, FACT_TYPES, PATH_SCORE, FactType
 from kg.store import GraphStore
 from qoe.profile import Profile
 from twin.scoring import requirements, score_states
@@ -312,9 +313,11 @@ class Built:
         states: path states.
         scores: five a state; `unknown_scores` of them have no value, with a reason.
         link_states: states of links; `link_states_known` of them have enough probes and ASes behind them to say anything.
-        addresses_without_as: hops and targets whose prefix nobody, or several, announce; all of them without a list of prefixes.
+        addresses_without_as: hops and targets whose prefix nobody, or several, announce by the list given; all of them without one.
         pings_without_pair: pings of the lake that are in no state.
         pruned: facts deleted, as they are older than retention allows.
+        no_longer_said: prefixes, links between ASes, and scores of ASes and countries deleted, as they followed from a list of
+            prefixes or of probes that was replaced.
         windows_from, windows_until: the span of the windows.
         synthetic: True when any of it comes from the testbed.
     """
@@ -327,6 +330,7 @@ class Built:
     addresses_without_as: int
     pings_without_pair: int
     pruned: int
+    no_longer_said: int
     windows_from: datetime
     windows_until: datetime
     synthetic: bool
@@ -346,7 +350,7 @@ def build_graph(
         summary: what the lake holds.
         store: the graph.
         profile: how quality is scored.
-        origins: who announces which prefix; None leaves hops in no AS.
+        origins: who announces which prefix; None leaves hops where an earlier list had them, or in no AS.
         report: hears how far it is.
 
     Raises:
@@ -361,7 +365,7 @@ def build_graph(
     pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
     traceroutes = summary.targets.filter(pc.equal(measured, str(ResultType.TRACEROUTE)))
 
-    history = summary.probe_history if matches is None else without_announced(summary.probe_history, matches)
+    history = without_announced(store, summary.probe_history, matches)
 
     def add_known_probes(probes: pa.Table, provenance: Provenance) -> None:
         own = history.filter(pc.equal(history["synthetic"], provenance.synthetic))
@@ -378,13 +382,15 @@ def build_graph(
         ("states", states, partial(add_states, store), Kind.PING, STATE_METHOD),
         ("links", summary.link_states, partial(add_link_states, store), Kind.TRACEROUTE, LINK_METHOD),
     )
-    synthetic_too = bool(pc.any(states["synthetic"]).as_py())
+    synthetic_too = any(pc.any(some["synthetic"]).as_py() for some in (states, hops, summary.targets))
     together = _provenance(summary, Kind.PING, STATE_METHOD, synthetic=synthetic_too)
-    unknown_scores = 0
+    unknown_scores = no_longer_said = 0
+    of_ases, of_countries = [], []
     with store.transaction():  # a graph that is half new would answer, and falsely
         if matches is not None and origins is not None:
-            add_prefixes(store, matches, replace(origins.provenance, synthetic=synthetic_too))
-            delete_other_as_links(store, as_links)
+            said_by = replace(origins.provenance, synthetic=synthetic_too)
+            no_longer_said += add_prefixes(store, matches, said_by)
+            no_longer_said += delete_other_as_links(store, as_links)
         for what, table, write, kind, method in steps:
             report(f"writing {what}", 0, 1)
             for synthetic in (False, True):
@@ -406,7 +412,12 @@ def build_graph(
                     store.put_facts(
                         PATH_SCORE, own, _provenance(summary, Kind.PING, method, synthetic=synthetic)
                     )
-            add_place_scores(store, scores, summary.probe_history, mean)
+            by_as, by_country = place_scores(scores, summary.probe_history)
+            of_ases.append(by_as)
+            of_countries.append(by_country)
+        scored = _windows_of(states)
+        for fact_type, found in ((AS_SCORE, of_ases), (COUNTRY_SCORE, of_countries)):
+            no_longer_said += add_place_scores(store, fact_type, pa.concat_tables(found), mean, scored)
         report("writing scores", states.num_rows, states.num_rows)
         add_requirements(store, *requirements(profile))
     report("computing centralities", 0, 1)
@@ -414,8 +425,7 @@ def build_graph(
     report("computing centralities", 1, 1)
     pruned = 0
     if summary.keep_from is not None:
-        length_s = int((states["window_end"][0].as_py() - states["window_start"][0].as_py()).total_seconds())
-        pruned = sum(store.prune(fact_type, summary.keep_from, length_s) for fact_type in FACT_TYPES)
+        pruned = sum(store.prune(fact_type, summary.keep_from, scored.window_s) for fact_type in FACT_TYPES)
     links = summary.link_states
     return Built(
         states=states.num_rows,
@@ -426,10 +436,18 @@ def build_graph(
         addresses_without_as=len(addresses) if matches is None else without_as(matches),
         pings_without_pair=summary.pings_without_pair,
         pruned=pruned,
+        no_longer_said=no_longer_said,
         windows_from=pc.min(states["window_start"]).as_py(),
         windows_until=pc.max(states["window_end"]).as_py(),
         synthetic=synthetic_too,
     )
+
+
+def _windows_of(states: pa.Table) -> Selection:
+    """From the first of their windows to the last."""
+    start, last = (choose(states["window_start"]).as_py() for choose in (pc.min, pc.max))
+    length = states["window_end"][0].as_py() - states["window_start"][0].as_py()
+    return Selection(start=start, end=last + length, window_s=int(length.total_seconds()))
 
 
 MOST_SCORED = 100_000

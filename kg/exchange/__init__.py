@@ -19,7 +19,7 @@ from domain.progress import Report
 from domain.selection import Selection
 from kg.exchange import graphml, iyp_csv, jsonld, nquads, triples, turtle
 from kg.exchange.files import required, written
-from kg.exchange.whole import KINDS, Piece, name_of, pieces
+from kg.exchange.whole import KINDS, Piece, name_of, pieces, spooled
 from kg.exchange.whole import write as write
 from kg.store import GraphStore
 
@@ -86,25 +86,27 @@ def import_graph(store: GraphStore, path: Path, form: str, *, report: Report) ->
         InputError: when it is not a graph of that form; it says where.
         StoreError: when the store cannot be written.
     """
-    return write(store, read_graph(path, form, report=report), str(path), report)
+    return write(store, read_graph(path, form, report=report), report)
 
 
 def read_graph(path: Path, form: str, *, report: Report) -> Iterator[Piece]:
-    """Read a graph from a file as pieces for `write`; see `import_graph`. That it is one is known before this returns.
+    """Read a graph from a file as pieces for `write`; see `import_graph`. All of it was read when this returns.
 
     Raises:
         UnknownNameError: when there is no such form.
         NotFoundError: when there is no such file or folder.
         InputError: when it is not a graph of that form.
+        StoreError: when there is no room on disk to work.
     """
     _known(form)
     required(path, folder=form == "iyp-csv")
     if form == "iyp-csv":
-        found = iyp_csv.read(path)
+        read = iyp_csv.read(path)
     elif form == "graphml":
-        found = graphml.read(path, report)
+        read = graphml.read(path, report)
     else:
-        found = triples.read(path, form, report)
+        read = triples.read(path, form, report)
+    found = spooled(read, str(path))
     first = list(islice(found, 1))
     return chain(first, found)
 

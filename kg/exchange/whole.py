@@ -6,13 +6,16 @@ Provenance too. Formats differ only in how they write a piece down.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.feather as feather
 
 from domain.errors import InputError, StoreError
 from domain.progress import Report
@@ -67,12 +70,7 @@ def columns_of(kind: Kind) -> tuple[Property, ...]:
 
 def key_of(kind: Kind) -> tuple[Property, ...]:
     """The columns that tell its rows apart."""
-    if isinstance(kind, NodeType):
-        return (kind.key,)
-    if isinstance(kind, FactType):
-        return kind.key
-    begin = [column for column in kind.properties if column.name == "valid_from"]
-    return (*kind.ends, *kind.identity, *begin)
+    return (kind.key,) if isinstance(kind, NodeType) else kind.key
 
 
 def never_null(kind: Kind) -> set[str]:
@@ -132,28 +130,50 @@ def facts(store: GraphStore, fact_type: FactType, selection: Selection) -> Itera
         first = last + 1
 
 
-def write(store: GraphStore, found: Iterable[Piece], where: str, report: Report) -> dict[str, int]:
+def spooled(found: Iterable[Piece], where: str) -> Iterator[Piece]:
+    """The same pieces, of which all were read and checked before the first is given; meanwhile they are on disk.
+
+    Args:
+        found: the pieces.
+        where: what they come from, for errors.
+
+    Raises:
+        InputError: when a row has no key or lacks what is never unknown, and whatever reading them raises.
+        StoreError: when there is no room for them.
+    """
+    with tempfile.TemporaryDirectory(prefix="qoetwin-import-") as folder:
+        kept: list[tuple[Kind, Path]] = []
+        for kind, table in found:
+            for column in never_null(kind):
+                _refuse_null(kind, table, column, where)
+            path = Path(folder) / str(len(kept))
+            try:
+                feather.write_feather(table, str(path))
+            except OSError as error:
+                raise StoreError("cannot work on disk", where=folder, found=str(error)) from error
+            kept.append((kind, path))
+        for kind, path in kept:
+            yield kind, feather.read_table(str(path), memory_map=False)
+
+
+def write(store: GraphStore, found: Iterable[Piece], report: Report) -> dict[str, int]:
     """Write pieces, in the order of `KINDS`, all or none.
 
     Args:
         store: what is written to.
         found: the pieces; all edges of a type are in one of them, for a stated edge replaces its owner's others.
-        where: what they come from, for errors.
         report: is told of the rows.
 
     Returns:
         Rows of each kind (`name_of`).
 
     Raises:
-        InputError: when a row has no key, lacks what is never unknown, or is there twice.
         StoreError: when the store cannot be written.
     """
     counts = {name_of(kind): 0 for kind in KINDS}
     done = 0
     with store.transaction():
         for kind, table in found:
-            for column in never_null(kind):
-                _refuse_null(kind, table, column, where)
             if isinstance(kind, NodeType):
                 store.upsert_nodes(kind, table)
             else:

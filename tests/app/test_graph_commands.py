@@ -183,17 +183,26 @@ def test_a_graph_that_was_moved_is_the_same_graph(
     assert rows(qoetwin, *query, "--home", tmp_path / "other") == rows(qoetwin, *query, "--home", built)
 
 
-def test_what_is_no_graph_is_not_imported_and_makes_none(qoetwin: Cli, tmp_path: Path) -> None:
-    bad = tmp_path / "bad.ttl"
-    bad.write_text("this is no turtle")
-    home = tmp_path / "home"
-    ran = qoetwin("graph", "import", bad, "--as", "turtle", "--home", home)
-    assert ran.code == 1
-    assert len(ran.err.strip().splitlines()) == 1
-    assert not home.exists()
-    missing = qoetwin("graph", "import", tmp_path / "none.ttl", "--as", "turtle", "--home", tmp_path / "new")
+@pytest.mark.parametrize("form", ["turtle", "nquads", "jsonld", "graphml", "iyp-csv"])
+def test_what_is_no_graph_is_not_imported_and_makes_none(qoetwin: Cli, tmp_path: Path, form: str) -> None:
+    bad = tmp_path / "bad"
+    bad.write_text("this is no graph")
+    ran = qoetwin("graph", "import", bad, "--as", form, "--home", tmp_path / "home")
+    assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
+    missing = qoetwin("graph", "import", tmp_path / "none", "--as", form, "--home", tmp_path / "home")
     assert missing.code == 1
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_graph_of_which_the_last_part_is_missing_is_not_imported_and_makes_none(
+    qoetwin: Cli, built: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "csv"
+    assert qoetwin("graph", "export", "--as", "iyp-csv", "--out", out, "--home", built).code == 0
+    (out / "CountryScore.csv").unlink()
+    ran = qoetwin("graph", "import", out, "--as", "iyp-csv", "--home", tmp_path / "home")
+    assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_parameter_that_is_given_twice_is_wrong_usage(qoetwin: Cli, built: Path) -> None:

@@ -465,6 +465,23 @@ def test_what_is_deleted_by_key_goes_with_what_is_derived_from_it_and_nothing_el
     assert store.edges(MEASURES).num_rows == 1
 
 
+DELETABLE = [kind for kind in (*EDGE_TYPES, *FACT_TYPES) if kind not in (MEASURES, NEXT_HOP)]
+
+
+@pytest.mark.parametrize("kind", DELETABLE, ids=lambda kind: getattr(kind, "table", None) or kind.label)
+def test_every_kind_can_be_deleted_by_key_also_twice_in_one_table(
+    store: GraphStore, kind: EdgeType | FactType
+) -> None:
+    fill(store)
+    reference = MemoryStore(Tables())
+    fill(reference)
+    read = store.edges if isinstance(kind, EdgeType) else store.facts
+    key = read(kind).slice(0, 1).select([p.name for p in kind.key])  # type: ignore[arg-type]
+    for one in (store, reference):
+        one.delete(kind, pa.concat_tables([key, key]))
+    assert everything(store) == everything(reference)
+
+
 def test_edges_are_deleted_by_key_and_deleting_what_is_not_there_is_no_change(store: GraphStore) -> None:
     moved(store)
     before = store.revision()
@@ -711,6 +728,23 @@ def test_a_transaction_that_fails_leaves_nothing_of_itself_behind(store: GraphSt
     with pytest.raises(ZeroDivisionError):
         half()
     assert everything(store) == before
+
+
+def test_what_was_read_in_a_transaction_that_was_given_up_is_forgotten(store: GraphStore) -> None:
+    fill(store)
+    before = store.pairs()
+
+    def give_up() -> None:
+        with store.transaction():
+            store.put_facts(PATH_STATE, facts(PATH_STATE, state(target="192.0.2.99")), said("ping"))
+            store.pairs()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        give_up()
+    assert store.pairs() == before
+    store.put_facts(PATH_STATE, facts(PATH_STATE, state(target="192.0.2.98")), said("ping"))
+    assert store.pairs().num_rows == before.num_rows + 1
 
 
 def test_a_reader_sees_the_graph_while_another_writes_and_all_of_a_transaction_or_nothing(

@@ -60,6 +60,8 @@ def test_retention_may_be_of_many_years_and_not_of_more_than_a_century() -> None
     assert parse_duration("3650d").days == 3650
     with pytest.raises(InputError, match="at most 36525d"):
         parse_duration("36526d")
+    with pytest.raises(InputError, match="at most 36525d"):
+        parse_duration("9999999999d")
 
 
 def test_a_window_of_more_than_a_year_is_refused() -> None:

@@ -83,7 +83,7 @@ def test_a_file_of_a_span_that_ends_knows_nothing_of_what_came_later(
     store: GraphStore, tmp_path: Path
 ) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
-    span = Selection(end=T0 + H3)
+    span = Selection(end=T0 + H3 - timedelta(minutes=1))  # the window that begins before it is in it whole
     hops = [link("192.0.2.7", "192.0.2.1", traceroutes=3, first_seen=T0, last_seen=T0 + timedelta(hours=1))]
     store.upsert_edges(NEXT_HOP, edges(NEXT_HOP, *hops), said("traceroute"))
     store.upsert_nodes(IP, node_centralities(store.edges(NEXT_HOP), "ip", np.random.default_rng(0)))

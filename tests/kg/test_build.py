@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from domain.errors import DataError
 from domain.provenance import Provenance
+from domain.selection import Selection
 from ingest.probe_words import HISTORY_SCHEMA, PROBE_SCHEMA
 from ingest.summarise import HOP_LINK_SCHEMA, LINK_STATE_SCHEMA, MEASUREMENT_TARGET_SCHEMA, PATH_STATE_SCHEMA
 from kg.build import (
@@ -308,7 +309,7 @@ def test_what_an_earlier_list_of_announcements_said_goes_and_what_others_said_co
     store.upsert_edges(ORIGINATE, pa.table({"source": [64599], "target": ["203.0.113.0/24"]}), OTHERS)
     of_others = matches(a198_18_4_1=("198.18.4.0/22", 64501))
     add_prefixes(store, of_others, SAID)
-    add_probes(store, PROBES, without_announced(HISTORY, of_others), SAID)
+    add_probes(store, PROBES, without_announced(store, HISTORY, of_others), SAID)
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/22"), ("198.18.4.1", "198.18.4.0/22")]
     assert edges(store, ORIGINATE) == [(64501, "198.18.4.0/22"), (64599, "203.0.113.0/24")]
 
@@ -320,10 +321,27 @@ def test_building_with_the_same_list_again_changes_nothing_though_probes_say_ano
     kept = []
     for _ in range(2):
         add_prefixes(store, found, SAID)
-        add_probes(store, PROBES, without_announced(HISTORY, found), SAID)
+        add_probes(store, PROBES, without_announced(store, HISTORY, found), SAID)
         kept.append(everything(store))
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/24")]
     assert kept[0] == kept[1]
+
+
+def test_a_build_without_a_list_leaves_what_the_last_list_said(store: MemoryStore) -> None:
+    found = matches(a198_18_0_7=("198.18.0.0/24", 64500))
+    add_prefixes(store, found, SAID)
+    add_probes(store, PROBES, without_announced(store, HISTORY, found), SAID)
+    before = everything(store)
+    add_probes(store, PROBES, without_announced(store, HISTORY, None), SAID)
+    assert everything(store) == before
+
+
+def test_links_between_ases_that_only_grew_are_not_deleted(store: MemoryStore) -> None:
+    found = as_adjacency(LINKS, MATCHES)
+    add_as_links(store, found, SAID)
+    more = LINKS.set_column(2, "count", pc.add(LINKS["count"], 1))
+    assert delete_other_as_links(store, as_adjacency(more, MATCHES)) == 0
+    assert store.edges(NEXT_AS).num_rows == found.num_rows
 
 
 def test_links_between_ases_are_those_of_the_last_list_and_an_as_without_any_is_the_centre_of_nothing(
@@ -621,11 +639,18 @@ def test_the_score_of_a_place_where_nobody_was_after_all_goes(store: MemoryStore
     schema = fact_schema(PATH_SCORE).append(pa.field("synthetic", pa.bool_()))
     later: dict[str, Any] = {"window_start": NOON + HOUR, "window_end": NOON + 2 * HOUR}
     found = pa.Table.from_pylist([score(1, "a", 90.0), score(1, "a", 80.0, **later)], schema=schema)
-    add_place_scores(store, found, history(*placed(1, 64500, "LB")), SAID)
+
+    def build(scores: pa.Table, where: pa.Table) -> None:
+        spans = [choose(scores["window_start"]).as_py() for choose in (pc.min, pc.max)]
+        within = Selection(start=spans[0], end=spans[1] + HOUR, window_s=3600)
+        for fact_type, one in zip((AS_SCORE, COUNTRY_SCORE), place_scores(scores, where), strict=True):
+            add_place_scores(store, fact_type, one, SAID, within)
+
+    build(found, history(*placed(1, 64500, "LB")))
     predicted = store.facts(AS_SCORE).slice(0, 1).to_pylist()
     store.put_facts(AS_SCORE, rows(fact_schema(AS_SCORE), predicted[0] | {"origin": "sage"}), SAID)
     corrected = history(*placed(1, 64501, "LB"))
-    add_place_scores(store, found.slice(1), corrected, SAID)  # only the later window is built again
+    build(found.slice(1), corrected)  # only the later window is built again
     assert [
         (row["asn"], row["origin"], row["window_start"]) for row in store.facts(AS_SCORE).to_pylist()
     ] == [
@@ -633,7 +658,7 @@ def test_the_score_of_a_place_where_nobody_was_after_all_goes(store: MemoryStore
         (64500, "sage", NOON),
         (64501, "measured", NOON + HOUR),
     ]
-    add_place_scores(store, found, history(), SAID)
+    build(found, history())
     assert store.facts(AS_SCORE)["origin"].to_pylist() == ["sage"]
     assert store.facts(COUNTRY_SCORE).num_rows == 0
 
