@@ -382,9 +382,8 @@ class Neo4jStore:
         after, until = (None, None) if begin is None else (f"{begin}|", f"{begin}}}")  # the bar's successor
         parts: list[pa.Table] = []
         asked: deque[Future[Any]] = deque()
-        with ThreadPoolExecutor(
-            AHEAD
-        ) as ahead:  # the server reads the next pages while this one becomes columns
+        # The server reads the next pages while this one becomes columns.
+        with ThreadPoolExecutor(AHEAD) as ahead:
             while True:
                 last = end_of_page(after, until)
                 asked.append(ahead.submit(page, after, until if last is None else last))
@@ -474,10 +473,11 @@ class Neo4jStore:
         for spanned in _spans(windows):
             (first, least, most, facts), (last, *_) = spanned[0], spanned[-1]
             if facts > PAGE:
-                # Of one window, what is the same in all rows is not asked for in each: times cost the server most.
+                # Of one window, what its keys begin with is not asked for in each row: times cost the server most.
                 same = {"window_start": first} | ({"window_end": least} if least == most else {})
                 others = {name: each for name, each in readers.items() if name not in same}
-                found = self._pages(shape, others, str(first), conditions, parameters)
+                begin = "|".join(str(moment) for moment in same.values())
+                found = self._pages(shape, others, begin, conditions, parameters)
                 for name, moment in same.items():
                     repeated = pa.repeat(pa.scalar(moment, pa.int64()), found.num_rows)
                     found = found.append_column(name, repeated.cast(arrow_type(Datatype.DATETIME)))

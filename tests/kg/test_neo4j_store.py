@@ -139,6 +139,9 @@ def test_pages_and_batches_of_any_size_hold_the_same_graph(
         for probe in range(1, 5)
         for target in ("192.0.2.1", "☃ 𐀀|\\")
     ]
+    rows += [
+        dict(row, window_end=T0 + H3 / 3) for row in rows[:6]
+    ]  # windows of two lengths that begin together
     countries = [
         link(probe, country, valid_from=T0 + n * H3, valid_to=T0 + (n + 1) * H3)
         for probe in range(1, 4)
@@ -152,7 +155,14 @@ def test_pages_and_batches_of_any_size_hold_the_same_graph(
             one.upsert_edges(IN_COUNTRY, edges(IN_COUNTRY, *countries[3:9]), said("probes, later"))
         for found, expected in zip(everything(store), everything(reference), strict=True):
             assert found == expected
-        for selection in (Selection(probe_ids=(2,)), Selection(af=4), Selection(targets=("☃ 𐀀|\\",))):
+        for selection in (
+            Selection(probe_ids=(2,)),
+            Selection(af=4),
+            Selection(targets=("☃ 𐀀|\\",)),
+            Selection(at=T0),
+            Selection(window_s=10800),
+            Selection(start=T0 + H3),
+        ):
             assert store.facts(PATH_STATE, selection) == reference.facts(PATH_STATE, selection)
         assert store.prune(PATH_STATE, T0 + H3) == reference.prune(PATH_STATE, T0 + H3)
         assert everything(store) == everything(reference)
