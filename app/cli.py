@@ -26,6 +26,7 @@ from app.settings import TRACEBACK_VARIABLE, atlas_key, default_home, neo4j_cred
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
 from domain.selection import Selection
+from domain.window import written_out
 
 if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
@@ -181,7 +182,7 @@ def graph() -> None:
 @click.option(
     "--prefixes",
     type=click.Path(path_type=Path),
-    help="Who announces what: CSV prefix,asn. Without it, no hop gets into an AS.",
+    help="Who announces what: CSV prefix,asn. Without it, an earlier list stays as it was; else no hop is in an AS.",
 )
 @click.option(
     "--keep",
@@ -256,7 +257,8 @@ def graph_show_command(
     form: Format,
 ) -> None:
     """What the graph holds; what is around one node, such as: graph show AtlasProbe 6217; what changed between two times."""
-    from kg.history import counts_at, differences
+    from kg.history import Change, counts_at, differences
+    from kg.schema import FACT_TYPES
 
     if against is not None and (at is None or label is not None):
         raise click.UsageError("--against needs --at, and compares the whole graph: name no node")
@@ -277,7 +279,8 @@ def graph_show_command(
     if against is not None:
         for (kind, change), count in found.counts.items():
             shown = sum(row.type == kind and row.change == change for row in found.rows)
-            _notice(f"{kind}: {count} {change}" + (f", {shown} shown" if shown < count else ""))
+            what = "values " if change is Change.CHANGED and kind in {one.label for one in FACT_TYPES} else ""
+            _notice(f"{kind}: {count} {what}{change}" + (f", {shown} shown" if shown < count else ""))
         if not rows:
             _notice("nothing changed")
     elif label is not None and len(rows) == most:
@@ -318,7 +321,9 @@ def graph_prune_command(
         pruned = prune_graph(opened, before, window, only_count=not yes)
     rows: list[Row] = [{"what": what, "count": count, "deleted": yes} for what, count in pruned.items()]
     click.echo(as_text(rows, form), nl=False)
-    if not yes:
+    if not any(pruned.values()):
+        _notice("there is nothing that old")
+    elif not yes:
         _notice("nothing was deleted; add --yes to delete these")
 
 
@@ -343,7 +348,11 @@ def graph_check_command(home: Path | None, store: str, form: Format) -> None:
 )
 @click.option("--cypher", help="A query that only reads, for a graph in Neo4j; @FILE and - likewise.")
 @click.option(
-    "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A value for ?NAME or $NAME."
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A value for ?NAME or $NAME; times in ISO 8601.",
 )
 @click.option(
     "--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Rows to give."
@@ -436,7 +445,10 @@ def _text_of(query: str) -> str:
 
 
 def _parameters(given: tuple[str, ...]) -> dict[str, str | int | float | bool | None]:
-    """NAME=VALUE as values: JSON's numbers, booleans and null; anything else is text, and so is what is in double quotes."""
+    """NAME=VALUE as values: JSON's numbers, booleans and null; anything else is text, and so is what is in double quotes.
+
+    A time is written out to the second, in UTC, as XML Schema has it: a query that compares with half of one finds nothing.
+    """
     values: dict[str, str | int | float | bool | None] = {}
     for one in given:
         name, equals, text = one.partition("=")
@@ -447,7 +459,7 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str | int | float | bool | 
         try:
             value = json.loads(text)
         except ValueError:
-            value = text
+            value = text = written_out(text)
         values[name] = text if isinstance(value, dict | list) else value
     return values
 
@@ -674,7 +686,7 @@ def _write_probes(probes: Probes, form: Format) -> None:
         _notice(f"note: no probes, and refused: {probes.refused} of the rows or objects")
     if probes.bad_values > 0:
         _notice(
-            f"note: {probes.bad_values} AS numbers, countries, addresses or prefixes are none, and were left out"
+            f"note: {probes.bad_values} AS numbers, countries, addresses or prefixes cannot be what they are said to be, and were left out"
         )
     _notice("note: the graph knows of it after: qoetwin graph build")
 

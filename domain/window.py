@@ -99,3 +99,18 @@ def parse_time(text: str) -> datetime:
         raise InputError(
             "not a time", found=repr(text), expected="ISO 8601, such as 2019-05-12T09:00Z"
         ) from error
+
+
+def written_out(text: str) -> str:
+    """A time in ISO 8601, also a day, written out to the second in UTC, as XML Schema has it; any other text as it is.
+
+    >>> written_out("2019-05-12T09:28Z"), written_out("2019-05-12"), written_out("20:00 on Sunday")
+    ('2019-05-12T09:28:00Z', '2019-05-12T00:00:00Z', '20:00 on Sunday')
+    """
+    if not re.match(r"\d{4}-\d{2}-\d{2}", text):
+        return text
+    try:
+        moment = parse_time(text)
+    except InputError:
+        return text
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -141,6 +141,12 @@ def _why(code: int, stderr: bytes) -> str:
 
 
 def _mapped(error: str, kind: str, folder: str | None) -> InputError | StoreError:
+    if kind == "SyntaxError" and "Prefix not found" in error:
+        return InputError(
+            "a prefix that is not known",
+            found=error.partition(":" + " expected")[0],
+            expected=f"PREFIX lines, or one of {', '.join(name + ':' for name in PREFIXES)}",
+        )
     if kind == "SyntaxError":
         return InputError("this is no SPARQL query", found=error)
     if kind == "OSError":

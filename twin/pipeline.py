@@ -313,7 +313,7 @@ class Built:
         states: path states.
         scores: five a state; `unknown_scores` of them have no value, with a reason.
         link_states: states of links; `link_states_known` of them have enough probes and ASes behind them to say anything.
-        addresses_without_as: hops and targets whose prefix nobody, or several, announce by the list given; all of them without one.
+        addresses_without_as: hops and targets whose prefix nobody, or several, announce by the list given; None without one.
         pings_without_pair: pings of the lake that are in no state.
         pruned: facts deleted, as they are older than retention allows.
         no_longer_said: prefixes, links between ASes, and scores of ASes and countries deleted, as they followed from a list of
@@ -327,7 +327,7 @@ class Built:
     unknown_scores: int
     link_states: int
     link_states_known: int
-    addresses_without_as: int
+    addresses_without_as: int | None
     pings_without_pair: int
     pruned: int
     no_longer_said: int
@@ -433,7 +433,7 @@ def build_graph(
         unknown_scores=unknown_scores,
         link_states=links.num_rows,
         link_states_known=links.num_rows - links["rtt_diff_median_ms"].null_count,
-        addresses_without_as=len(addresses) if matches is None else without_as(matches),
+        addresses_without_as=None if matches is None else without_as(matches),
         pings_without_pair=summary.pings_without_pair,
         pruned=pruned,
         no_longer_said=no_longer_said,

@@ -208,7 +208,12 @@ class _Reader:
             with gzip.open(self._path) if self._path.suffix == ".gz" else self._path.open("rb") as file:
                 self._parser.ParseFile(file)
         except expat.ExpatError as error:
-            raise InputError("this is no GraphML", where=str(self._path), found=str(error)) from error
+            raise InputError(
+                "this is no GraphML",
+                where=str(self._path),
+                found=str(error),
+                next_step="if it was cut or changed, export it again",
+            ) from error
         except EOFError as error:
             raise TruncatedError(
                 "the file ends in the middle", where=str(self._path), found=str(error)

@@ -283,7 +283,12 @@ def _rows(path: Path, header: list[str]) -> Iterator[pa.Table]:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError("this is no CSV of ours", where=str(path), found=str(error)) from error
+        raise InputError(
+            "this is no CSV of ours",
+            where=str(path),
+            found="nothing: it is not there" if isinstance(error, FileNotFoundError) else str(error),
+            next_step="if it was cut or changed, export it again",
+        ) from error
 
 
 def _as_columns(kind: Kind, text: pa.Table) -> pa.Table:

@@ -114,7 +114,12 @@ def _load(db: duckdb.DuckDBPyConnection, path: Path, form: str, report: Report) 
         kind, _, found = said.rpartition("\n")[2].partition("\t")
         if kind == "truncated":
             raise TruncatedError("the file ends in the middle", where=str(path), found=found)
-        raise InputError(f"this is no {form}", where=str(path), found=found or said or "nothing readable")
+        raise InputError(
+            f"this is no {form}",
+            where=str(path),
+            found=found or said or "nothing readable",
+            next_step="if it was cut or changed, export it again",
+        )
 
 
 def _lines(file: IO[bytes]) -> Iterator[pa.Array]:

@@ -205,6 +205,26 @@ def test_a_graph_of_which_the_last_part_is_missing_is_not_imported_and_makes_non
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize("at", ["2026-01-05T12:00:00Z", "2026-01-05T12:00Z", "2026-01-05T14:00+02:00"])
+def test_a_time_may_be_given_to_a_query_in_any_of_its_forms(qoetwin: Cli, built: Path, at: str) -> None:
+    query = (
+        "SELECT (COUNT(*) AS ?states) { ?s a :PathState ; :window_start ?start ; :window_end ?end"
+        " FILTER (?start <= xsd:dateTime(?at) && xsd:dateTime(?at) < ?end) }"
+    )
+    ((states,),) = [
+        row.values()
+        for row in rows(qoetwin, "graph", "query", "--sparql", query, "--param", f"at={at}", "--home", built)
+    ]
+    assert states > 0
+
+
+def test_a_prefix_that_is_not_known_is_named_with_those_that_are(qoetwin: Cli, built: Path) -> None:
+    ran = qoetwin("graph", "query", "--sparql", "SELECT ?x { ?x a foaf:Probe }", "--home", built)
+    assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
+    assert "a prefix that is not known" in ran.err
+    assert "rdfs:" in ran.err
+
+
 def test_a_parameter_that_is_given_twice_is_wrong_usage(qoetwin: Cli, built: Path) -> None:
     given = ("--param", "id=1", "--param", "id=2")
     ran = qoetwin("graph", "query", "--sparql", "SELECT * {?s :id ?id}", *given, "--home", built)

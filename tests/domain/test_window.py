@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import InputError
-from domain.window import Window, parse_duration, parse_length, parse_time
+from domain.window import Window, parse_duration, parse_length, parse_time, written_out
 
 moments = st.integers(1_262_304_000, 4_102_444_800).map(lambda second: datetime.fromtimestamp(second, tz=UTC))
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001
@@ -54,6 +55,18 @@ def test_other_texts_are_no_length_and_no_time_and_never_crash(text: str) -> Non
 def test_a_time_that_utc_does_not_have_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="not a time"):
         parse_time(text)
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.sampled_from(["minutes", "seconds", "microseconds"]))
+def test_a_time_that_is_written_out_is_the_same_time(moment: datetime, to: str) -> None:
+    text = moment.isoformat(timespec=to)
+    assert parse_time(written_out(text)) == datetime.fromisoformat(text)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", written_out(text))
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "2019-13-45", "LB", "2019", "2019-05-12 or so", ""])
+def test_what_is_no_time_stays_as_it_is(text: str) -> None:
+    assert written_out(text) == text
 
 
 def test_retention_may_be_of_many_years_and_not_of_more_than_a_century() -> None:

@@ -19,7 +19,7 @@ USAGE = """\
 Neo4j answers at {address}; its data are in {home}. In another terminal:
 
     export QOETWIN_STORE={address} NEO4J_USER={user} NEO4J_PASSWORD="$(cat {home}/password)"
-    qoetwin demo --home demo-home
+    qoetwin graph build --window 3h
 
 Ctrl-C stops it.
 """
