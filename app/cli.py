@@ -389,6 +389,10 @@ def graph_query_command(
         raise click.UsageError("give one query: --sparql or --cypher")
     if cypher is not None and (start is not None or end is not None):
         raise click.UsageError("--from and --to are for --sparql; in Cypher, say so in the query")
+    if not timeout_s >= 0.001:
+        raise click.UsageError("--timeout is a number of seconds")
+    if start is not None and end is not None and start >= end:
+        raise click.UsageError("--from is not before --to")
     given = _parameters(parameters)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
         if sparql is not None:
@@ -456,9 +460,11 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str | int | float | bool | 
             raise click.UsageError(f"--param is NAME=VALUE, not {one!r}")
         if name in values:
             raise click.UsageError(f"--param gives {name} twice")
+        if not text.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+            raise click.UsageError(f"--param {name} is no Unicode text: {text!r}")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text = written_out(text)
         values[name] = text if isinstance(value, dict | list) else value
     return values
@@ -494,6 +500,8 @@ def graph_export_command(
     selection = selected(**chosen, window=window)
     if shape != "pyg" and selection != Selection():
         raise click.UsageError(f"{shape} holds the whole graph; filters and --window are for pyg")
+    if out.name.startswith("graph.sqlite") and out.absolute().parent == _home(home).absolute():
+        raise click.UsageError(f"--out is the graph itself: {out}")
     with _open(home, store, create=False) as opened, progress(_notice) as report:
         if shape == "pyg":
             from gnn.export import export_pyg

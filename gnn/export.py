@@ -45,6 +45,8 @@ from kg.schema import (
     NEXT_AS,
     NEXT_HOP,
     NODE_TYPES,
+    ORIGINATE,
+    PART_OF_PREFIX,
     PATH,
     VERSION,
     Datatype,
@@ -54,6 +56,7 @@ from kg.schema import (
 )
 from kg.scope import without_local
 from kg.store import GraphStore
+from kg.tables import arrow_type
 
 STATES: tuple[str, ...] = ("rtt_ms", "jitter_ms", "loss_ratio", "sent", "received")
 """What a path's series are of."""
@@ -104,6 +107,15 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
         joined = {one: known_before(edges, one, end) for one, edges in joined.items()}
         chosen = without_later(chosen, MEASURES, end)
     joined[MEASURES] = chosen
+    if selection.end is not None:  # in which prefix an address is has no beginning; the address has
+        met = _ends_met(joined, IP, but=PART_OF_PREFIX)
+        within = joined[PART_OF_PREFIX]
+        within = within.filter(pc.is_in(within["source"], value_set=met))
+        joined[PART_OF_PREFIX] = within
+        announced = joined[ORIGINATE]
+        joined[ORIGINATE] = announced.filter(
+            pc.is_in(announced["target"], value_set=within["target"].unique())
+        )
     keys: dict[str, pa.Array] = {}
     for node_type in NODE_TYPES:
         nodes = store.nodes(node_type)
@@ -143,14 +155,7 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
 def _met(nodes: pa.Table, node_type: NodeType, joined: Mapping[EdgeType, pa.Table]) -> pa.Table:
     """The nodes that those edges join, and with centralities that follow from those edges."""
     key = node_type.key.name
-    ends = [
-        edges[end.name]
-        for edge_type, edges in joined.items()
-        for end, of in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True)
-        if of is node_type
-    ]
-    met = pa.chunked_array([chunk for column in ends for chunk in column.chunks], nodes[key].type).unique()
-    nodes = nodes.filter(pc.is_in(nodes[key], value_set=met))
+    nodes = nodes.filter(pc.is_in(nodes[key], value_set=_ends_met(joined, node_type)))
     links = {IP: NEXT_HOP, AS: NEXT_AS}.get(node_type)
     if links is None:
         return nodes
@@ -161,6 +166,21 @@ def _met(nodes: pa.Table, node_type: NodeType, joined: Mapping[EdgeType, pa.Tabl
         if name != key:
             nodes = nodes.set_column(nodes.column_names.index(name), name, found[name].take(row))
     return nodes
+
+
+def _ends_met(
+    joined: Mapping[EdgeType, pa.Table], node_type: NodeType, *, but: EdgeType | None = None
+) -> pa.Array:
+    """The keys of the nodes of a label that edges join, those of one type left out."""
+    ends = [
+        edges[end.name]
+        for edge_type, edges in joined.items()
+        if edge_type is not but
+        for end, of in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True)
+        if of is node_type
+    ]
+    kind = arrow_type(node_type.key.datatype)
+    return pa.chunked_array([chunk for column in ends for chunk in column.chunks], kind).unique()
 
 
 def _numeric(properties: tuple[Property, ...]) -> list[Property]:
@@ -197,6 +217,10 @@ def _chosen(store: GraphStore, paths: pa.Table) -> pa.Table:
 
 def _write(path: Path, content: bytes) -> None:
     unfinished = path.with_name(path.name + ".unfinished")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ArtefactError(
+            "something else is there", where=str(path), expected="nothing, or a file to replace"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)

@@ -216,7 +216,11 @@ def _network(prefix: str) -> tuple[int, bytes, int] | None:
         packed = socket.inet_pton(_FAMILIES[family], address)
     except (OSError, ValueError):  # ValueError: a null byte
         return None
-    if not slash or not (length.isascii() and length.isdigit()) or int(length) > _LONGEST[family]:
+    if (
+        not slash
+        or not (length.isascii() and length.isdigit() and len(length) <= 3)
+        or int(length) > _LONGEST[family]
+    ):
         return None
     bits = int(length)
     if int.from_bytes(packed, "big") & ((1 << (_LONGEST[family] - bits)) - 1):

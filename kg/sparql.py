@@ -86,8 +86,13 @@ def query(
         InputError: when it is no query, would do more than read, or takes too long or too much memory.
         StoreError: when the graph cannot be read, or the cache cannot be written.
     """
+    _refuse_deep(sparql)
     refuse_what_reads_elsewhere(sparql)
-    bound = _bound(sparql, {name: _term(name, value) for name, value in parameters.items()})
+    bound = (
+        sparql
+        if not parameters
+        else _bound(sparql, {name: _term(name, value) for name, value in parameters.items()})
+    )
     named = _names_graphs(sparql)
     _run({"store": None, "query": bound, "prefixes": PREFIXES, "union": False}, 1, timeout_s, memory_bytes)
     wanted = None if named else needs(bound, PREFIXES)
@@ -230,19 +235,41 @@ def _value(cell: list[str] | None) -> Cell:
     if cell is None:
         return None
     datatype, text = cell
-    match (datatype or "").removeprefix(XSD):
-        case "integer":
-            return int(text)
-        case "double" | "decimal" | "float":
-            return float(text)
-        case "boolean":
-            return text == "true"
-        case "dateTime":
-            return datetime.fromisoformat(text)
+    try:
+        match (datatype or "").removeprefix(XSD):
+            case "integer":
+                return int(text)
+            case "double" | "decimal" | "float":
+                return float(text)
+            case "boolean":
+                return text == "true"
+            case "dateTime":
+                return datetime.fromisoformat(text)
+    except (
+        ValueError
+    ):  # a literal that is none of its datatype, or that Python has no value for, as it is written
+        return text
     return text
 
 
 # What is refused
+
+_DEEPEST = 200
+
+
+def _refuse_deep(sparql: str) -> None:
+    """Refuse a query with more brackets in each other than any question needs: reading it would end the reader, or take hours."""
+    depth = deepest = 0
+    for letter in sparql:
+        depth += (letter in "{([") - (letter in "})]")
+        deepest = max(deepest, depth)
+    if deepest > _DEEPEST:
+        raise InputError(
+            "the query is nested too deeply",
+            found=f"{deepest} brackets in each other",
+            expected=f"at most {_DEEPEST}",
+        )
+
 
 _TOKEN = re.compile(
     r"""

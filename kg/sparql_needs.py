@@ -8,6 +8,7 @@ query that describes.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,9 @@ from rdflib.plugins.sparql.parserutils import CompValue
 from kg.exchange.terms import literals
 from kg.exchange.whole import CLASSES, Kind
 from kg.schema import EDGE_TYPES, NAMESPACE, PROVENANCE, EdgeType, FactType, NodeType
+
+# rdflib reads queries here, and what it thinks of their literals is not for the user's terminal.
+logging.getLogger("rdflib").setLevel(logging.CRITICAL)
 
 PROVENANCE_CLASS = "Provenance"
 

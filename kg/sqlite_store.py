@@ -665,6 +665,14 @@ class SQLiteStore:
         found = self._query(
             "SELECT identifier, revision FROM graph", {"identifier": pa.string(), "revision": pa.int64()}
         )
+        if found.num_rows != 1:
+            raise StoreError(
+                "cannot read the graph",
+                where=str(self._path),
+                found=f"{found.num_rows} rows that say which graph it is",
+                expected="one",
+                next_step=_NEXT_STEP["malformed"],
+            )
         return f"{found['identifier'][0]}-{found['revision'][0]}"
 
     def _provenances(self, numbers: pa.ChunkedArray) -> pa.Table:
@@ -813,9 +821,10 @@ class SQLiteStore:
         with self._cursor() as cursor:
             cursor.execute(f"SELECT {first} UNION ALL SELECT * FROM ({query})", list(parameters))
             found = cursor.fetch_arrow_table().slice(1)
-        arrays = [
-            found.column(place).cast(_kept(kind)).cast(kind) for place, kind in enumerate(columns.values())
-        ]
+            arrays = [
+                found.column(place).cast(_kept(kind)).cast(kind)
+                for place, kind in enumerate(columns.values())
+            ]
         return pa.table(arrays, schema=pa.schema(columns.items()))
 
     @contextmanager

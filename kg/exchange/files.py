@@ -18,8 +18,10 @@ def written(path: Path) -> Iterator[IO[bytes]]:
     """A file to write. It takes its name when the block ends well; else nothing is left, and what was there stays.
 
     Raises:
-        InputError: when it cannot be written.
+        InputError: when it cannot be written, or something that is no file is there.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise InputError("something else is there", where=str(path), expected="nothing, or a file to replace")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

@@ -56,7 +56,7 @@ _EDGES = {
     for p in columns_of(kind)
     if p.name not in ("source", "target") or isinstance(kind, FactType)
 }
-_KIND, _VERSION = "kind", "ontology_version"
+_KIND, _VERSION, _RESOURCES = "kind", "ontology_version", "resources"
 _ENDS = (
     "@source",
     "@target",
@@ -70,6 +70,7 @@ def write(out: IO[bytes], pieces: Iterator[Piece]) -> None:
     """Write pieces."""
     keys = [
         f'<key id="g_{_VERSION}" for="graph" attr.name="{_VERSION}" attr.type="long"/>',
+        f'<key id="g_{_RESOURCES}" for="graph" attr.name="{_RESOURCES}" attr.type="long"/>',
         *(
             f'<key id="{place[0]}_{name}" for="{place}" attr.name="{name}" attr.type="{_TYPES[datatype]}"/>'
             for place, properties in (("node", _NODES), ("edge", _EDGES))
@@ -87,8 +88,11 @@ def write(out: IO[bytes], pieces: Iterator[Piece]) -> None:
         f'<data key="g_{_VERSION}">{VERSION}</data>',
     ]
     out.write("\n".join(head).encode() + b"\n")
+    resources = 0
     for kind, table in pieces:
+        resources += table.num_rows
         out.write(_elements(kind, table.combine_chunks()))
+    out.write(f'<data key="g_{_RESOURCES}">{resources}</data>\n'.encode())
     out.write(b"</graph>\n</graphml>\n")
 
 
@@ -303,7 +307,12 @@ class _Reader:
         if element == "data":
             text = _unguarded("".join(self._text))
             self._text.clear()
-            if self._row is None:
+            if self._row is None and self._attribute == _RESOURCES:
+                if text != str(self._elements):
+                    raise self._wrong(
+                        "the file does not hold what it says it holds", f"{self._elements} resources", text
+                    )
+            elif self._row is None:
                 if (self._attribute, text) != (_VERSION, str(VERSION)):
                     raise self._wrong(
                         "a graph of another ontology", f"{self._attribute} {text}", f"{_VERSION} {VERSION}"

@@ -45,7 +45,7 @@ _TYPES = {
 }
 _ARGUMENTS = "import.args"
 _FIRST_LINE = "# A graph of qoetwin for Neo4j, ontology version {version}."
-_SAID_ROWS = re.compile(r"^# (\d+) rows:\n--(?:nodes|relationships)=(.+)$", re.MULTILINE)
+_SAID_ROWS = re.compile(r"^# (\d{1,18}) rows:\n--(?:nodes|relationships)=(.+)$", re.MULTILINE)
 _OF = "_OF"
 
 

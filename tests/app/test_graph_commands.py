@@ -225,6 +225,44 @@ def test_a_prefix_that_is_not_known_is_named_with_those_that_are(qoetwin: Cli, b
     assert "rdfs:" in ran.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--sparql", "SELECT * {}", "--timeout", "nan"),
+        ("--sparql", "SELECT * {}", "--from", "2026-01-06", "--to", "2026-01-05"),
+        ("--sparql", "SELECT ?x {}", "--param", "x=\udcff"),
+    ],
+)
+def test_odd_options_of_a_query_are_wrong_usage(
+    qoetwin: Cli, built: Path, arguments: tuple[str, ...]
+) -> None:
+    assert qoetwin("graph", "query", *arguments, "--home", built).code == 2
+
+
+@pytest.mark.parametrize(
+    "literal", ['"abc"^^xsd:integer', '"-0044-01-01T00:00:00Z"^^xsd:dateTime', '"x"^^xsd:double']
+)
+def test_a_literal_that_is_none_of_its_datatype_comes_as_it_is_written(
+    qoetwin: Cli, built: Path, literal: str
+) -> None:
+    found = rows(qoetwin, "graph", "query", "--sparql", f"SELECT ({literal} AS ?x) {{}}", "--home", built)
+    assert found == [{"x": literal.split('"')[1]}]
+
+
+def test_a_query_that_is_nested_too_deeply_is_refused_at_once(qoetwin: Cli, built: Path) -> None:
+    deep = "SELECT * {" + "{" * 60_000 + "}" * 60_000 + "}"
+    ran = qoetwin("graph", "query", "--sparql", deep, "--home", built)
+    assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
+    assert "nested too deeply" in ran.err
+
+
+def test_an_export_never_replaces_the_graph_that_it_reads(qoetwin: Cli, own: Path) -> None:
+    graph = own / "graph.sqlite"
+    before = graph.read_bytes()
+    assert qoetwin("graph", "export", "--as", "turtle", "--out", graph, "--home", own).code == 2
+    assert graph.read_bytes() == before
+
+
 def test_a_parameter_that_is_given_twice_is_wrong_usage(qoetwin: Cli, built: Path) -> None:
     given = ("--param", "id=1", "--param", "id=2")
     ran = qoetwin("graph", "query", "--sparql", "SELECT * {?s :id ?id}", *given, "--home", built)

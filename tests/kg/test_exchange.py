@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import re
 import warnings
@@ -425,6 +426,28 @@ def test_a_file_that_was_cut_between_two_lines_or_that_has_none_is_refused(
     path.write_text(path.read_text()[: 0 if lines == 0 else ends[lines - (lines < 0)]])
     with pytest.raises(TruncatedError, match="does not hold what it says"):
         import_graph(empty(), path, form, report=unheard)
+
+
+def test_graphml_from_which_an_edge_was_taken_out_is_refused(small: MemoryStore, tmp_path: Path) -> None:
+    path = tmp_path / "graph.graphml"
+    export_graph(small, path, "graphml", report=unheard)
+    lines = path.read_text().splitlines(keepends=True)
+    edge = next(number for number, line in enumerate(lines) if line.startswith("<edge"))
+    path.write_text("".join(lines[:edge] + lines[edge + 1 :]))
+    with pytest.raises(InputError, match="does not hold what it says"):
+        import_graph(empty(), path, "graphml", report=unheard)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "iyp-csv"])
+def test_what_is_no_file_is_never_replaced(form: str, small: MemoryStore, tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    (tmp_path / "link").symlink_to(tmp_path / "thesis")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(InputError, match="something else is there"):
+            export_graph(small, tmp_path / name, form, report=unheard)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "thesis").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(
