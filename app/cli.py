@@ -460,13 +460,13 @@ def _parameters(given: tuple[str, ...]) -> dict[str, str | int | float | bool | 
             raise click.UsageError(f"--param is NAME=VALUE, not {one!r}")
         if name in values:
             raise click.UsageError(f"--param gives {name} twice")
-        if not text.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
-            raise click.UsageError(f"--param {name} is no Unicode text: {text!r}")
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = text = written_out(text)
         values[name] = text if isinstance(value, dict | list) else value
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in str(values[name])):
+            raise click.UsageError(f"--param {name} is no Unicode text: {text!r}")
     return values
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +31,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from domain.errors import ArtefactError
 from domain.selection import Selection
 from kg.arrays import path_arrays
 from kg.centrality import CENTRALITY_SEED, node_centralities
+from kg.exchange.files import written
 from kg.history import known_before, without_later
 from kg.schema import (
     AS,
@@ -94,20 +93,19 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
     Raises:
         EmptyError: when the graph has no state there.
         DataError: when the windows are of several lengths, or too many.
-        ArtefactError: when the file cannot be written.
+        InputError: when the file cannot be written.
     """
     arrays = path_arrays(store, selection)
     tensors: dict[str, NDArray[Any]] = {"Window/start_s": arrays.window_start_s}
     names: dict[str, object] = {"window_s": arrays.window_s}
     paths = pa.table(dict(zip(PATH, (arrays.probe_id, arrays.target, arrays.af), strict=True)))
     joined = {one: store.edges(one) for one in EDGE_TYPES if one is not MEASURES}
-    chosen = _chosen(store, paths)
+    joined[MEASURES] = chosen = _chosen(store, paths)
     if selection.end is not None:
         end = datetime.fromtimestamp(int(arrays.window_start_s[-1]) + arrays.window_s, UTC)
         joined = {one: known_before(edges, one, end) for one, edges in joined.items()}
-        chosen = without_later(chosen, MEASURES, end)
-    joined[MEASURES] = chosen
-    if selection.end is not None:  # in which prefix an address is has no beginning; the address has
+        joined[MEASURES] = without_later(chosen, MEASURES, end)
+        # In which prefix an address is has no beginning; the address has.
         met = _ends_met(joined, IP, but=PART_OF_PREFIX)
         within = joined[PART_OF_PREFIX]
         within = within.filter(pc.is_in(within["source"], value_set=met))
@@ -140,7 +138,8 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
         "synthetic": json.dumps(store.holds_synthetic()),
         "names": json.dumps(names),
     }
-    _write(path, save(tensors, metadata=header))
+    with written(path) as out:
+        out.write(save(tensors, metadata=header))
     return Written(
         nodes={label: len(key) for label, key in keys.items()},
         edges={
@@ -213,19 +212,3 @@ def _chosen(store: GraphStore, paths: pa.Table) -> pa.Table:
     row = pa.array(np.arange(paths.num_rows), pa.int64())
     ends = paths.rename_columns(["source", "target", "af"]).append_column("row", row)
     return ends.join(store.edges(MEASURES), ["source", "target", "af"]).sort_by("row").drop_columns(["row"])
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(path.name + ".unfinished")
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ArtefactError(
-            "something else is there", where=str(path), expected="nothing, or a file to replace"
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise ArtefactError("cannot write the PyG file", where=str(path), found=str(error)) from error

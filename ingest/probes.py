@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -165,24 +166,8 @@ def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
         latitude is not None and longitude is not None and abs(latitude) <= 90.0 and abs(longitude) <= 180.0
     )
     status = _first(one, "status_name", "status")
-    stated_values = {
-        "asn_v4": _first(one, "asn_v4", "as_v4"),
-        "asn_v6": _first(one, "asn_v6", "as_v6"),
-        "country": _first(one, "country_code", "country"),
-        "address_v4": _first(one, "address_v4", "ip_v4"),
-        "address_v6": _first(one, "address_v6", "ip_v6"),
-        "prefix_v4": one.get("prefix_v4"),
-        "prefix_v6": one.get("prefix_v6"),
-    }
-    values = {
-        "asn_v4": _asn(stated_values["asn_v4"]),
-        "asn_v6": _asn(stated_values["asn_v6"]),
-        "country": _country(stated_values["country"]),
-        "address_v4": _address(stated_values["address_v4"], 4),
-        "address_v6": _address(stated_values["address_v6"], 6),
-        "prefix_v4": _prefix(stated_values["prefix_v4"], 4),
-        "prefix_v6": _prefix(stated_values["prefix_v6"], 6),
-    }
+    told = {field: _first(one, *keys) for field, (keys, _) in _STATED.items()}
+    values = {field: read(told[field]) for field, (_, read) in _STATED.items()}
     return {
         "probe_id": probe_id,
         "latitude": latitude if good else None,
@@ -195,7 +180,7 @@ def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
         "position_is_bad": stated and not good,
         # An empty word, or an AS 0, is how lists say that they do not know.
         "bad_values": sum(
-            values[name] is None and told not in (None, "", 0, "0") for name, told in stated_values.items()
+            values[field] is None and word not in (None, "", 0, "0") for field, word in told.items()
         ),
     }
 
@@ -261,3 +246,15 @@ def _prefix(value: Any, version: int) -> str | None:
     except ValueError:
         return None
     return prefix.compressed if prefix is not None and prefix.version == version else None
+
+
+_STATED: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
+    "asn_v4": (("asn_v4", "as_v4"), _asn),
+    "asn_v6": (("asn_v6", "as_v6"), _asn),
+    "country": (("country_code", "country"), _country),
+    "address_v4": (("address_v4", "ip_v4"), partial(_address, version=4)),
+    "address_v6": (("address_v6", "ip_v6"), partial(_address, version=6)),
+    "prefix_v4": (("prefix_v4",), partial(_prefix, version=4)),
+    "prefix_v6": (("prefix_v6",), partial(_prefix, version=6)),
+}
+"""Field of `Probe` -> the names that lists have for it, and what reads its value; None when that is none."""

@@ -88,11 +88,8 @@ def query(
     """
     _refuse_deep(sparql)
     refuse_what_reads_elsewhere(sparql)
-    bound = (
-        sparql
-        if not parameters
-        else _bound(sparql, {name: _term(name, value) for name, value in parameters.items()})
-    )
+    terms = {name: _term(name, value) for name, value in parameters.items()}
+    bound = _bound(sparql, terms) if terms else sparql
     named = _names_graphs(sparql)
     _run({"store": None, "query": bound, "prefixes": PREFIXES, "union": False}, 1, timeout_s, memory_bytes)
     wanted = None if named else needs(bound, PREFIXES)
@@ -149,7 +146,7 @@ def _mapped(error: str, kind: str, folder: str | None) -> InputError | StoreErro
     if kind == "SyntaxError" and "Prefix not found" in error:
         return InputError(
             "a prefix that is not known",
-            found=error.partition(":" + " expected")[0],
+            found=error.partition(": expected")[0],
             expected=f"PREFIX lines, or one of {', '.join(name + ':' for name in PREFIXES)}",
         )
     if kind == "SyntaxError":
@@ -245,10 +242,8 @@ def _value(cell: list[str] | None) -> Cell:
                 return text == "true"
             case "dateTime":
                 return datetime.fromisoformat(text)
-    except (
-        ValueError
-    ):  # a literal that is none of its datatype, or that Python has no value for, as it is written
-        return text
+    except ValueError:
+        pass  # none of its datatype, or none that Python has a value for: as it is written
     return text
 
 
@@ -261,7 +256,7 @@ def _refuse_deep(sparql: str) -> None:
     """Refuse a query with more brackets in each other than any question needs: reading it would end the reader, or take hours."""
     depth = deepest = 0
     for letter in sparql:
-        depth += (letter in "{([") - (letter in "})]")
+        depth = max(0, depth + (letter in "{([") - (letter in "})]"))
         deepest = max(deepest, depth)
     if deepest > _DEEPEST:
         raise InputError(

@@ -30,6 +30,7 @@ from kg.schema import (
     NodeType,
     Property,
 )
+from kg.tables import described
 
 SINCE_EVER = -(2**63)
 """What stands for an unknown `valid_from`: it is part of a key, and no part of a key can be null."""
@@ -64,11 +65,6 @@ def ddl() -> list[str]:
 def fingerprint() -> str:
     """A word for the layout; another one is another version of it."""
     return hashlib.sha256("\n".join(ddl()).encode()).hexdigest()[:16]
-
-
-def numbered(edge_type: EdgeType) -> bool:
-    """Whether edges of this type have a number, because facts are about them."""
-    return any(fact_type.about is edge_type for fact_type in FACT_TYPES)
 
 
 def subject_columns(fact_type: FactType) -> tuple[str, ...]:
@@ -179,13 +175,13 @@ def _node_table(node_type: NodeType) -> str:
 
 def _edge_table(edge_type: EdgeType) -> list[str]:
     key = edge_type.key
-    columns = ["id INTEGER PRIMARY KEY"] if numbered(edge_type) else []
+    columns = ["id INTEGER PRIMARY KEY"] if described(edge_type) else []
     for end, node_type in zip(edge_type.ends, (edge_type.source, edge_type.target), strict=True):
         columns.append(f"{_declared(end)} REFERENCES {name(node_type.label)}")
     columns += [f"{_optional(p)} NOT NULL" for p in key[2:]]
     columns += [_optional(p) for p in edge_type.properties if p not in key]
     columns.append("provenance INTEGER NOT NULL REFERENCES provenance")
-    unique, without = ("UNIQUE", "") if numbered(edge_type) else ("PRIMARY KEY", " WITHOUT ROWID")
+    unique, without = ("UNIQUE", "") if described(edge_type) else ("PRIMARY KEY", " WITHOUT ROWID")
     table = name(edge_type.table)
     return [
         f"CREATE TABLE {table} ({', '.join(columns)}, {unique} ({names(p.name for p in key)})){without}",

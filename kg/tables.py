@@ -81,9 +81,14 @@ def subjects(fact_type: FactType, facts: pa.Table) -> pa.Table:
     return facts.select(names).group_by(names).aggregate([]).rename_columns(ends)
 
 
+def described(kind: EdgeType | FactType) -> bool:
+    """Whether facts are about edges of that kind."""
+    return any(fact_type.about is kind for fact_type in FACT_TYPES)
+
+
 def refuse_described(kind: EdgeType | FactType) -> None:
     """Raise ValueError for a kind of edge that facts are about: a store does not delete those by key."""
-    if any(fact_type.about is kind for fact_type in FACT_TYPES):
+    if described(kind):
         raise ValueError(f"facts are about {kind}")
 
 

@@ -231,6 +231,7 @@ def test_a_prefix_that_is_not_known_is_named_with_those_that_are(qoetwin: Cli, b
         ("--sparql", "SELECT * {}", "--timeout", "nan"),
         ("--sparql", "SELECT * {}", "--from", "2026-01-06", "--to", "2026-01-05"),
         ("--sparql", "SELECT ?x {}", "--param", "x=\udcff"),
+        ("--sparql", "SELECT ?x {}", "--param", 'x="\\ud800"'),
     ],
 )
 def test_odd_options_of_a_query_are_wrong_usage(
@@ -250,7 +251,7 @@ def test_a_literal_that_is_none_of_its_datatype_comes_as_it_is_written(
 
 
 def test_a_query_that_is_nested_too_deeply_is_refused_at_once(qoetwin: Cli, built: Path) -> None:
-    deep = "SELECT * {" + "{" * 60_000 + "}" * 60_000 + "}"
+    deep = "#" + "}" * 60_000 + "\nSELECT * {" + "{" * 60_000 + "}" * 60_000 + "}"
     ran = qoetwin("graph", "query", "--sparql", deep, "--home", built)
     assert (ran.code, len(ran.err.strip().splitlines())) == (1, 1)
     assert "nested too deeply" in ran.err

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from domain.errors import ArtefactError
+from domain.errors import InputError
 from domain.selection import Selection
 from gnn.export import export_pyg
 from kg.centrality import node_centralities
@@ -144,7 +144,7 @@ def test_the_lines_that_the_page_gives_load_it_where_qoetwin_is_not_installed(
 
 def test_a_file_that_cannot_be_written_is_one_clear_error(store: GraphStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtefactError, match="cannot write the PyG file"):
+    with pytest.raises(InputError, match="cannot write the file"):
         export_pyg(store, Selection(), tmp_path / "file" / "graph.safetensors")
 
 

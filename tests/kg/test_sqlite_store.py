@@ -40,6 +40,7 @@ from kg.schema import (
     EdgeType,
 )
 from kg.sqlite_store import SQLiteStore
+from kg.tables import described
 from tests.contract.test_stores import H3, T0, edges, facts, link, nodes, places, said, score, state
 
 VERSION_1 = Path(__file__).with_name("graph_version_1.sql")
@@ -101,7 +102,7 @@ def test_every_node_edge_and_fact_has_a_table_with_its_columns(store: SQLiteStor
     for node_type in NODE_TYPES:
         assert columns(node_type.label) == {p.name for p in node_type.columns}
     for edge_type in EDGE_TYPES:
-        number = {"id"} if sqlite_layout.numbered(edge_type) else set()
+        number = {"id"} if described(edge_type) else set()
         assert columns(edge_type.table) == {p.name for p in edge_type.columns} | {"provenance"} | number
     for fact_type in FACT_TYPES:
         about = {"subject"} if isinstance(fact_type.about, EdgeType) else {p.name for p in fact_type.subject}
