@@ -18,6 +18,35 @@ class ResultType(StrEnum):
     TRACEROUTE = "traceroute"
 
 
+class Doubt(StrEnum):
+    """Why a result that was understood is not trusted in everything. It is kept, and says so.
+
+    Rules name what doubtful results are left out of: `TIMELESS` and `UNTIMELY` below, and the rules of those who use them.
+    """
+
+    CLOCK_OUT_OF_STEP = "clock-out-of-step"
+    """The probe's clock was last in step over `CLOCK_IN_STEP_S` ago, or never (`lts`)."""
+    CLOCK_AHEAD = "clock-ahead"
+    """It began over `CLOCK_TOLERANCE_S` later than it was stored, or read."""
+    ENDS_BEFORE_START = "ends-before-start"
+    """It ended before it began: the probe's clock was set while it measured."""
+    FASTER_THAN_LIGHT = "faster-than-light"
+    """Its RTT is shorter than light in fibre needs between the stated places of both ends: a place, or the RTT, is wrong."""
+
+
+CLOCK_IN_STEP_S = 600
+"""Atlas's own limit: a probe whose clock was in step so long ago says that it is not (`lts`)."""
+
+CLOCK_TOLERANCE_S = 60
+"""Clocks of probes and of those who store are not alike to the second."""
+
+TIMELESS = frozenset({Doubt.CLOCK_AHEAD})
+"""Rule `timeless`: of these results it is not known when they were, so they are in no window."""
+
+UNTIMELY = frozenset({Doubt.CLOCK_OUT_OF_STEP, Doubt.ENDS_BEFORE_START})
+"""Rule `untimely`: these results may belong to a neighbouring window, so a forecast neither sees nor is asked windows with them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingReply:
     """What became of one packet of a ping, or a duplicate answer to one.
@@ -79,6 +108,7 @@ class Observation:
         firmware: probe firmware number.
         clock_age_s: seconds since the probe's clock was last in step (`lts`); None when unknown.
         size_bytes: payload size.
+        doubts: why it is not trusted in everything, sorted; mostly empty.
         synthetic: True for results of the testbed.
     """
 
@@ -95,6 +125,7 @@ class Observation:
     firmware: int | None
     clock_age_s: int | None
     size_bytes: int | None
+    doubts: tuple[Doubt, ...]
     synthetic: bool
 
 
@@ -137,6 +168,39 @@ class TracerouteObservation(Observation):
     paris_id: int | None
     error: str | None
     hops: tuple[Hop, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RttSample:
+    """One RTT sample of somebody else's measurement, as a table states it; what the table does not state is None.
+
+    A sample is identified by (`probe_id`, `target`, `af`, `timestamp`).
+
+    Attributes:
+        probe_id: node that measured.
+        target: address of the measured node, compressed form; `node:ID` where its address is not known.
+        af: 4 or 6.
+        timestamp: when, aware UTC.
+        sent, received: packets.
+        rtt_min_ms, rtt_avg_ms, rtt_max_ms, rtt_mdev_ms: over the answered packets; the mean is None when none was.
+        utilisation_ratio: used over available bandwidth.
+        doubts: why it is not trusted in everything, sorted; mostly empty.
+        synthetic: True for samples of the testbed.
+    """
+
+    probe_id: int
+    target: str
+    af: int
+    timestamp: datetime
+    sent: int | None
+    received: int | None
+    rtt_min_ms: float | None
+    rtt_avg_ms: float | None
+    rtt_max_ms: float | None
+    rtt_mdev_ms: float | None
+    utilisation_ratio: float | None
+    doubts: tuple[Doubt, ...]
+    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ from domain.errors import (
     UnreachableError,
     UntrustedError,
 )
-from ingest.parse import BATCH_RECORDS, Batch
+from ingest.batch import Batch, bounds_of
 
 _PROBES_A_REQUEST = 500  # what cousteau's own listings put in one address
 _PAGE_OBJECTS = 500  # the most that Atlas gives
@@ -148,12 +148,15 @@ class AtlasSource:
                 if not isinstance(records, list):
                     raise self.not_atlas(request.url, records, "a JSON array of results")
                 source = f"{request.url}?start={slice_s}&stop={last_s}"
-                for position in range(0, len(records), BATCH_RECORDS):
-                    yield Batch(
-                        source=source,
-                        first_position=position,
-                        records=records[position : position + BATCH_RECORDS],
-                    )
+                data, begin, end = bounds_of(map(orjson.dumps, records))
+                yield Batch(
+                    source=source,
+                    first_position=0,
+                    data=data,
+                    begin=begin,
+                    end=end,
+                    read_at=datetime.now(UTC),
+                )
 
     def probes(self, ids: Sequence[int] | None = None, **filters: object) -> Iterator[dict[str, Any]]:
         """Probe objects, as the API has them.

@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from datetime import datetime
+from enum import StrEnum
 
 import pyarrow as pa
 
@@ -22,7 +23,8 @@ _PLAIN = {
 def schema_of(record: type) -> pa.Schema:
     """The Arrow schema of a dataclass, fields in its order.
 
-    `X | None` is nullable and everything else is not; `tuple[X, ...]` is a list; a dataclass is a struct.
+    `X | None` is nullable and everything else is not; `tuple[X, ...]` is a list; a dataclass is a struct; a closed set of words
+    is text.
 
     Raises:
         TypeError: for an annotation that has no Arrow type here; a mistake in the domain, not in the data.
@@ -55,6 +57,8 @@ def _field(name: str, annotation: object) -> pa.Field:
 def _arrow_type(name: str, annotation: object) -> pa.DataType:
     if isinstance(annotation, type) and annotation in _PLAIN:
         return _PLAIN[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return pa.string()
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return pa.struct(_fields(annotation))
     arguments = typing.get_args(annotation)

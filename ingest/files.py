@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
 import orjson
 
 from domain.errors import InputError, NotFoundError, TruncatedError
+from ingest.batch import BATCH_BYTES, Batch, Parsed, bounds_of
 from ingest.compression import read_chunks
 from ingest.json_array import ArraySplitter
-from ingest.parse import BATCH_RECORDS, Batch, Parsed, parse_batch
+from ingest.parse import parse_batch
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
@@ -70,7 +72,7 @@ def parse_file(path: Path) -> Iterator[Parsed]:
     """
     for number, batch in enumerate(read_file(path)):
         parsed = parse_batch(batch)
-        if number == 0 and parsed.atlas_results == 0:
+        if number == 0 and parsed.observations + parsed.other_types == 0:
             reason = parsed.quarantined.column("reason")[0].as_py()
             raise InputError(
                 "not Atlas results",
@@ -82,7 +84,7 @@ def parse_file(path: Path) -> Iterator[Parsed]:
 
 
 def read_file(path: Path) -> Iterator[Batch]:
-    """Read the raw records of a file, `BATCH_RECORDS` at a time.
+    """Read the raw records of a file, about `BATCH_BYTES` at a time.
 
     Raises:
         NotFoundError: when there is no such file.
@@ -90,14 +92,15 @@ def read_file(path: Path) -> Iterator[Batch]:
         InputError: when it cannot be read, is empty, or is not JSON.
     """
     reader = _Reader(path)
-    position = 0
+    position = size = 0
     records: list[bytes] = []
     for record in reader:
         records.append(record)
-        if len(records) == BATCH_RECORDS:
-            yield Batch(source=path.name, first_position=position, records=records)
+        size += len(record)
+        if size >= BATCH_BYTES:
+            yield _batch(path, position, records)
             position += len(records)
-            records = []
+            records, size = [], 0
     if reader.cut is not None and position + len(records) == 0:
         raise TruncatedError(
             "a file that is cut before the end of its first record",
@@ -108,9 +111,23 @@ def read_file(path: Path) -> Iterator[Batch]:
     if position + len(records) == 0:
         raise InputError("a file without records", where=str(path), expected="Atlas results")
     if records or reader.cut is not None:
-        yield Batch(
-            source=path.name, first_position=position, records=records, cut=reader.cut, tail=reader.tail
-        )
+        yield _batch(path, position, records, cut=reader.cut, tail=reader.tail)
+
+
+def _batch(
+    path: Path, position: int, records: list[bytes], cut: str | None = None, tail: bytes = b""
+) -> Batch:
+    data, begin, end = bounds_of(records)
+    return Batch(
+        source=path.name,
+        first_position=position,
+        data=data,
+        begin=begin,
+        end=end,
+        read_at=datetime.now(UTC),
+        cut=cut,
+        tail=tail,
+    )
 
 
 class _Reader:

@@ -31,7 +31,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from domain.errors import InputError, StoreError
-from ingest.parse import PING_SCHEMA, QUARANTINE_SCHEMA, TRACEROUTE_SCHEMA, Parsed
+from ingest.batch import PING_SCHEMA, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, TRACEROUTE_SCHEMA, Parsed
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 
 _VERSION_KEY = b"qoetwin_schema"
@@ -55,6 +55,7 @@ class Kind(StrEnum):
 
     PING = "ping"
     TRACEROUTE = "traceroute"
+    SAMPLE = "sample"
     QUARANTINE = "quarantine"
     PROBE = "probe"
 
@@ -62,13 +63,15 @@ class Kind(StrEnum):
 SCHEMAS = {
     Kind.PING: PING_SCHEMA,
     Kind.TRACEROUTE: TRACEROUTE_SCHEMA,
+    Kind.SAMPLE: SAMPLE_SCHEMA,
     Kind.QUARANTINE: QUARANTINE_SCHEMA,
     Kind.PROBE: WORD_SCHEMA,
 }
 
 _VERSIONS = {
-    Kind.PING: b"ping/1",
-    Kind.TRACEROUTE: b"traceroute/1",
+    Kind.PING: b"ping/2",
+    Kind.TRACEROUTE: b"traceroute/2",
+    Kind.SAMPLE: b"sample/1",
     Kind.QUARANTINE: b"quarantine/1",
     Kind.PROBE: b"probe/2",
 }

@@ -9,34 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.errors import InputError
-from domain.observation import (
-    Observation,
-    PingObservation,
-    Quarantined,
-    ResultType,
-    TracerouteObservation,
-)
-from ingest.columns import schema_of
-
-BATCH_RECORDS = 20_000
-"""Records parsed at a time: it bounds memory, and is enough to make the per-batch work negligible."""
-
-Raw: TypeAlias = bytes | dict[str, Any]
-"""One raw record: its JSON, or what a JSON reader made of it."""
-
-PING_SCHEMA = schema_of(PingObservation)
-TRACEROUTE_SCHEMA = schema_of(TracerouteObservation)
-QUARANTINE_SCHEMA = schema_of(Quarantined)
+from domain.observation import CLOCK_IN_STEP_S, CLOCK_TOLERANCE_S, Doubt, Observation, ResultType
+from ingest.batch import PING_SCHEMA, QUARANTINE_SCHEMA, TRACEROUTE_SCHEMA, Batch, Parsed, bounds_of
 
 _FIRST_S = 1_262_304_000  # 2010-01-01: Atlas began in that year
 _LAST_S = 4_102_444_800  # 2100-01-01
@@ -46,71 +31,36 @@ _MAX_INT64 = 2**63 - 1
 _SHARED = tuple(field.name for field in fields(Observation))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Raw records of one source, in its order.
-
-    Attributes:
-        source: file name or address, as it is shown and kept in quarantine.
-        first_position: zero-based number, in that source, of the first record.
-        records: the records.
-        cut: the reason when the source ends in the middle of itself after these records.
-        tail: what was left of the record in the middle of which it ends.
-    """
-
-    source: str
-    first_position: int
-    records: Sequence[Raw]
-    cut: str | None = None
-    tail: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
-    """What became of a batch: every record is in exactly one of the three tables.
-
-    Attributes:
-        pings: rows of `PingObservation`.
-        traceroutes: rows of `TracerouteObservation`.
-        quarantined: rows of `Quarantined`.
-        other_types: how many of the quarantined are well-formed Atlas results of another type (dns, http …).
-        cut: the reason when the source ends in the middle of itself; that tail is then the last quarantined row.
-    """
-
-    pings: pa.Table
-    traceroutes: pa.Table
-    quarantined: pa.Table
-    other_types: int
-    cut: str | None = None
-
-    @property
-    def records(self) -> int:
-        """How many records there were."""
-        return int(self.pings.num_rows + self.traceroutes.num_rows + self.quarantined.num_rows)
-
-    @property
-    def atlas_results(self) -> int:
-        """How many of them are Atlas results, of any type."""
-        return int(self.pings.num_rows + self.traceroutes.num_rows) + self.other_types
-
-
-def parse(records: Iterable[Raw], source: str, first_position: int = 0) -> Parsed:
-    """Parse raw records.
+def parse(records: Iterable[bytes | Mapping[str, Any]], source: str, first_position: int = 0) -> Parsed:
+    """Parse raw records that were read now.
 
     Args:
-        records: JSON objects, as bytes or as read by a JSON reader; `BATCH_RECORDS` or so at a time.
+        records: JSON objects, as bytes or as a JSON reader made them.
         source: where they come from; kept with the records that are not understood.
         first_position: number of the first record in that source.
 
     Returns:
-        Three tables; no record is in none or in two of them.
+        Tables; no record is in none or in two of them.
     """
-    return parse_batch(Batch(source=source, first_position=first_position, records=tuple(records)))
+    data, begin, end = bounds_of(
+        record if isinstance(record, bytes) else json.dumps(record).encode() for record in records
+    )
+    return parse_batch(
+        Batch(
+            source=source,
+            first_position=first_position,
+            data=data,
+            begin=begin,
+            end=end,
+            read_at=datetime.now(UTC),
+        )
+    )
 
 
 def parse_batch(batch: Batch) -> Parsed:
     """Parse a batch; of a source that is cut, the tail goes into quarantine under that reason."""
-    pings, traceroutes = _Pings(), _Traceroutes()
+    latest_s = int(batch.read_at.timestamp()) + CLOCK_TOLERANCE_S
+    pings, traceroutes = _Pings(latest_s), _Traceroutes(latest_s)
     positions: list[int] = []
     reasons: list[str] = []
     raws: list[bytes] = []
@@ -130,13 +80,13 @@ def parse_batch(batch: Batch) -> Parsed:
                 reasons.append(
                     f"an Atlas result of another type; found {_show(kind)}; expected ping or traceroute"
                 )
-                raws.append(_bytes(raw))
+                raws.append(raw)
         except InputError as error:
             positions.append(position)
             reasons.append(error.line())
-            raws.append(_bytes(raw))
+            raws.append(raw)
     if batch.cut is not None:
-        positions.append(batch.first_position + len(batch.records))
+        positions.append(batch.first_position + len(batch))
         reasons.append(batch.cut)
         raws.append(batch.tail)
     name = batch.source.encode("utf-8", "backslashreplace").decode()
@@ -149,35 +99,23 @@ def parse_batch(batch: Batch) -> Parsed:
         ),
         other_types=other_types,
         cut=batch.cut,
+        finished=batch.finished,
     )
 
 
-def _object(raw: Raw) -> dict[str, Any]:
-    if isinstance(raw, dict):
-        record = raw
-    else:
-        try:
-            record = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise InputError("not JSON", found=str(error), expected="a JSON object") from error
-        if type(record) is not dict:
-            raise InputError("not an Atlas result", found=_show(record), expected="a JSON object")
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        record = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InputError("not JSON", found=str(error), expected="a JSON object") from error
+    if type(record) is not dict:
+        raise InputError("not an Atlas result", found=_show(record), expected="a JSON object")
     # Some firmware wrote keys with a stray leading blank (" proto", " lts").
     if " " in "".join(record):
         record = {key.lstrip(" "): value for key, value in record.items()} | {
             key: value for key, value in record.items() if not key.startswith(" ")
         }
     return record
-
-
-def _bytes(raw: Raw) -> bytes:
-    """The record as it is kept; one of the API was read already, and is written again."""
-    if isinstance(raw, bytes):
-        return raw
-    try:
-        return json.dumps(raw).encode()
-    except RecursionError:
-        return b"(nested too deep to be written again)"
 
 
 def _kind(record: Mapping[str, Any]) -> str:
@@ -324,7 +262,28 @@ def _identity(record: Mapping[str, Any]) -> tuple[int, int, int]:
     return msm_id, probe_id, timestamp_s
 
 
-def _shared(record: Mapping[str, Any]) -> tuple[object, ...]:
+_TRUSTED: tuple[str, ...] = ()
+_OUT_OF_STEP = (Doubt.CLOCK_OUT_OF_STEP.value,)
+
+
+def _doubts(
+    timestamp_s: int, stored_s: int | None, end_s: int | None, clock_age_s: int | None, latest_s: int
+) -> tuple[str, ...]:
+    """Why a result is not trusted in everything, sorted. `clock_age_s` is `lts` as it is stated: less than 0 is never."""
+    out_of_step = clock_age_s is not None and not 0 <= clock_age_s <= CLOCK_IN_STEP_S
+    ahead = timestamp_s > (latest_s if stored_s is None else min(latest_s, stored_s + CLOCK_TOLERANCE_S))
+    backwards = end_s is not None and end_s < timestamp_s
+    if not (ahead or backwards):
+        return _OUT_OF_STEP if out_of_step else _TRUSTED
+    found = {
+        Doubt.CLOCK_OUT_OF_STEP: out_of_step,
+        Doubt.CLOCK_AHEAD: ahead,
+        Doubt.ENDS_BEFORE_START: backwards,
+    }
+    return tuple(sorted(doubt.value for doubt, holds in found.items() if holds))
+
+
+def _shared(record: Mapping[str, Any], latest_s: int) -> tuple[object, ...]:
     """The values of `Observation`'s fields, in their order; times in seconds."""
     msm_id, probe_id, timestamp_s = _identity(record)
     target, target_name = None, record.get("dst_name")
@@ -347,12 +306,14 @@ def _shared(record: Mapping[str, Any]) -> tuple[object, ...]:
         if family not in (4, 6):
             family = source_family
     clock_age_s = _integer(record.get("lts"))
+    stored_s = _moment_s(record.get("stored_timestamp"))
+    end_s = _moment_s(record.get("endtime"))
     protocol = _text(record.get("proto"))
     return (
         msm_id,
         probe_id,
         timestamp_s,
-        _moment_s(record.get("stored_timestamp")),
+        stored_s,
         family,
         target,
         _text(target_name),
@@ -362,6 +323,7 @@ def _shared(record: Mapping[str, Any]) -> tuple[object, ...]:
         _integer(record.get("fw")),
         clock_age_s if clock_age_s is not None and clock_age_s >= 0 else None,  # -1: never in step
         _integer(record.get("size")),
+        _doubts(timestamp_s, stored_s, end_s, clock_age_s, latest_s),
         record.get("synthetic") is True,
     )
 
@@ -369,7 +331,8 @@ def _shared(record: Mapping[str, Any]) -> tuple[object, ...]:
 class _Pings:
     """The columns of `PingObservation`, being filled."""
 
-    def __init__(self) -> None:
+    def __init__(self, latest_s: int) -> None:
+        self._latest_s = latest_s
         self._columns: dict[str, list[Any]] = {name: [] for name in PING_SCHEMA.names if name != "replies"}
         self._targets = tuple(self._columns.values())
         self._offsets: list[int] = [0]
@@ -384,7 +347,7 @@ class _Pings:
         Raises:
             InputError: when it is not understood; the columns are then as they were.
         """
-        shared = _shared(record)
+        shared = _shared(record, self._latest_s)
         begin = len(self._rtt)
         try:
             counted = self._packets(record)
@@ -488,7 +451,8 @@ def _summary(record: Mapping[str, Any]) -> tuple[object, ...]:
 class _Traceroutes:
     """The columns of `TracerouteObservation`, being filled."""
 
-    def __init__(self) -> None:
+    def __init__(self, latest_s: int) -> None:
+        self._latest_s = latest_s
         self._columns: dict[str, list[Any]] = {name: [] for name in TRACEROUTE_SCHEMA.names if name != "hops"}
         self._targets = tuple(self._columns.values())
         self._hop_offsets: list[int] = [0]
@@ -509,7 +473,7 @@ class _Traceroutes:
         Raises:
             InputError: when it is not understood; the columns are then as they were.
         """
-        shared = _shared(record)
+        shared = _shared(record, self._latest_s)
         hops, replies = len(self._hop), len(self._rtt)
         try:
             trouble = self._add_hops(record.get("result"))

@@ -61,7 +61,7 @@ def records(atlas: TestbedServer, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("records")
     source = AtlasSource(server=atlas.address, verify=atlas.certificate)
     results = [
-        orjson.dumps(record)
+        record
         for measurement in source.measurements()
         for batch in source.results(measurement["id"], START, START + LENGTH)
         for record in batch.records

@@ -80,7 +80,7 @@ def test_blank_lines_and_a_missing_last_newline_are_no_records(ping: Make, tmp_p
 def test_records_come_in_batches_that_know_their_position(
     ping: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.files.BATCH_RECORDS", 4)
+    monkeypatch.setattr("ingest.files.BATCH_BYTES", 4 * len(orjson.dumps(ping())) - 8)
     path = tmp_path / "many"
     path.write_bytes(ndjson(records(ping, 10)))
     assert [(batch.first_position, len(batch.records)) for batch in read_file(path)] == [

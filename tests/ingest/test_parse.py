@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.parse import Batch, Parsed, parse, parse_batch
+from ingest.batch import Batch, Parsed, bounds_of
+from ingest.parse import parse, parse_batch
 
 Make = Callable[..., dict[str, Any]]
 
@@ -56,6 +57,7 @@ def test_every_field_of_a_ping_arrives(ping: Make) -> None:
         "firmware": 4970,
         "clock_age_s": 30,
         "size_bytes": 20,
+        "doubts": [],
         "synthetic": False,
         "sent": 3,
         "received": 3,
@@ -294,14 +296,18 @@ def test_other_atlas_results_are_counted_by_themselves() -> None:
         for kind in ("dns", "sslcert", "ntp", "http", "wifi")
     ]
     parsed = parse([*records, {"type": "dns"}, b"[1]", b"7", b"{", b"\xff\x00"], "test")
-    assert (parsed.other_types, parsed.quarantined.num_rows, parsed.atlas_results) == (5, 10, 5)
+    assert (parsed.other_types, parsed.quarantined.num_rows, parsed.observations) == (5, 10, 0)
     reasons = parsed.quarantined.column("reason").to_pylist()
     assert all("another type" in one for one in reasons[:5])
     assert "msm_id" in reasons[5]
 
 
 def test_the_tail_of_a_cut_source_is_the_last_quarantined_record(ping: Make) -> None:
-    batch = Batch(source="a", first_position=40, records=[ping()], cut="the file is cut", tail=b'{"af')
+    data, begin, end = bounds_of([json.dumps(ping()).encode()])
+    batch = Batch(
+        source="a", first_position=40, data=data, begin=begin, end=end, read_at=datetime.now(UTC),
+        cut="the file is cut", tail=b'{"af',
+    )  # fmt: skip
     parsed = parse_batch(batch)
     assert parsed.quarantined.to_pylist() == [
         {"source": "a", "position": 41, "reason": "the file is cut", "raw": b'{"af'}

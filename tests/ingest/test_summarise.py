@@ -235,7 +235,7 @@ def test_recorded_windows_are_what_plain_python_makes_of_the_raw_records(recorde
     lake.land(parse(raws, "test"))
     windows: dict[tuple[int, str, int], list[tuple[list[float | None], int]]] = defaultdict(list)
     for raw in raws:
-        record = orjson.loads(raw)  # type: ignore[arg-type] # of a file they are bytes
+        record = orjson.loads(raw)
         key = (record["prb_id"], record["dst_addr"], record["timestamp"] // 3600 * 3600)
         windows[key].append(by_hand(record))
     found = summarise(lake, HOUR).to_pylist()
