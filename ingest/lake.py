@@ -2,80 +2,59 @@
 
     <folder>/ping/day=2019-05-12/<name>.parquet          rows of PingObservation, by day of timestamp (UTC)
     <folder>/traceroute/day=2019-05-12/<name>.parquet    rows of TracerouteObservation
-    <folder>/quarantine/<name>.parquet                   rows of Quarantined
+    <folder>/sample/day=2019-05-12/<name>.parquet        rows of RttSample
+    <folder>/quarantine/<name>.parquet                   rows of Quarantined, and a digest of what they hold
     <folder>/probe/<name>.parquet                        rows of Probe, and as of when they were said
+    <folder>/manifest.sqlite                             which of these files count (`ingest.manifest`)
 
-Any Parquet reader can read it. A file's name is a digest of its content; files appear whole, by renaming, and are
-never changed. One writer at a time holds the folder's lock, so that what is landed is decided against what is there.
-A lake of before there was a history of probes has one table of them, `probe/probes.parquet`, in which nobody said when:
-it is read as of when it was written.
+Any Parquet reader can read it. A file's name is a digest of its content; files appear whole, and are never changed: compaction
+replaces many by one. One writer at a time holds the folder's lock, so that what is landed is decided against what is there.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
+from types import TracebackType
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from domain.errors import InputError, StoreError
-from ingest.batch import PING_SCHEMA, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, TRACEROUTE_SCHEMA, Parsed
+from ingest.batch import Parsed
+from ingest.earlier_lake import adopt, earlier_files
+from ingest.lake_files import DATED, IDENTITY, SCHEMAS, Kind, damaged, dataset, read, stage
+from ingest.manifest import Entry, Manifest, Staged
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 
-_VERSION_KEY = b"qoetwin_schema"
+LANDED_BYTES = 1 << 26
+"""Parsed batches are gathered up to so many bytes of Arrow, and then committed together."""
 
+LANDED_S = 10.0
+"""Or for so long: what arrives slowly is safe soon."""
+
+COMPACTED_BYTES = 1 << 23
+"""Files are put together into files of about this size; one that is half as large stays as it is."""
+
+COMPACTED_FILES = 8
+"""Small files of a day that are let be before they are put together."""
+
+_HOUR_US = 3_600_000_000
+_ATTEMPTS = 5
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """What DuckDB says of a wrong statement: ours to mend, not the lake's trouble."""
-
-_OBSERVATION_KEY = (
-    "msm_id",
-    "probe_id",
-    "timestamp",
-    "af",
-    "target",
-    "target_name",
-)  # the type is the folder
-_QUARANTINE_KEY = ("source", "position", "raw")
-
-
-class Kind(StrEnum):
-    """The tables of the lake."""
-
-    PING = "ping"
-    TRACEROUTE = "traceroute"
-    SAMPLE = "sample"
-    QUARANTINE = "quarantine"
-    PROBE = "probe"
-
-
-SCHEMAS = {
-    Kind.PING: PING_SCHEMA,
-    Kind.TRACEROUTE: TRACEROUTE_SCHEMA,
-    Kind.SAMPLE: SAMPLE_SCHEMA,
-    Kind.QUARANTINE: QUARANTINE_SCHEMA,
-    Kind.PROBE: WORD_SCHEMA,
-}
-
-_VERSIONS = {
-    Kind.PING: b"ping/2",
-    Kind.TRACEROUTE: b"traceroute/2",
-    Kind.SAMPLE: b"sample/1",
-    Kind.QUARANTINE: b"quarantine/1",
-    Kind.PROBE: b"probe/2",
-}
-_PROBES_WITHOUT_TIME = b"probe/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +67,7 @@ class Landed:
         duplicates: results that were in the lake already, or came twice.
         quarantined: not understood, whether or not they were in quarantine already.
         other_types: of the quarantined, well-formed Atlas results of another type than ping and traceroute.
+        doubtful: results read that are not trusted in everything (`domain.observation.Doubt`).
         synthetic: results read that are of the testbed.
     """
 
@@ -96,17 +76,30 @@ class Landed:
     duplicates: int = 0
     quarantined: int = 0
     other_types: int = 0
+    doubtful: int = 0
     synthetic: int = 0
 
     def __add__(self, other: Landed) -> Landed:
         return Landed(
-            results_read=self.results_read + other.results_read,
-            observations=self.observations + other.observations,
-            duplicates=self.duplicates + other.duplicates,
-            quarantined=self.quarantined + other.quarantined,
-            other_types=self.other_types + other.other_types,
-            synthetic=self.synthetic + other.synthetic,
+            **{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Landed)}
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """What became of the quarantine when it was parsed again.
+
+    Attributes:
+        tried: rows that were in it.
+        observations: of them, now understood and new in the lake.
+        duplicates: of them, now understood, and in the lake already.
+        quarantined: still not understood.
+    """
+
+    tried: int
+    observations: int
+    duplicates: int
+    quarantined: int
 
 
 class Lake:
@@ -118,64 +111,201 @@ class Lake:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.manifest = Manifest(folder)
+
+    # Landing
+
+    def landing(self) -> Landing:
+        """A context manager that takes parsed batches, and commits them as they gather, and the rest at its end."""
+        return Landing(self)
 
     def land(self, parsed: Parsed) -> Landed:
-        """Land a parsed batch; what is there already stays as it is.
+        """Land one parsed batch by itself; what is there already stays as it is.
+
+        Raises:
+            StoreError: when the lake cannot be read or written; nothing of the batch has landed then.
+        """
+        with self.landing() as landing:
+            landing.add(parsed)
+        return landing.landed
+
+    def was_read(self, digest: str) -> Landed | None:
+        """What was in a file of these bytes, when all of it is in the lake; None when it was never read to its end."""
+        counts = self.manifest.counts_of(digest)
+        return None if counts is None else Landed(**json.loads(counts))
+
+    def commit(self, parts: Sequence[Parsed], read_files: Mapping[str, tuple[str, Landed]]) -> Landed:
+        """Land parsed batches together: all of them, or, when that fails, none.
+
+        Args:
+            parts: the batches.
+            read_files: digest -> name and counts of files of which these are the last batches.
 
         Raises:
             StoreError: when the lake cannot be read or written.
         """
+        landed = counted(parts)
         with self._alone():
-            pings = self._land_by_day(Kind.PING, parsed.pings)
-            traceroutes = self._land_by_day(Kind.TRACEROUTE, parsed.traceroutes)
-            self._land_new(
-                Kind.QUARANTINE, parsed.quarantined, self.folder / Kind.QUARANTINE, _QUARANTINE_KEY
+            staged, touched = self._stage_new(parts)
+            quarantined = pa.concat_tables([part.quarantined for part in parts])
+            staged += self._stage_quarantine(quarantined)
+            if staged or read_files:
+                notes = {
+                    digest: (name, json.dumps(asdict(counts)))
+                    for digest, (name, counts) in read_files.items()
+                }
+                self.manifest.commit(staged, touched=touched, read=notes)
+        observations = sum(one.entry.rows for one in staged if one.entry.kind in DATED)
+        understood = landed.results_read - landed.quarantined
+        return landed + Landed(observations=observations, duplicates=understood - observations)
+
+    def _stage_new(self, parts: Sequence[Parsed]) -> tuple[list[Staged], dict[str, list[int]]]:
+        """Write what is new of the batches, a file a day; and the hours that it is in, by table."""
+        tables = {
+            Kind.PING: [part.pings for part in parts],
+            Kind.TRACEROUTE: [part.traceroutes for part in parts],
+            Kind.SAMPLE: [part.samples for part in parts],
+        }
+        staged: list[Staged] = []
+        touched: dict[str, list[int]] = {}
+        for kind, several in tables.items():
+            table = pa.concat_tables(several)
+            if table.num_rows == 0:
+                continue
+            times_us = table["timestamp"].cast(pa.int64())
+            ends = pc.min_max(times_us)
+            fresh = self._fresh(
+                table, kind, self.manifest.files(kind, ends["min"].as_py(), ends["max"].as_py())
             )
-        return Landed(
-            results_read=parsed.records,
-            observations=pings + traceroutes,
-            duplicates=parsed.pings.num_rows + parsed.traceroutes.num_rows - pings - traceroutes,
-            quarantined=parsed.quarantined.num_rows,
-            other_types=parsed.other_types,
-            synthetic=sum(
-                pc.sum(table["synthetic"], min_count=0).as_py()
-                for table in (parsed.pings, parsed.traceroutes)
-            ),
+            if fresh.num_rows == 0:
+                continue
+            new_us = fresh["timestamp"].cast(pa.int64()).to_numpy()
+            if np.any(np.diff(new_us) < 0):
+                order = np.argsort(new_us, kind="stable")
+                fresh, new_us = fresh.take(pa.array(order)), new_us[order]
+            touched[kind] = np.unique(new_us // _HOUR_US).tolist()
+            days = new_us // (24 * _HOUR_US)
+            starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+            for start, stop in pairwise(starts):
+                staged.append(
+                    stage(fresh.slice(start, stop - start), kind, _day(int(days[start])), self.manifest)
+                )
+        return staged, touched
+
+    def _stage_quarantine(self, rows: pa.Table) -> list[Staged]:
+        """Write the rows that are not in quarantine yet."""
+        if rows.num_rows == 0:
+            return []
+        with _database() as database:
+            database.register("rows", rows)
+            digested = database.sql("SELECT *, sha256(raw) AS digest FROM rows").to_arrow_table()
+        digested = digested.cast(SCHEMAS[Kind.QUARANTINE])
+        fresh = self._fresh(digested, Kind.QUARANTINE, self.manifest.files(Kind.QUARANTINE))
+        return [stage(fresh, Kind.QUARANTINE, None, self.manifest)] if fresh.num_rows > 0 else []
+
+    def _fresh(self, table: pa.Table, kind: Kind, files: Sequence[Entry]) -> pa.Table:
+        """The rows whose identity is neither in the files nor in an earlier row, in their order."""
+        names = ", ".join(IDENTITY[kind])
+        same = " AND ".join(f"new.{name} IS NOT DISTINCT FROM old.{name}" for name in IDENTITY[kind])
+        numbered = table.select(list(IDENTITY[kind])).append_column(
+            "row", pa.array(np.arange(table.num_rows), type=pa.int64())
         )
+        known = f"ANTI JOIN old ON {same}" if files else ""
+        places = self.manifest.places(files)
+        with _database() as database:
+            database.register("batch", numbered)
+            if files:
+                database.register("old", dataset(places, kind))
+            try:
+                rows = database.sql(
+                    f"SELECT row FROM (SELECT {names}, min(row) AS row FROM batch GROUP BY {names}) AS new "  # noqa: S608
+                    f"{known} ORDER BY row"
+                ).to_arrow_table()["row"]
+            except _MISTAKES:
+                raise
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._damage(places, error) from error
+        return table if len(rows) == table.num_rows else table.take(rows)
+
+    # Reading
 
     def files(self, kind: Kind) -> list[Path]:
         """The Parquet files of a table, sorted."""
-        return _parquet_below(self.folder / kind)
+        return self.manifest.places(self._entries(kind))
+
+    def _entries(
+        self, kind: Kind, first: datetime | None = None, last: datetime | None = None
+    ) -> list[Entry]:
+        """The files of a table that may hold rows of that time."""
+        if not self.manifest.exists and earlier_files(self.folder):
+            with self._alone():  # takes them over
+                pass
+        ends = (_epoch_us(first), _epoch_us(last)) if kind in DATED else (None, None)
+        return self.manifest.files(kind, *ends)
 
     def landed_at(self, kind: Kind) -> datetime | None:
         """When the newest rows of a table landed; None when it is empty."""
-        try:
-            newest = max((file.stat().st_mtime for file in self.files(kind)), default=None)
-        except OSError as error:
-            raise _unreadable(self.folder / kind, error) from error
-        return None if newest is None else datetime.fromtimestamp(newest, tz=UTC)
+        return self.manifest.landed_at(kind)
 
-    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-        """The answer of DuckDB over the views `ping`, `traceroute`, `quarantine`, `probe` and `probe_word`.
+    def query(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        first: datetime | None = None,
+        last: datetime | None = None,
+    ) -> pa.Table:
+        """The answer of DuckDB over the views `ping`, `traceroute`, `sample`, `quarantine`, `probe` and `probe_word`.
 
         `probe` is what is known of each probe, `probe_word` all that was ever said, with its `as_of`.
 
         Args:
             sql: one statement; values are named `$name`.
             parameters: the values by name.
+            first: files all of whose results are earlier are not opened; the statement chooses the rows.
+            last: likewise those all of whose results are later.
 
         Raises:
             StoreError: when a file is damaged, of another version, or cannot be read.
         """
+        for attempt in range(_ATTEMPTS):
+            entries = {kind: self._entries(kind, first, last) for kind in Kind if kind in sql}
+            places = {kind: self.manifest.places(found) for kind, found in entries.items()}
+            try:
+                return self._ask(sql, parameters, places)
+            except StoreError:
+                # Compaction may have put another file into the place of one just as it was to be opened.
+                gone = not all(file.exists() for several in places.values() for file in several)
+                if not gone or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    def _ask(
+        self, sql: str, parameters: Mapping[str, object] | None, places: Mapping[Kind, Sequence[Path]]
+    ) -> pa.Table:
         with _database() as database:
-            for kind in Kind:
-                self._view(database, kind, self.files(kind))
+            for kind, files in places.items():
+                name = "probe_word" if kind is Kind.PROBE else str(kind)
+                database.register(name, dataset(files, kind))
+                if kind is Kind.PROBE:
+                    database.execute(f"CREATE VIEW probe AS {latest_of(name, 'as_of')}")
             try:
                 return database.sql(sql, params=parameters).to_arrow_table()
             except _MISTAKES:
                 raise
-            except duckdb.Error as error:
-                raise self._damage(error) from error
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._damage([file for files in places.values() for file in files], error) from error
+
+    def _damage(self, files: Sequence[Path], error: Exception) -> StoreError:
+        """The error that names the damaged file, if it can be found, else repeats what was said."""
+        for file in files:
+            try:
+                pq.read_table(file, page_checksum_verification=True, partitioning=None)
+            except (pa.ArrowException, OSError) as damage:
+                return damaged(file, damage)
+        return StoreError("the lake cannot be read", where=str(self.folder), found=str(error))
+
+    # Probes
 
     def probes(self) -> pa.Table:
         """What is known of each probe, field by field the latest word; rows of `Probe`, sorted by `probe_id`."""
@@ -225,7 +355,9 @@ class Lake:
             raise InputError("a time without a zone", found=str(as_of), expected="an aware time")
         numbered = probes.append_column("row", pa.array(range(probes.num_rows), type=pa.int64()))
         with self._alone(), _database() as database:
-            self._view(database, Kind.PROBE, self.files(Kind.PROBE))
+            places = self.files(Kind.PROBE)
+            database.register("probe_word", dataset(places, Kind.PROBE))
+            database.execute(f"CREATE VIEW probe AS {latest_of('probe_word', 'as_of')}")
             database.register("list", numbered)
             said = database.sql(latest_of("list", "row")).to_arrow_table().cast(PROBE_SCHEMA)
             moment = pa.repeat(pa.scalar(as_of, WORD_SCHEMA.field("as_of").type), said.num_rows)
@@ -247,98 +379,119 @@ class Lake:
                 ).fetchone()
             except _MISTAKES:
                 raise
-            except duckdb.Error as error:
-                raise self._damage(error) from error
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._damage(places, error) from error
             if fresh.num_rows > 0:
-                self._put(fresh, Kind.PROBE, self.folder / Kind.PROBE)
+                self.manifest.commit(
+                    [stage(fresh, Kind.PROBE, None, self.manifest)], touched={Kind.PROBE: [0]}, read={}
+                )
         return 0 if answer is None else int(answer[0])
 
-    def _land_by_day(self, kind: Kind, table: pa.Table) -> int:
-        days = table.column("timestamp").cast(pa.date32())
-        return sum(
-            self._land_new(
-                kind,
-                table.filter(pc.equal(days, day)),
-                self.folder / kind / f"day={day.as_py().isoformat()}",
-                _OBSERVATION_KEY,
-            )
-            for day in sorted(pc.unique(days), key=lambda scalar: scalar.as_py())
+    # Upkeep
+
+    def retry_quarantine(self, parse: Callable[[Sequence[bytes]], Parsed]) -> Retried:
+        """Parse what is in quarantine again: what is understood now lands, and leaves it; of the rest the reason is renewed.
+
+        Args:
+            parse: the parser; positions in what it quarantines are places in what it was given.
+
+        Raises:
+            StoreError: when the lake cannot be read or written; what was done of it so far is whole.
+        """
+        tried = observations = duplicates = quarantined = 0
+        with self._alone():
+            for entry in self.manifest.files(Kind.QUARANTINE):
+                (place,) = self.manifest.places([entry])
+                rows = read(place, Kind.QUARANTINE)
+                parsed = parse(rows["raw"].to_pylist())
+                still = parsed.quarantined
+                staged, touched = self._stage_new([parsed])
+                new = sum(one.entry.rows for one in staged)
+                tried += rows.num_rows
+                observations += new
+                duplicates += parsed.observations - new
+                quarantined += still.num_rows
+                kept = rows.take(still["position"]).set_column(
+                    rows.schema.get_field_index("reason"), rows.schema.field("reason"), still["reason"]
+                )
+                if kept.equals(rows):
+                    continue
+                if kept.num_rows > 0:
+                    staged.append(stage(kept, Kind.QUARANTINE, None, self.manifest))
+                self.manifest.commit(staged, removed=[entry.path], touched=touched, read={})
+        return Retried(tried=tried, observations=observations, duplicates=duplicates, quarantined=quarantined)
+
+    def compact(self, *, least_files: int = 2) -> int:
+        """Put small files of one table and day together, at least `least_files` of them at once; return how many are gone.
+
+        Rows stay the same. Who reads the folder without the manifest may, in the instant in which files change places, see a row
+        in two files.
+
+        Raises:
+            StoreError: when the lake cannot be read or written; what was done of it so far is whole.
+        """
+        gone = 0
+        with self._alone():
+            for kind in Kind:
+                small: dict[str | None, list[Entry]] = {}
+                for entry in self.manifest.files(kind):
+                    if entry.bytes < COMPACTED_BYTES // 2:
+                        small.setdefault(entry.day, []).append(entry)
+                for day, entries in small.items():
+                    if len(entries) < least_files:
+                        continue
+                    for several in _gathered(entries):
+                        gone += self._put_together(kind, day, several)
+        return gone
+
+    def _put_together(self, kind: Kind, day: str | None, entries: Sequence[Entry]) -> int:
+        table = pa.concat_tables([read(place, kind) for place in self.manifest.places(entries)])
+        if kind in DATED:
+            table = table.take(pc.sort_indices(table["timestamp"]))
+        together = stage(table, kind, day, self.manifest)
+        removed = [entry.path for entry in entries if entry.path != together.entry.path]
+        self.manifest.commit([together], removed=removed, touched={}, read={})
+        return len(removed) - 1
+
+    def repair(self) -> list[StoreError]:
+        """Let go of files that are gone or damaged, so that the rest can be used; return what was wrong with each.
+
+        Damaged files are moved to `<folder>/damaged`. No source file counts as read any longer, so that their records can be
+        ingested again; those that are there still count as duplicates.
+
+        Raises:
+            StoreError: when the lake cannot be written.
+        """
+        found: list[StoreError] = []
+        with self._alone():
+            for kind in Kind:
+                for entry in self.manifest.files(kind):
+                    (place,) = self.manifest.places([entry])
+                    try:
+                        read(place, kind)
+                    except StoreError as error:
+                        found.append(error)
+                        self._let_go(entry, place)
+        return found
+
+    def _let_go(self, entry: Entry, place: Path) -> None:
+        hours = (
+            range(entry.first_us // _HOUR_US, entry.last_us // _HOUR_US + 1)
+            if entry.first_us is not None and entry.last_us is not None
+            else [0]
         )
-
-    def _land_new(self, kind: Kind, table: pa.Table, folder: Path, key: Sequence[str]) -> int:
-        """Write the rows whose key is neither in the folder nor in an earlier row; return how many."""
-        if table.num_rows == 0:
-            return 0
-        names = ", ".join(key)
-        same = " AND ".join(f"new.{name} IS NOT DISTINCT FROM old.{name}" for name in key)
-        batch = table.select(list(key)).append_column("row", pa.array(range(table.num_rows), type=pa.int64()))
-        with _database() as database:
-            self._view(database, kind, _parquet_below(folder))
-            database.register("batch", batch)
+        if place.exists():
+            aside = self.folder / "damaged" / entry.path.replace("/", "-")
             try:
-                fresh = database.sql(
-                    f"WITH new AS (SELECT {names}, min(row) AS row FROM batch GROUP BY {names}) "  # noqa: S608
-                    f"SELECT row FROM new ANTI JOIN {kind} AS old ON {same} ORDER BY row"
-                ).to_arrow_table()
-            except _MISTAKES:
-                raise
-            except duckdb.Error as error:
-                raise self._damage(error) from error
-        if fresh.num_rows == 0:
-            return 0
-        self._put(table.take(fresh.column("row")), kind, folder)
-        return int(fresh.num_rows)
-
-    def _put(self, table: pa.Table, kind: Kind, folder: Path) -> None:
-        """Make a file appear, whole, under a digest of its content."""
-        sink = pa.BufferOutputStream()
-        versioned = table.replace_schema_metadata({_VERSION_KEY: _VERSIONS[kind]})
-        pq.write_table(versioned, sink, compression="zstd", write_page_checksum=True)
-        content = sink.getvalue()
-        name = hashlib.sha256(content).hexdigest()[:32]
-        target = folder / f"{name}.parquet"
-        partial = folder / f".{name}.partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                partial.replace(target)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-            _sync_folder(folder)
-        except OSError as error:
-            raise _unwritable(target, error) from error
-
-    def _view(self, database: duckdb.DuckDBPyConnection, kind: Kind, files: Sequence[Path]) -> None:
-        name = "probe_word" if kind is Kind.PROBE else str(kind)
-        timeless = [file for file in files if _check(file, kind) == _PROBES_WITHOUT_TIME]
-        current = [str(file) for file in files if file not in timeless]
-        try:
-            rows = ds.dataset(current, SCHEMAS[kind], _CHECKED) if current else SCHEMAS[kind].empty_table()
-            if timeless:
-                rows = pa.concat_tables([rows.to_table() if current else rows, *map(_dated, timeless)])
-            database.register(name, rows)
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise self._damage(error) from error
-        if kind is Kind.PROBE:
-            database.execute(f"CREATE VIEW probe AS {latest_of(name, 'as_of')}")
-
-    def _damage(self, error: Exception) -> StoreError:
-        """The error that names the damaged file, if it can be found, else repeats what DuckDB said."""
-        for kind in Kind:
-            for file in self.files(kind):
-                try:
-                    pq.read_table(file, page_checksum_verification=True, partitioning=None)
-                except (pa.ArrowException, OSError) as damage:
-                    return _damaged(file, damage)
-        return StoreError("the lake cannot be read", where=str(self.folder), found=str(error))
+                aside.parent.mkdir(exist_ok=True)
+                place.rename(aside)
+            except OSError as error:
+                raise _unwritable(aside, error) from error
+        self.manifest.commit([], removed=[entry.path], touched={entry.kind: hours}, read={}, forget_read=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        """Nobody else writes meanwhile; what somebody who died had begun is finished first."""
         lock = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -347,9 +500,99 @@ class Lake:
             raise _unwritable(lock, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self.manifest.recover()
+            if not self.manifest.exists and (earlier := earlier_files(self.folder)):
+                adopt(self.folder, earlier, self.manifest)
             yield
         finally:
             os.close(descriptor)
+
+
+class Landing:
+    """Gathers parsed batches and lands them; a context manager. When it ends by an error, what is not committed yet is let go.
+
+    Attributes:
+        landed: what became of all that was committed so far.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._parts: list[Parsed] = []
+        self._bytes = 0
+        self._since = monotonic()
+        self._files: dict[str, tuple[str, Landed]] = {}
+        self.landed = Landed()
+
+    def add(self, parsed: Parsed) -> None:
+        """Take a batch.
+
+        Raises:
+            StoreError: when the lake cannot be read or written; what is gathered stays gathered.
+        """
+        self._parts.append(parsed)
+        self._bytes += sum(
+            table.nbytes for table in (parsed.pings, parsed.traceroutes, parsed.samples, parsed.quarantined)
+        )
+        if self._bytes >= LANDED_BYTES or monotonic() - self._since >= LANDED_S:
+            self.commit()
+
+    def commit(self) -> None:
+        """Land what is gathered.
+
+        Raises:
+            StoreError: when the lake cannot be read or written; what is gathered stays gathered.
+        """
+        if self._parts:
+            self.landed += self._lake.commit(self._parts, self._files)
+            self._parts, self._bytes, self._files = [], 0, {}
+        self._since = monotonic()
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or not issubclass(kind, StoreError):
+            self.commit()  # what a source gave before it failed is good
+            self._lake.compact(least_files=COMPACTED_FILES)
+
+
+def counted(parts: Sequence[Parsed]) -> Landed:
+    """What is in parsed batches; none of it landed yet."""
+    tables = [table for part in parts for table in (part.pings, part.traceroutes, part.samples)]
+    return Landed(
+        results_read=sum(part.records for part in parts),
+        quarantined=sum(part.quarantined.num_rows for part in parts),
+        other_types=sum(part.other_types for part in parts),
+        doubtful=sum(_many(pc.greater(pc.list_value_length(table["doubts"]), 0)) for table in tables),
+        synthetic=sum(_many(table["synthetic"]) for table in tables),
+    )
+
+
+def _many(flags: pa.ChunkedArray) -> int:
+    return int(pc.sum(flags, min_count=0).as_py())
+
+
+def _gathered(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Small files in groups of about `COMPACTED_BYTES`, each of at least two."""
+    group: list[Entry] = []
+    for entry in sorted(entries, key=lambda one: (one.first_us or 0, one.path)):
+        if group and sum(one.bytes for one in group) + entry.bytes > COMPACTED_BYTES:
+            if len(group) > 1:
+                yield group
+            group = []
+        group.append(entry)
+    if len(group) > 1:
+        yield group
+
+
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86_400, tz=UTC).date().isoformat()
+
+
+def _epoch_us(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1e6)
 
 
 @contextmanager
@@ -362,84 +605,6 @@ def _database() -> Iterator[duckdb.DuckDBPyConnection]:
     ):
         database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         yield database
-
-
-def _dated(file: Path) -> pa.Table:
-    """A table of probes in which nobody said when, as of when the file was written."""
-    table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
-    written = pa.scalar(datetime.fromtimestamp(file.stat().st_mtime, tz=UTC), WORD_SCHEMA.field("as_of").type)
-    return table.append_column(WORD_SCHEMA.field("as_of"), pa.repeat(written, table.num_rows)).cast(
-        WORD_SCHEMA
-    )
-
-
-_CHECKED = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
-"""A page that has changed on disk is an error and not another number; DuckDB's own reader does not look."""
-
-
-def _parquet_below(folder: Path) -> list[Path]:
-    """The Parquet files below a folder, sorted; none where there is no folder. One that cannot be read is an error."""
-
-    def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise _unreadable(Path(error.filename), error) from error
-
-    return sorted(
-        Path(above) / name
-        for above, _, names in os.walk(folder, onerror=fail)
-        for name in names
-        if name.endswith(".parquet")
-    )
-
-
-def _check(file: Path, kind: Kind) -> bytes:
-    """The version of a file; StoreError unless its footer is whole and it is one that is read."""
-    try:
-        schema = pq.read_schema(file)
-        metadata = schema.metadata
-    except PermissionError as error:
-        raise _unreadable(file, error) from error
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-    found: bytes | None = None if metadata is None else metadata.get(_VERSION_KEY)
-    columns = {_VERSIONS[kind]: SCHEMAS[kind]}
-    if kind is Kind.PROBE:
-        columns[_PROBES_WITHOUT_TIME] = PROBE_SCHEMA
-    if found is None or found not in columns:
-        raise StoreError(
-            "a file of another version in the lake",
-            where=str(file),
-            found="no version" if found is None else repr(found.decode("utf-8", "replace")),
-            expected=repr(_VERSIONS[kind].decode()),
-            next_step="move the file away and ingest its records again",
-        )
-    if not schema.remove_metadata().equals(columns[found]):
-        raise _damaged(file, ValueError("other columns than those of this version"))
-    return found
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _damaged(file: Path, error: Exception) -> StoreError:
-    return StoreError(
-        "a damaged file in the lake",
-        where=str(file),
-        found=str(error).splitlines()[0],
-        expected="a Parquet file as it was written",
-        next_step="remove the file and ingest its records again",
-    )
-
-
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError("the lake cannot be read", where=str(path), found=error.strerror)
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

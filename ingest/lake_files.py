@@ -1,0 +1,211 @@
+"""The lake's Parquet files: what is in them, how one is written whole, and how a damaged one is told."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from domain.errors import StoreError
+from ingest.batch import PING_SCHEMA, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, TRACEROUTE_SCHEMA
+from ingest.manifest import Entry, Manifest, Staged
+from ingest.probe_words import WORD_SCHEMA
+
+VERSION_KEY = b"qoetwin_schema"
+"""Where a file says which columns it has: key of the schema's metadata."""
+
+
+class Kind(StrEnum):
+    """The tables of the lake."""
+
+    PING = "ping"
+    TRACEROUTE = "traceroute"
+    SAMPLE = "sample"
+    QUARANTINE = "quarantine"
+    PROBE = "probe"
+
+
+SCHEMAS = {
+    Kind.PING: PING_SCHEMA,
+    Kind.TRACEROUTE: TRACEROUTE_SCHEMA,
+    Kind.SAMPLE: SAMPLE_SCHEMA,
+    Kind.QUARANTINE: QUARANTINE_SCHEMA.append(pa.field("digest", pa.string(), nullable=False)),
+    Kind.PROBE: WORD_SCHEMA,
+}
+
+VERSIONS = {
+    Kind.PING: b"ping/2",
+    Kind.TRACEROUTE: b"traceroute/2",
+    Kind.SAMPLE: b"sample/1",
+    Kind.QUARANTINE: b"quarantine/2",
+    Kind.PROBE: b"probe/2",
+}
+
+IDENTITY = {
+    Kind.PING: ("msm_id", "probe_id", "timestamp", "af", "target", "target_name"),
+    Kind.TRACEROUTE: ("msm_id", "probe_id", "timestamp", "af", "target", "target_name"),
+    Kind.SAMPLE: ("probe_id", "target", "af", "timestamp"),
+    Kind.QUARANTINE: ("source", "position", "digest"),
+}
+"""What a row is identified by, within its table: two that agree in all of it, null or not, are one."""
+
+DATED = (Kind.PING, Kind.TRACEROUTE, Kind.SAMPLE)
+"""Tables whose rows have a `timestamp`; they lie in a folder a day."""
+
+_ROWS_A_GROUP = 1 << 16
+
+
+def dataset(files: Sequence[Path], kind: Kind) -> ds.Dataset | pa.Table:
+    """Files of one table as one; a page that has changed on disk is an error and not another number.
+
+    Raises:
+        StoreError: when one of them is damaged, or of another version.
+    """
+    for file in files:
+        check(file, kind)
+    return (
+        ds.dataset([str(file) for file in files], SCHEMAS[kind], _CHECKED)
+        if files
+        else SCHEMAS[kind].empty_table()
+    )
+
+
+_CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+
+
+def stage(table: pa.Table, kind: Kind, day: str | None, manifest: Manifest) -> Staged:
+    """Write rows to a file that is not part of the lake yet.
+
+    Args:
+        table: rows of one table, and of one day where it has days.
+        kind: which table.
+        day: which day.
+        manifest: of the lake that it is for.
+
+    Raises:
+        StoreError: when it cannot be written; nothing is left of it then.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata({VERSION_KEY: VERSIONS[kind]}),
+        sink,
+        compression="zstd",
+        row_group_size=_ROWS_A_GROUP,
+        write_page_checksum=True,
+        # RTTs hardly ever repeat: to look for repetitions, and for the least of each page, is half the cost of writing them.
+        use_dictionary=[name for name, leaf in _leaves(table.schema) if not pa.types.is_floating(leaf)],
+        write_statistics=[name for name, _ in _leaves(table.schema) if "." not in name],
+    )
+    content = sink.getvalue()
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    path = manifest.staging / f"{kind}-{day or 'all'}-{digest}.parquet"
+    try:
+        manifest.staging.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(
+            "the lake cannot be written",
+            where=str(path),
+            found=error.strerror,
+            next_step="free some space, or give a folder that may be written",
+        ) from error
+    first_us, last_us = _span_us(table) if kind in DATED else (None, None)
+    folder = str(kind) if day is None else f"{kind}/day={day}"
+    entry = Entry(
+        path=f"{folder}/{digest}.parquet",
+        kind=kind,
+        day=day,
+        rows=table.num_rows,
+        bytes=content.size,
+        first_us=first_us,
+        last_us=last_us,
+    )
+    return Staged(name=path.name, entry=entry)
+
+
+def _leaves(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Parquet's names and types of the columns without columns in them."""
+
+    def below(name: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
+        if pa.types.is_list(kind):
+            return below(f"{name}.list.element", kind.value_type)
+        if pa.types.is_struct(kind):
+            return [leaf for field in kind for leaf in below(f"{name}.{field.name}", field.type)]
+        return [(name, kind)]
+
+    return [leaf for field in schema for leaf in below(field.name, field.type)]
+
+
+def _span_us(table: pa.Table) -> tuple[int, int]:
+    ends = pa.compute.min_max(table["timestamp"].cast(pa.int64()))
+    return ends["min"].as_py(), ends["max"].as_py()
+
+
+def check(file: Path, kind: Kind) -> None:
+    """StoreError unless a file's footer is whole and says that its columns are those of this version."""
+    try:
+        schema = pq.read_schema(file)
+    except PermissionError as error:
+        raise unreadable(file, error) from error
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(file, error) from error
+    found = None if schema.metadata is None else schema.metadata.get(VERSION_KEY)
+    if found != VERSIONS[kind]:
+        raise StoreError(
+            "a file of another version in the lake",
+            where=str(file),
+            found="no version" if found is None else repr(found.decode("utf-8", "replace")),
+            expected=repr(VERSIONS[kind].decode()),
+            next_step=_REPAIR,
+        )
+    if not schema.remove_metadata().equals(SCHEMAS[kind]):
+        raise damaged(file, ValueError("other columns than those of this version"))
+
+
+def read(file: Path, kind: Kind) -> pa.Table:
+    """All rows of one file.
+
+    Raises:
+        StoreError: when it is damaged, or of another version.
+    """
+    check(file, kind)
+    try:
+        return pq.read_table(
+            file, page_checksum_verification=True, partitioning=None
+        ).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(file, error) from error
+
+
+_REPAIR = "put the file back, or let go of it with qoetwin ingest repair, and ingest its records again"
+
+
+def damaged(file: Path, error: Exception) -> StoreError:
+    """The error for a file that is not as it was written."""
+    return StoreError(
+        "a damaged file in the lake",
+        where=str(file),
+        found=str(error).splitlines()[0],
+        expected="a Parquet file as it was written",
+        next_step=_REPAIR,
+    )
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """The error for what may not be read."""
+    return StoreError("the lake cannot be read", where=str(path), found=error.strerror)

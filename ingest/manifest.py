@@ -1,0 +1,294 @@
+"""The manifest: which files the lake is made of, what was read to fill them, and which hours changed when.
+
+    <lake>/manifest.sqlite    one transaction a commit
+    <lake>/.staging/          files on their way: written whole, then committed, then moved to their place
+
+A commit is one transaction of SQLite: it happens or it does not, also under `kill -9`. Files are written before it, under
+`.staging`, and moved after it; who dies before the commit leaves files that nobody names, who dies after it leaves files that
+are named and not yet moved: `recover` deletes the first and moves the second. Only who holds the lake's lock writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from domain.errors import StoreError
+
+STAGING = ".staging"
+_NAME = "manifest.sqlite"
+_VERSION = 1
+_BUSY_S = 60.0
+
+_TABLES = """
+CREATE TABLE head (number INTEGER NOT NULL) STRICT;
+INSERT INTO head VALUES (0);
+CREATE TABLE file (
+    path TEXT PRIMARY KEY, kind TEXT NOT NULL, day TEXT, rows INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    first_us INTEGER, last_us INTEGER, added_at_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_of_day ON file (kind, day);
+CREATE TABLE to_publish (path TEXT PRIMARY KEY, staged TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE to_delete (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE touched (kind TEXT, hour INTEGER, number INTEGER NOT NULL, PRIMARY KEY (kind, hour)) STRICT, WITHOUT ROWID;
+CREATE TABLE read_file (digest TEXT PRIMARY KEY, name TEXT NOT NULL, counts TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A Parquet file of the lake.
+
+    Attributes:
+        path: below the lake's folder, with slashes.
+        kind: the table that it is a part of.
+        day: of its results, as `2019-05-12`; None where a table has no days.
+        rows, bytes: how large it is.
+        first_us, last_us: the earliest and the latest time in it, in microseconds since 1970; None where rows have no time.
+    """
+
+    path: str
+    kind: str
+    day: str | None
+    rows: int
+    bytes: int
+    first_us: int | None
+    last_us: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A file that was written, and is not yet in the lake; `name` is its name under `.staging`."""
+
+    name: str
+    entry: Entry
+
+
+class Manifest:
+    """The manifest of the lake in a folder, which need not be there yet.
+
+    Raises:
+        StoreError: from every method, when the manifest cannot be read or written, or is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / _NAME
+        self.staging = folder / STAGING
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever committed."""
+        return self._path.exists()
+
+    def head(self) -> int:
+        """The number of the last commit; 0 before the first."""
+        ((number,),) = self._rows("SELECT number FROM head", ()) or ((0,),)
+        return int(number)
+
+    def files(self, kind: str, first_us: int | None = None, last_us: int | None = None) -> list[Entry]:
+        """The files of a table that may hold rows from `first_us` to `last_us`, both included, sorted by path."""
+        rows = self._rows(
+            "SELECT path, kind, day, rows, bytes, first_us, last_us FROM file WHERE kind = ? "
+            "AND (?2 IS NULL OR last_us >= ?2) AND (?3 IS NULL OR first_us <= ?3) ORDER BY path",
+            (kind, first_us, last_us),
+        )
+        return [
+            Entry(path=path, kind=kind, day=day, rows=count, bytes=size, first_us=first, last_us=last)
+            for path, kind, day, count, size, first, last in rows
+        ]
+
+    def places(self, entries: Iterable[Entry]) -> list[Path]:
+        """Where committed files lie just now: those of a commit that is not finished are still on their way."""
+        moving = dict(self._rows("SELECT path, staged FROM to_publish", ()))
+        found = []
+        for entry in entries:
+            staged = self.staging / moving[entry.path] if entry.path in moving else None
+            found.append(staged if staged is not None and staged.exists() else self._folder / entry.path)
+        return found
+
+    def landed_at(self, kind: str) -> datetime | None:
+        """When the newest file of a table was added; None when it has none."""
+        ((moment_us,),) = self._rows("SELECT max(added_at_us) FROM file WHERE kind = ?", (kind,)) or (
+            (None,),
+        )
+        return None if moment_us is None else datetime.fromtimestamp(moment_us / 1e6, tz=UTC)
+
+    def touched_since(self, number: int) -> dict[str, list[int]]:
+        """Hours since 1970 in which commits after that one added or removed rows, sorted, by table."""
+        found: dict[str, list[int]] = {}
+        for kind, hour in self._rows(
+            "SELECT kind, hour FROM touched WHERE number > ? ORDER BY kind, hour", (number,)
+        ):
+            found.setdefault(kind, []).append(hour)
+        return found
+
+    def counts_of(self, digest: str) -> str | None:
+        """What was noted of a file that was read to its end; None when it was not."""
+        rows = self._rows("SELECT counts FROM read_file WHERE digest = ?", (digest,))
+        return rows[0][0] if rows else None
+
+    def commit(
+        self,
+        added: Sequence[Staged],
+        *,
+        removed: Sequence[str] = (),
+        touched: Mapping[str, Iterable[int]],
+        read: Mapping[str, tuple[str, str]],
+        forget_read: bool = False,
+    ) -> int:
+        """Make files part of the lake, and others no longer, at once; then move them.
+
+        Args:
+            added: what was written under `staging`.
+            removed: paths of files that are part of the lake no longer.
+            touched: by table, hours since 1970 in which rows came or went.
+            read: digest -> name and counts of files that were read to their end, all of which is in the lake with this commit.
+            forget_read: no file counts as read any longer.
+
+        Returns:
+            The number of the commit.
+        """
+        now_us = int(datetime.now(UTC).timestamp() * 1e6)
+        with self._transaction() as database:
+            database.execute("UPDATE head SET number = number + 1")
+            ((number,),) = database.execute("SELECT number FROM head").fetchall()
+            for staged in added:
+                entry = staged.entry
+                database.execute(
+                    "INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        entry.path,
+                        entry.kind,
+                        entry.day,
+                        entry.rows,
+                        entry.bytes,
+                        entry.first_us,
+                        entry.last_us,
+                        now_us,
+                    ),
+                )
+                database.execute("INSERT INTO to_publish VALUES (?, ?)", (entry.path, staged.name))
+            database.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in removed])
+            database.executemany("INSERT OR IGNORE INTO to_delete VALUES (?)", [(path,) for path in removed])
+            database.executemany(
+                "INSERT OR REPLACE INTO touched VALUES (?, ?, ?)",
+                [(kind, hour, number) for kind, hours in touched.items() for hour in hours],
+            )
+            if forget_read:
+                database.execute("DELETE FROM read_file")
+            database.executemany(
+                "INSERT OR REPLACE INTO read_file VALUES (?, ?, ?)",
+                [(digest, name, counts) for digest, (name, counts) in read.items()],
+            )
+        self._move()
+        return int(number)
+
+    def recover(self) -> None:
+        """Finish what a run that died had begun. The caller holds the lake's lock."""
+        if self.exists:
+            self._move()
+        named = {staged for (staged,) in self._rows("SELECT staged FROM to_publish", ())}
+        try:
+            for orphan in self.staging.iterdir() if self.staging.exists() else ():
+                if orphan.name not in named:
+                    orphan.unlink()
+        except OSError as error:
+            raise _unwritable(self.staging, error) from error
+
+    def _move(self) -> None:
+        """Bring committed files to their places, and delete what is no longer part of the lake."""
+        published = self._rows("SELECT path, staged FROM to_publish", ())
+        deleted = self._rows("SELECT path FROM to_delete", ())
+        if not published and not deleted:
+            return
+        at = self._folder
+        try:
+            for path, staged in published:
+                at = self._folder / path
+                if (self.staging / staged).exists():  # else the run before came so far
+                    at.parent.mkdir(parents=True, exist_ok=True)
+                    (self.staging / staged).replace(at)
+            for (path,) in deleted:
+                at = self._folder / path
+                at.unlink(missing_ok=True)
+            for folder in {(self._folder / path).parent for path, *_ in [*published, *deleted]}:
+                at = folder
+                sync_folder(folder)
+        except OSError as error:
+            raise _unwritable(at, error) from error
+        with self._transaction() as database:
+            database.execute("DELETE FROM to_publish")
+            database.execute("DELETE FROM to_delete")
+
+    def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        if not self.exists:
+            return []
+        with self._open() as database:
+            return database.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+            try:
+                ((version,),) = database.execute("PRAGMA user_version").fetchall()
+                if version == 0:
+                    self._create(database)
+                elif version != _VERSION:
+                    raise StoreError(
+                        "a lake of another version",
+                        where=str(self._path),
+                        found=f"version {version}",
+                        expected=f"version {_VERSION}",
+                        next_step="use the qoetwin that wrote it, or ingest into another home",
+                    )
+                yield database
+            finally:
+                database.close()  # rolls back what was not committed
+        except sqlite3.Error as error:
+            raise StoreError(
+                "the lake's manifest cannot be used",
+                where=str(self._path),
+                found=str(error),
+                next_step="free some space, or look who else writes there",
+            ) from error
+
+    def _create(self, database: sqlite3.Connection) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        if database.execute("PRAGMA user_version").fetchone() == (0,):  # nobody was quicker
+            for statement in _TABLES.split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("COMMIT")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        "the lake cannot be written",
+        where=str(path),
+        found=error.strerror,
+        next_step="free some space, or give a folder that may be written",
+    )
