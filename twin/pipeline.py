@@ -42,6 +42,7 @@ from ingest.lake import Kind, Lake, Landed
 from ingest.parse import parse_batch
 from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes
+from ingest.source import Source
 from ingest.summarise import hop_links, link_states, measurement_targets, pings_without_pair, summarise
 from kg.arrays import PathArrays, path_arrays
 from kg.build import (
@@ -85,6 +86,19 @@ class Ingested:
 
     landed: Landed
     failures: tuple[InputError, ...] = ()
+
+
+def ingest(lake: Lake, source: Source, *, report: Report = unheard) -> Ingested:
+    """Land what a source gives.
+
+    Raises:
+        SourceError: when the source does not answer as it should; what came before has landed.
+        StoreError: when the lake cannot be read or written.
+    """
+    with lake.landing() as landing:
+        for parsed in source.read(report):
+            landing.add(parsed)
+    return Ingested(landed=landing.landed, failures=tuple(source.failures))
 
 
 def ingest_files(lake: Lake, paths: Sequence[Path], *, report: Report = unheard) -> Ingested:
@@ -440,6 +454,42 @@ def build_graph(
         windows_from=pc.min(states["window_start"]).as_py(),
         windows_until=pc.max(states["window_end"]).as_py(),
         synthetic=synthetic_too,
+    )
+
+
+def refresh_graph(
+    lake: Lake,
+    store: GraphStore,
+    profile: Profile,
+    window: timedelta,
+    memory: Path,
+    *,
+    origins: Origins | None = None,
+    keep: timedelta | None = None,
+    report: Report = unheard,
+) -> Built | None:
+    """Bring the graph up to what the lake holds; only windows that the lake has touched since the last time are built again.
+
+    Args:
+        lake: what was ingested.
+        store: the graph.
+        profile: how quality is scored.
+        window: length of a window.
+        memory: file that remembers up to which commit of the lake which graph was built, and how. Without it, or when it is of
+            another graph, profile or list of prefixes, everything is built again.
+        origins: who announces which prefix.
+        keep: retention, as for `summarise_lake`.
+        report: hears how far it is.
+
+    Returns:
+        What was written; None when the lake holds nothing new.
+
+    Raises:
+        EmptyError: when the lake holds no ping of a known pair.
+        StoreError: when the lake cannot be read, or the graph cannot be written.
+    """
+    return build_graph(
+        summarise_lake(lake, window, keep=keep, report=report), store, profile, origins=origins, report=report
     )
 
 
