@@ -18,7 +18,8 @@ from domain.progress import Report
 from domain.provenance import Provenance
 from domain.selection import Selection
 from ingest.atlas import AtlasSource
-from ingest.lake import Kind, Lake
+from ingest.lake import Lake
+from ingest.lake_files import Kind
 from ingest.prefixes import read_prefixes
 from ingest.probes import Probes
 from kg.schema import PATH_STATE

@@ -38,7 +38,8 @@ from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, predictor_named
 from ingest.files import find_files, parse_file
-from ingest.lake import Kind, Lake, Landed
+from ingest.lake import Lake, Landed
+from ingest.lake_files import Kind
 from ingest.parse import parse_batch
 from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes

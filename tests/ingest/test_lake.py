@@ -15,7 +15,8 @@ import pytest
 
 from domain.errors import StoreError
 from ingest.files import parse_file
-from ingest.lake import Kind, Lake, Landed
+from ingest.lake import Lake, Landed
+from ingest.lake_files import Kind
 from ingest.parse import parse
 from ingest.probes import probes_table, read_probes
 

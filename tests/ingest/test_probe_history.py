@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from domain.errors import InputError, StoreError
 from domain.place import distance_km
-from ingest.lake import Kind, Lake
+from ingest.lake import Lake
+from ingest.lake_files import Kind
 from ingest.probe_words import BLUR_KM, HISTORY_SCHEMA, PROBE_SCHEMA
 from ingest.probes import probes_table
 
