@@ -145,6 +145,9 @@ class Manifest:
     ) -> int:
         """Make files part of the lake, and others no longer, at once; then move them.
 
+        The caller holds the lake's lock, and called `recover` after it got it. When moving them fails they are part of the lake
+        all the same, and `recover` moves them.
+
         Args:
             added: what was written under `staging`.
             removed: paths of files that are part of the lake no longer.
@@ -157,6 +160,10 @@ class Manifest:
         """
         now_us = int(datetime.now(UTC).timestamp() * 1e6)
         with self._transaction() as database:
+            database.execute(
+                "DELETE FROM to_publish"
+            )  # those of the commit before, which are in their places by now
+            database.execute("DELETE FROM to_delete")
             database.execute("UPDATE head SET number = number + 1")
             ((number,),) = database.execute("SELECT number FROM head").fetchall()
             for staged in added:
@@ -203,29 +210,28 @@ class Manifest:
             raise _unwritable(self.staging, error) from error
 
     def _move(self) -> None:
-        """Bring committed files to their places, and delete what is no longer part of the lake."""
+        """Bring the files of the last commit to their places, and delete what it made no longer part of the lake."""
         published = self._rows("SELECT path, staged FROM to_publish", ())
         deleted = self._rows("SELECT path FROM to_delete", ())
-        if not published and not deleted:
-            return
         at = self._folder
+        changed: set[Path] = set()
         try:
             for path, staged in published:
                 at = self._folder / path
-                if (self.staging / staged).exists():  # else the run before came so far
+                if (self.staging / staged).exists():
                     at.parent.mkdir(parents=True, exist_ok=True)
                     (self.staging / staged).replace(at)
+                    changed.add(at.parent)
             for (path,) in deleted:
                 at = self._folder / path
-                at.unlink(missing_ok=True)
-            for folder in {(self._folder / path).parent for path, *_ in [*published, *deleted]}:
+                if at.exists():
+                    at.unlink()
+                    changed.add(at.parent)
+            for folder in changed:
                 at = folder
                 sync_folder(folder)
         except OSError as error:
             raise _unwritable(at, error) from error
-        with self._transaction() as database:
-            database.execute("DELETE FROM to_publish")
-            database.execute("DELETE FROM to_delete")
 
     def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if not self.exists:
