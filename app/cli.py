@@ -129,6 +129,70 @@ def ingest_atlas_command(
     _write_ingested(ingested, perf_counter() - before, form)
 
 
+@ingest.group()
+def quarantine() -> None:
+    """Records that were not understood. They are kept whole, with reason, source and position."""
+
+
+@quarantine.command("list")
+@click.option("--source", help="Only of this source, as the list names it.")
+@click.option(
+    "--most", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Records to show."
+)
+@common
+def quarantine_list_command(
+    source: str | None, most: int, home: Path | None, store: str, form: Format
+) -> None:
+    """Show what is in quarantine: where each record came from, and why it was not understood."""
+    from twin.pipeline import list_quarantine
+
+    found = list_quarantine(_lake(home, must_exist=True), source=source, most=most)
+    rows = [asdict(record) for record in found.records]
+    shown = ("source", "position", "reason", "bytes", "beginning")
+    if rows:
+        click.echo(as_text(rows, form, columns=shown), nl=False)
+    elif form is not Format.TABLE:
+        click.echo(as_text([], form), nl=False)
+    _notice(
+        f"{found.total} records in quarantine" + (f", {len(rows)} shown" if len(rows) < found.total else "")
+    )
+
+
+@quarantine.command("retry")
+@common
+def quarantine_retry_command(home: Path | None, store: str, form: Format) -> None:
+    """Parse what is in quarantine again. What is understood now lands, and leaves it."""
+    from twin.pipeline import retry_quarantine
+
+    retried = retry_quarantine(_lake(home, must_exist=True))
+    click.echo(object_as_text(asdict(retried), form, title="tried again"), nl=False)
+    if retried.observations > 0:
+        _notice("note: the graph knows of it after: qoetwin graph build")
+
+
+@ingest.command("compact")
+@common
+def ingest_compact_command(home: Path | None, store: str, form: Format) -> None:
+    """Put small files of the lake together. Ingestion does so by itself now and then; nothing else changes."""
+    gone = _lake(home, must_exist=True).compact()
+    click.echo(object_as_text({"files_fewer": gone}, form), nl=False)
+
+
+@ingest.command("repair")
+@common
+def ingest_repair_command(home: Path | None, store: str, form: Format) -> None:
+    """Look at every page of the lake, and let go of files that are damaged or gone, so that the rest can be used.
+
+    Their records can be ingested again. Exit 1 if there were any.
+    """
+    found = _lake(home, must_exist=True).repair()
+    click.echo(as_text([{"file": error.where, "found": error.found} for error in found], form), nl=False)
+    if found:
+        _notice(f"{len(found)} files were let go of; ingest their records again, then: qoetwin graph build")
+        sys.exit(1)
+    _notice("nothing is damaged")
+
+
 @cli.group()
 def probes() -> None:
     """Probes and anchors: where they are, in which network and country."""

@@ -38,9 +38,9 @@ from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, predictor_named
 from ingest.files import find_files, parse_file
-from ingest.lake import Lake, Landed
+from ingest.lake import Lake, Landed, Retried
 from ingest.lake_files import Kind
-from ingest.parse import parse_batch
+from ingest.parse import parse, parse_batch
 from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.source import Source
@@ -159,6 +159,59 @@ def ingest_atlas(
             landed += lake.land(parse_batch(batch))
     report("asking for results", len(measurements), len(measurements))
     return Ingested(landed=landed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedRecord:
+    """A record that was not understood, as it is shown: `bytes` long, `beginning` as text."""
+
+    source: str
+    position: int
+    reason: str
+    bytes: int
+    beginning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """What is in quarantine: the first of it, and how much there is."""
+
+    records: tuple[QuarantinedRecord, ...]
+    total: int
+
+
+_SHOWN_BYTES = 200
+
+
+def list_quarantine(lake: Lake, *, source: str | None = None, most: int = 100) -> Quarantine:
+    """The records that were not understood, by source and position.
+
+    Raises:
+        StoreError: when the lake cannot be read.
+    """
+    chosen = "FROM quarantine WHERE $source::VARCHAR IS NULL OR source = $source"
+    total = lake.query(f"SELECT count(*) AS n {chosen}", {"source": source})["n"][0].as_py()
+    rows = lake.query(
+        f"SELECT source, position, reason, octet_length(raw) AS bytes, raw[1:{_SHOWN_BYTES}] AS beginning {chosen} "
+        "ORDER BY source, position, digest LIMIT $most",
+        {"source": source, "most": most},
+    ).to_pylist()
+    return Quarantine(
+        records=tuple(
+            QuarantinedRecord(**row | {"beginning": row["beginning"].decode("utf-8", "backslashreplace")})
+            for row in rows
+        ),
+        total=total,
+    )
+
+
+def retry_quarantine(lake: Lake) -> Retried:
+    """Parse what is in quarantine again: what is understood now lands, and leaves it.
+
+    Raises:
+        StoreError: when the lake cannot be read or written.
+    """
+    return lake.retry_quarantine(lambda raws: parse(raws, "quarantine"))
 
 
 def load_probes(lake: Lake, path: Path, *, as_of: datetime | None = None) -> Probes:
