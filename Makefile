@@ -3,7 +3,7 @@
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
-# make soak     a graph of three recorded weeks from SQLite to RDF, to Neo4j, and back: equal
+# make soak     ingestion killed 200 times; three recorded weeks from SQLite to RDF, to Neo4j, and back: equal
 # make docs     docs/commands.md from the command line itself, docs/graph.md from the ontology
 # make clean    remove what was made here
 
@@ -30,10 +30,12 @@ neo4j: $(VENV)/installed-dev
 	$(BIN)/python -m tests.neo4j
 
 bench: $(VENV)/installed-dev
+	$(BIN)/python -m bench.archive
 	$(BIN)/python -m bench.whole_way
 	$(BIN)/python -m bench.graph
 
 soak: $(VENV)/installed-dev
+	$(BIN)/python -m bench.kills
 	$(BIN)/python -m bench.round_trip
 
 docs: $(VENV)/installed
