@@ -47,6 +47,7 @@ _OBSERVATION_KEY = (
     "target",
     "target_name",
 )  # the type is the folder
+_SAMPLE_KEY = ("probe_id", "target", "af", "timestamp")
 _QUARANTINE_KEY = ("source", "position", "raw")
 
 
@@ -73,9 +74,13 @@ _VERSIONS = {
     Kind.TRACEROUTE: b"traceroute/2",
     Kind.SAMPLE: b"sample/1",
     Kind.QUARANTINE: b"quarantine/1",
-    Kind.PROBE: b"probe/2",
+    Kind.PROBE: b"probe/3",
 }
-_PROBES_WITHOUT_TIME = b"probe/1"
+_OLD_PROBES = {
+    b"probe/1": pa.schema([field for field in PROBE_SCHEMA if field.name != "host"]),
+    b"probe/2": pa.schema([field for field in WORD_SCHEMA if field.name != "host"]),
+}
+"""Versions of before that are read: nobody said when; and nodes had no host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +131,26 @@ class Lake:
             StoreError: when the lake cannot be read or written.
         """
         with self._alone():
-            pings = self._land_by_day(Kind.PING, parsed.pings)
-            traceroutes = self._land_by_day(Kind.TRACEROUTE, parsed.traceroutes)
+            landed = sum(
+                self._land_by_day(kind, table, key)
+                for kind, table, key in (
+                    (Kind.PING, parsed.pings, _OBSERVATION_KEY),
+                    (Kind.TRACEROUTE, parsed.traceroutes, _OBSERVATION_KEY),
+                    (Kind.SAMPLE, parsed.samples, _SAMPLE_KEY),
+                )
+            )
             self._land_new(
                 Kind.QUARANTINE, parsed.quarantined, self.folder / Kind.QUARANTINE, _QUARANTINE_KEY
             )
         return Landed(
             results_read=parsed.records,
-            observations=pings + traceroutes,
-            duplicates=parsed.pings.num_rows + parsed.traceroutes.num_rows - pings - traceroutes,
+            observations=landed,
+            duplicates=parsed.observations - landed,
             quarantined=parsed.quarantined.num_rows,
             other_types=parsed.other_types,
             synthetic=sum(
                 pc.sum(table["synthetic"], min_count=0).as_py()
-                for table in (parsed.pings, parsed.traceroutes)
+                for table in (parsed.pings, parsed.traceroutes, parsed.samples)
             ),
         )
 
@@ -190,7 +201,7 @@ class Lake:
         Returns:
             Columns of `HISTORY_SCHEMA`, sorted. `relation` says which others are known: "network" (`probe_id`, `af`,
             `asn`), "place" (`probe_id`, `latitude`, `longitude`: a move of less than `BLUR_KM` from one word to the next is
-            none, and the last word counts), "country" (`probe_id`, `country`), "address" (`probe_id`, `af`, `address`), "prefix"
+            none, and the last word counts), "country" (`probe_id`, `country`), "status" (`probe_id`, `status`), "address" (`probe_id`, `af`, `address`), "prefix"
             (`af`, `address`, `prefix`).
 
         Raises:
@@ -253,14 +264,14 @@ class Lake:
                 self._put(fresh, Kind.PROBE, self.folder / Kind.PROBE)
         return 0 if answer is None else int(answer[0])
 
-    def _land_by_day(self, kind: Kind, table: pa.Table) -> int:
+    def _land_by_day(self, kind: Kind, table: pa.Table, key: Sequence[str]) -> int:
         days = table.column("timestamp").cast(pa.date32())
         return sum(
             self._land_new(
                 kind,
                 table.filter(pc.equal(days, day)),
                 self.folder / kind / f"day={day.as_py().isoformat()}",
-                _OBSERVATION_KEY,
+                key,
             )
             for day in sorted(pc.unique(days), key=lambda scalar: scalar.as_py())
         )
@@ -315,12 +326,12 @@ class Lake:
 
     def _view(self, database: duckdb.DuckDBPyConnection, kind: Kind, files: Sequence[Path]) -> None:
         name = "probe_word" if kind is Kind.PROBE else str(kind)
-        timeless = [file for file in files if _check(file, kind) == _PROBES_WITHOUT_TIME]
-        current = [str(file) for file in files if file not in timeless]
+        old = [file for file in files if _check(file, kind) != _VERSIONS[kind]]
+        current = [str(file) for file in files if file not in old]
         try:
             rows = ds.dataset(current, SCHEMAS[kind], _CHECKED) if current else SCHEMAS[kind].empty_table()
-            if timeless:
-                rows = pa.concat_tables([rows.to_table() if current else rows, *map(_dated, timeless)])
+            if old:
+                rows = pa.concat_tables([rows.to_table() if current else rows, *map(_of_now, old)])
             database.register(name, rows)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise self._damage(error) from error
@@ -364,13 +375,15 @@ def _database() -> Iterator[duckdb.DuckDBPyConnection]:
         yield database
 
 
-def _dated(file: Path) -> pa.Table:
-    """A table of probes in which nobody said when, as of when the file was written."""
+def _of_now(file: Path) -> pa.Table:
+    """A table of probes of a version before; one in which nobody said when is as of when the file was written."""
     table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
     written = pa.scalar(datetime.fromtimestamp(file.stat().st_mtime, tz=UTC), WORD_SCHEMA.field("as_of").type)
-    return table.append_column(WORD_SCHEMA.field("as_of"), pa.repeat(written, table.num_rows)).cast(
-        WORD_SCHEMA
-    )
+    unsaid = {"as_of": written, "host": pa.scalar(None, pa.string())}
+    for name, value in unsaid.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
+    return table.select(WORD_SCHEMA.names).cast(WORD_SCHEMA)
 
 
 _CHECKED = ds.ParquetFileFormat(
@@ -406,7 +419,7 @@ def _check(file: Path, kind: Kind) -> bytes:
     found: bytes | None = None if metadata is None else metadata.get(_VERSION_KEY)
     columns = {_VERSIONS[kind]: SCHEMAS[kind]}
     if kind is Kind.PROBE:
-        columns[_PROBES_WITHOUT_TIME] = PROBE_SCHEMA
+        columns |= _OLD_PROBES
     if found is None or found not in columns:
         raise StoreError(
             "a file of another version in the lake",

@@ -574,11 +574,11 @@ def export(store: GraphStore, selection: Selection, rule: Protocol) -> tuple[Pat
         EmptyError: when the graph has no state there.
         DataError: when there is too little for the protocol.
     """
-    arrays = path_arrays(store, selection)
+    arrays = path_arrays(store, selection, timely=rule.timely)
     split = rule.split(arrays)
     fitted_until_s = int(arrays.window_start_s[split.validation.windows.min()])
     until = datetime.fromtimestamp(fitted_until_s, tz=UTC)
-    return path_arrays(store, selection, topology_before=until), split
+    return path_arrays(store, selection, topology_before=until, timely=rule.timely), split
 
 
 def train(
