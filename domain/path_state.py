@@ -18,8 +18,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathState:
-    """RTT, loss and jitter of one pair in one window `[window_start, window_end)`, summarised from
-    pings, or from the samples of a table.
+    """RTT, loss and jitter of one pair in one window `[window_start, window_end)`, of pings or of the samples of a table.
 
     RTT statistics are over the answered packets of the window, duplicates left out. A quantile is None unless
     `packets_needed(q)` packets were answered, and unless every answered packet's own RTT is known. A sample of a table is one

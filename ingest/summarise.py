@@ -313,7 +313,7 @@ def pings_without_pair(lake: Lake) -> int:
 
 def results_without_time(lake: Lake) -> int:
     """How many results of the lake, of every kind, are in no window, as it is not known when they were (rule `timeless`)."""
-    answer = lake.query(f"SELECT {_WITHOUT_TIME} AS results", _TIMELESS)  # noqa: S608 - text of our own
+    answer = lake.query(f"SELECT {_WITHOUT_TIME} AS results", _TIMELESS)
     return int(answer.column("results")[0].as_py())
 
 
@@ -327,6 +327,16 @@ def results_faster_than_light(
     """
     answer = lake.query(_FASTER_THAN_LIGHT, _span(window, start, end) | _RULES)
     return int(answer.column("results")[0].as_py())
+
+
+def sampled_nodes(lake: Lake) -> pa.Array:
+    """Ids of the nodes of tables in the lake: those that measured, and those that were measured."""
+    answer = lake.query(
+        "SELECT probe_id FROM sample UNION SELECT probe_id FROM probe"
+        " WHERE (address_v4 IN (SELECT target FROM sample) OR address_v6 IN (SELECT target FROM sample))"
+        " AND probe_id NOT IN (SELECT probe_id FROM ping UNION SELECT probe_id FROM traceroute) ORDER BY ALL"
+    )
+    return answer["probe_id"].combine_chunks().cast(pa.int64())
 
 
 def link_states(

@@ -254,9 +254,7 @@ def _ends_of(
     known = host(pairs["target_probe_id"])
     is_known = pairs["target_probe_id"].is_valid().to_numpy()
     return {
-        "probe_end": _end(
-            pairs, "probe", host=host(pairs["probe_id"]), centrality=of(probes["address"])
-        ),
+        "probe_end": _end(pairs, "probe", host=host(pairs["probe_id"]), centrality=of(probes["address"])),
         "target_end": _end(
             pairs, "target", host=np.where(is_known, known, strangers), centrality=of(pairs["target"])
         ),

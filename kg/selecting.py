@@ -51,7 +51,6 @@ def within_prefixes(assigned: pa.Table, prefixes: Sequence[str]) -> list[int]:
             for address, probe in zip(
                 assigned["source"].to_pylist(), assigned["target"].to_pylist(), strict=True
             )
-            if not address.startswith(NODE)
-            and any(ip_address(address) in network for network in networks)
+            if not address.startswith(NODE) and any(ip_address(address) in network for network in networks)
         }
     )

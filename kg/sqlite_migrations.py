@@ -171,7 +171,11 @@ def from_2() -> list[str]:
     made = {fact_type.label: _statement(f"CREATE TABLE {name(fact_type.label)} ") for fact_type in changed}
     statements = [f"ALTER TABLE {name(ATLAS_PROBE.label)} ADD COLUMN {name('host')} TEXT"]
     for fact_type in changed:
-        kept = (*fact_key(fact_type), *(p.name for p in fact_type.values if p.name != "doubtful_results"), "provenance")
+        kept = (
+            *fact_key(fact_type),
+            *(p.name for p in fact_type.values if p.name != "doubtful_results"),
+            "provenance",
+        )
         old = name(f"version 2 {fact_type.label}")
         statements += [
             f"ALTER TABLE {name(fact_type.label)} RENAME TO {old}",
