@@ -31,7 +31,11 @@ class Doubt(StrEnum):
     ENDS_BEFORE_START = "ends-before-start"
     """It ended before it began: the probe's clock was set while it measured."""
     FASTER_THAN_LIGHT = "faster-than-light"
-    """Its RTT is shorter than light in fibre needs between the stated places of both ends: a place, or the RTT, is wrong."""
+    """Its RTT is shorter than light in fibre needs between the places that came with it: a place, or the RTT, is wrong.
+
+    What is left out of states for it follows from what is known of places when states are made (`ingest.summarise`), and not from
+    this word: a place that is put right puts its results right.
+    """
 
 
 CLOCK_IN_STEP_S = 600
@@ -168,6 +172,10 @@ class TracerouteObservation(Observation):
     paris_id: int | None
     error: str | None
     hops: tuple[Hop, ...]
+
+
+NODE = "node:"
+"""Before the id of a node of a table: what stands for its address where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

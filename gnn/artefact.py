@@ -47,6 +47,7 @@ class Card:
         code_version: of the program that fitted it.
         audit_passed, audit_windows: verdict of the leakage audit, and how many windows it looked at.
         synthetic: True when fitted on data of the testbed.
+        untimely: states that were left out, as the time of a result in them is in doubt.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Card:
     audit_passed: bool
     audit_windows: int
     synthetic: bool
+    untimely: int = 0
 
 
 def card(
@@ -87,6 +89,7 @@ def card(
         audit_passed=verdict.passed,
         audit_windows=len(verdict.windows),
         synthetic=arrays.synthetic,
+        untimely=arrays.untimely,
     )
 
 
@@ -228,10 +231,12 @@ _CARD_TYPES: Mapping[str, tuple[type, ...]] = {
     "audit_passed": (bool,),
     "audit_windows": (int,),
     "synthetic": (bool,),
+    "untimely": (int,),
 }
 
 
 def _card(described: Mapping[str, Any], where: str) -> Card:
+    described = {"untimely": 0} | dict(described)  # before there was a rule, none was left out
     wrong = [name for name, types in _CARD_TYPES.items() if not isinstance(described.get(name, ...), types)]
     extra = described.keys() - _CARD_TYPES.keys() - {"format", "format_version", "units", "tensors_sha256"}
     if wrong or extra:

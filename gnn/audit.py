@@ -171,7 +171,7 @@ def _tampered(arrays: PathArrays, hidden: Bools) -> Iterator[tuple[Tampering, Pa
     drawn = generator.uniform(1.0, 1000.0, size=hidden.shape)
     packets = generator.integers(1, 10, size=hidden.shape)
     lost = np.minimum(generator.integers(0, 3, size=hidden.shape), packets)
-    changed = hidden & (arrays.sent > 0)
+    changed = hidden & arrays.measured
     yield (
         Tampering.PERTURBED,
         replace(
@@ -183,7 +183,7 @@ def _tampered(arrays: PathArrays, hidden: Bools) -> Iterator[tuple[Tampering, Pa
         ),
     )
     yield Tampering.DELETED, without(arrays, hidden)
-    added = hidden & (arrays.sent == 0)
+    added = hidden & ~arrays.measured
     yield (
         Tampering.ADDED,
         replace(

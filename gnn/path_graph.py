@@ -76,7 +76,7 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         differences from them are asinh-compressed.
     """
     columns = _node_columns(arrays, question, config)
-    known = question.seen_before(arrays.sent > 0)
+    known = question.seen_before(arrays.measured)
     alike, graph_of = np.unique(known, axis=0, return_inverse=True)
     return Inputs(
         columns=tuple(columns),
@@ -248,6 +248,7 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
     )
     windows_lossy = history.counted(any_loss == 1.0, question.seen_until)
     windows_sent = history.counted(sent, question.seen_until)
+    windows_seen = history.counted(arrays.measured, question.seen_until)
     columns |= {f"loss_lag_{i + 1}": past_loss[:, :, i] for i in range(config.lags)}
     columns |= {f"any_loss_lag_{i + 1}": past_any[:, :, i] for i in range(config.lags)}
     columns |= {
@@ -255,9 +256,11 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
         "loss_mean_half_life_8": history.weighted_mean(past_loss, 8.0),
         "any_loss_mean_half_life_2": history.weighted_mean(past_any, 2.0),
         "any_loss_mean_half_life_8": history.weighted_mean(past_any, 8.0),
-        "any_loss_frequency": (windows_lossy + 0.5) / (windows_sent + 1.0),
+        "any_loss_frequency": np.where(
+            windows_sent > 0, (windows_lossy + 0.5) / (windows_sent + 1.0), np.nan
+        ),
         "log_windows_since_answer": np.log1p(age.astype(np.float64)),
-        "log_windows_seen": np.log1p(windows_sent),
+        "log_windows_seen": np.log1p(windows_seen),
     }
     return columns
 

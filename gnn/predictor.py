@@ -158,4 +158,4 @@ def counted(predictor: Predictor, arrays: PathArrays, question: Question) -> tup
     for graph in inputs.graph_of:
         for relation, ends in inputs.graphs[int(graph)].items():
             edges[relation] = edges.get(relation, 0) + ends.shape[1]
-    return int(question.seen_before(arrays.sent > 0).sum()), edges
+    return int(question.seen_before(arrays.measured).sum()), edges

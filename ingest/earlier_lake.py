@@ -29,8 +29,8 @@ _PLAIN_SQL = {
     )
     + " AS doubts FROM rows",
     b"quarantine/1": "SELECT *, sha256(raw) AS digest FROM rows",
-    b"probe/1": "SELECT *, $written::TIMESTAMPTZ AS as_of FROM rows",
-    b"probe/2": "SELECT * FROM rows",
+    b"probe/1": "SELECT *, $written::TIMESTAMPTZ AS as_of, NULL AS host FROM rows",
+    b"probe/2": "SELECT *, NULL AS host FROM rows",
 }
 """Version of a file -> SQL for its rows as they are now. In a table of probes of version 1 nobody said when: as of when it was written."""
 

@@ -320,7 +320,7 @@ class Lake:
         Returns:
             Columns of `HISTORY_SCHEMA`, sorted. `relation` says which others are known: "network" (`probe_id`, `af`,
             `asn`), "place" (`probe_id`, `latitude`, `longitude`: a move of less than `BLUR_KM` from one word to the next is
-            none, and the last word counts), "country" (`probe_id`, `country`), "address" (`probe_id`, `af`, `address`), "prefix"
+            none, and the last word counts), "country" (`probe_id`, `country`), "status" (`probe_id`, `status`), "address" (`probe_id`, `af`, `address`), "prefix"
             (`af`, `address`, `prefix`).
 
         Raises:

@@ -44,7 +44,7 @@ VERSIONS = {
     Kind.TRACEROUTE: b"traceroute/2",
     Kind.SAMPLE: b"sample/1",
     Kind.QUARANTINE: b"quarantine/2",
-    Kind.PROBE: b"probe/2",
+    Kind.PROBE: b"probe/3",
 }
 
 IDENTITY = {

@@ -31,6 +31,7 @@ HISTORY_SCHEMA = pa.schema(
         pa.field("country", pa.string()),
         pa.field("address", pa.string()),
         pa.field("prefix", pa.string()),
+        pa.field("status", pa.string()),
         pa.field("valid_from", _INSTANT),
         pa.field("valid_to", _INSTANT),
         pa.field("synthetic", pa.bool_(), nullable=False),
@@ -56,20 +57,17 @@ def latest_of(words: str, order: str) -> str:
         words: name of the table of words.
         order: name of the column that says which came later.
     """
-    fields = [name for name in PROBE_SCHEMA.names if name not in ("probe_id", "synthetic")]
+    words_of = {"probe_id": "probe_id", "synthetic": "bool_or(synthetic) AS synthetic"} | {
+        name: f"({_latest(_PLACE, f'{order}, latitude, longitude')}).{name} AS {name}"
+        for name in ("latitude", "longitude")
+    }
     columns = [
-        f"({_latest(_PLACE, f'{order}, latitude, longitude')}).{name} AS {name}"
-        if name in ("latitude", "longitude")
-        else f"{_latest(name, f'{order}, {name}')} AS {name}"
-        for name in fields
+        words_of.get(name, f"{_latest(name, f'{order}, {name}')} AS {name}") for name in PROBE_SCHEMA.names
     ]
-    return (
-        f"SELECT probe_id, {', '.join(columns)}, bool_or(synthetic) AS synthetic "  # noqa: S608 - names of our own fields
-        f"FROM {words} GROUP BY probe_id"
-    )
+    return f"SELECT {', '.join(columns)} FROM {words} GROUP BY probe_id"  # noqa: S608 - names of our own fields
 
 
-_WORD = "asn, latitude, longitude, country, address, prefix"
+_WORD = "asn, latitude, longitude, country, address, prefix, status"
 
 HISTORY = f"""
 WITH words AS (
@@ -77,7 +75,7 @@ WITH words AS (
 ),
 said AS (
     SELECT 'network' AS relation, probe_id, 4 AS af, NULL AS owner, as_of, ever_synthetic, asn_v4 AS asn,
-        NULL::DOUBLE AS latitude, NULL::DOUBLE AS longitude, NULL AS country, NULL AS address, NULL AS prefix
+        NULL::DOUBLE AS latitude, NULL::DOUBLE AS longitude, NULL AS country, NULL AS address, NULL AS prefix, NULL AS status
     FROM words WHERE asn_v4 IS NOT NULL
     UNION ALL BY NAME
     SELECT 'network' AS relation, probe_id, 6 AS af, as_of, ever_synthetic, asn_v6 AS asn
@@ -88,6 +86,9 @@ said AS (
     UNION ALL BY NAME
     SELECT 'country' AS relation, probe_id, as_of, ever_synthetic, country
     FROM words WHERE country IS NOT NULL
+    UNION ALL BY NAME
+    SELECT 'status' AS relation, probe_id, as_of, ever_synthetic, status
+    FROM words WHERE status IS NOT NULL
     UNION ALL BY NAME
     SELECT 'address' AS relation, probe_id, 4 AS af, as_of, ever_synthetic, address_v4 AS address
     FROM words WHERE address_v4 IS NOT NULL

@@ -75,14 +75,14 @@ def read_probes(path: Path) -> Probes:
     return probes
 
 
-def probes_table(objects: Iterable[object]) -> Probes:
-    """Turn API objects (or rows of a CSV file) into a table of probes."""
+def probes_table(objects: Iterable[object], *, least_id: int = 1) -> Probes:
+    """Turn API objects (or rows of a CSV file) into a table of probes; an id below the least is none."""
     columns: dict[str, list[Any]] = {name.name: [] for name in fields(Probe)}
     read = refused = bad_positions = bad_values = 0
     for one in objects:
         read += 1
         try:
-            values = _probe(one) if isinstance(one, Mapping) else None
+            values = _probe(one, least_id) if isinstance(one, Mapping) else None
         except RecursionError:  # a value nested a thousand levels deep is no probe's
             values = None
         if values is None:
@@ -145,14 +145,14 @@ def _csv_rows(content: bytes) -> list[object] | None:
         return None
 
 
-def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
+def _probe(one: Mapping[str, Any], least_id: int) -> dict[str, Any] | None:
     """The values of `Probe`'s fields, and how many were stated that are none; None when it is no probe."""
     # Results and measurements have ids too; only an object without a type may be taken for a probe.
     if "msm_id" in one or str(one.get("type") or "probe").lower() not in ("probe", "anchor"):
         return None
     is_anchor_object = "fqdn" in one
     probe_id = _whole(one.get("probe") if is_anchor_object else _first(one, *_ID_COLUMNS))
-    if probe_id is None or probe_id <= 0:
+    if probe_id is None or probe_id < least_id:
         return None
     latitude, longitude = _number(_first(one, "latitude", "lat")), _number(_first(one, "longitude", "lon"))
     stated = latitude is not None or longitude is not None
@@ -176,6 +176,7 @@ def _probe(one: Mapping[str, Any]) -> dict[str, Any] | None:
         "is_anchor": True if is_anchor_object else _truth(one.get("is_anchor")),
         "name": _text(_first(one, "fqdn", "name", "description")),
         "status": _text(status.get("name") if isinstance(status, Mapping) else status),
+        "host": _text(one.get("host")),
         "synthetic": _truth(one.get("synthetic")) is True,
         "position_is_bad": stated and not good,
         # An empty word, or an AS 0, is how lists say that they do not know.

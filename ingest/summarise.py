@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 
 from domain.errors import InputError
 from domain.link_state import LEAST_ASNS, LEAST_PROBES, LinkState
+from domain.observation import TIMELESS, UNTIMELY
 from domain.path_state import PathState, packets_needed
+from domain.place import EARTH_RADIUS_KM, FIBRE_KM_PER_MS
 from ingest.columns import schema_of
 from ingest.lake import Lake
-from ingest.probe_words import HISTORY
+from ingest.probe_words import BLUR_KM, HISTORY
 
 PATH_STATE_SCHEMA = schema_of(PathState)
 LINK_STATE_SCHEMA = schema_of(LinkState)
@@ -25,39 +27,94 @@ _Z_95 = 1.959963984540054
 
 _MICROSECOND = timedelta(microseconds=1)
 
-_STATES = """
-WITH chosen AS (
-    SELECT
-        probe_id, target, af, sent, received, duplicates, errors, rtt_min_ms, rtt_avg_ms, synthetic,
-        epoch_us(timestamp) - epoch_us(timestamp) % $window_us AS start_us,
+_COUNTS = ("sent", "received", "duplicates", "errors")
+
+
+def _held(known: str) -> str:
+    """SQL: that was so at some time of the window."""
+    return (
+        f"({known}.valid_from IS NULL OR {known}.valid_from < start_us + $window_us) "
+        f"AND ({known}.valid_to IS NULL OR {known}.valid_to > start_us)"
+    )
+
+
+_TIMED = "NOT list_has_any(doubts, $timeless)"
+"""Rule `timeless` of `domain.observation`: of other results it is not known when they were."""
+
+# Pings and the samples of tables, and the windows of paths in which something was faster than light; what the queries below begin
+# with. A sample is one value of RTT, whether or not its packets were counted.
+_RESULTS = f"""
+WITH measured AS NOT MATERIALIZED (
+    SELECT probe_id, target, af, timestamp, doubts, synthetic, sent, received, duplicates, errors, rtt_min_ms, rtt_avg_ms,
+        received AS answers, received AS weight,
         -- packets in their order; a lost or unsent one is null, and no pair is made across it
         list_transform(list_filter(replies, lambda reply: NOT reply.duplicate), lambda reply: reply.rtt_ms) AS rtts
     FROM ping
     WHERE target IS NOT NULL AND af IS NOT NULL
+    UNION ALL BY NAME
+    SELECT probe_id, target, af, timestamp, doubts, synthetic, sent, received,
+        CASE WHEN received = 1 THEN coalesce(rtt_min_ms, rtt_avg_ms) ELSE rtt_min_ms END AS rtt_min_ms, rtt_avg_ms,
+        (rtt_avg_ms IS NOT NULL OR coalesce(received, 0) > 0)::BIGINT AS answers,
+        coalesce(received, (rtt_avg_ms IS NOT NULL)::BIGINT) AS weight,
+        [rtt_avg_ms] AS rtts, utilisation_ratio
+    FROM sample
 ),
+chosen AS NOT MATERIALIZED (
+    SELECT *, len(list_intersect(doubts, $untimely)) > 0 AS doubtful,
+        epoch_us(timestamp) - epoch_us(timestamp) % $window_us AS start_us
+    FROM measured
+    WHERE {_TIMED} AND ($start_us::BIGINT IS NULL OR start_us >= $start_us) AND ($end_us::BIGINT IS NULL OR start_us < $end_us)
+),
+known AS MATERIALIZED (
+    SELECT * FROM ({HISTORY}) WHERE relation IN ('place', 'address')
+),
+least AS (
+    SELECT probe_id, target, af, start_us, count(*) AS results, min(coalesce(rtt_min_ms, rtt_avg_ms)) AS rtt_ms
+    FROM chosen
+    WHERE target IN (SELECT address FROM known)
+    GROUP BY ALL
+),
+-- both ends are where they were said to be in that window; of several places the nearest
+apart AS (
+    SELECT least.probe_id, target, least.af, start_us, results, rtt_ms,
+        min(2 * {EARTH_RADIUS_KM} * asin(least(1.0, sqrt(
+            pow(sin(radians(there.latitude - here.latitude) / 2), 2)
+            + cos(radians(there.latitude)) * cos(radians(here.latitude))
+            * pow(sin(radians(there.longitude - here.longitude) / 2), 2))))) AS km
+    FROM least
+    JOIN known AS here ON here.relation = 'place' AND here.probe_id = least.probe_id AND {_held("here")}
+    JOIN known AS own ON own.relation = 'address' AND own.address = target AND {_held("own")}
+    JOIN known AS there ON there.relation = 'place' AND there.probe_id = own.probe_id AND {_held("there")}
+    GROUP BY ALL
+),
+impossible AS (
+    SELECT * FROM apart WHERE rtt_ms < 2 * (km - 2 * {BLUR_KM}) / {FIBRE_KM_PER_MS}
+)
+"""  # noqa: S608 - text of our own
+
+_STATES = f"""{_RESULTS},
 results AS (
     SELECT
         *,
         list_filter(rtts, lambda rtt: rtt IS NOT NULL) AS known,
         list_avg(list_transform(list_zip(rtts[2:], rtts[:-2]), lambda two: abs(two[1] - two[2]))) AS jitter_ms
-    FROM chosen
-    WHERE ($start_us::BIGINT IS NULL OR start_us >= $start_us) AND ($end_us::BIGINT IS NULL OR start_us < $end_us)
+    FROM chosen ANTI JOIN impossible USING (probe_id, target, af, start_us)
 ),
 windows AS (
     SELECT
         probe_id, target, af, start_us,
         count(*) AS results,
-        sum(sent) AS sent,
-        sum(received) AS received,
-        sum(duplicates) AS duplicates,
-        sum(errors) AS errors,
+        count(*) FILTER (doubtful) AS doubtful_results,
+        sum(answers) AS answers,
+        {", ".join(f"CASE WHEN count({count}) = count(*) THEN sum({count}) END AS {count}" for count in _COUNTS)},
         -- a result that was answered and does not give its minimum or mean leaves them unknown for the window
-        CASE WHEN bool_and(received = 0 OR rtt_min_ms IS NOT NULL) THEN min(rtt_min_ms) END AS rtt_min_ms,
-        CASE WHEN bool_and(received = 0 OR rtt_avg_ms IS NOT NULL)
-            THEN list_sum(list_sort(list(rtt_avg_ms * received) FILTER (received > 0))) / sum(received) END AS rtt_mean_ms,
+        CASE WHEN bool_and(answers = 0 OR rtt_min_ms IS NOT NULL) THEN min(rtt_min_ms) END AS rtt_min_ms,
+        CASE WHEN bool_and(answers = 0 OR rtt_avg_ms IS NOT NULL)
+            THEN list_sum(list_sort(list(rtt_avg_ms * weight) FILTER (weight > 0))) / sum(weight) END AS rtt_mean_ms,
         flatten(list(known)) AS known,
         -- sorted, since the sum of floats depends on their order, and the order on who was quicker
         list_avg(list_sort(list(jitter_ms) FILTER (jitter_ms IS NOT NULL))) AS jitter_ms,
+        list_avg(list_sort(list(utilisation_ratio) FILTER (utilisation_ratio IS NOT NULL))) AS utilisation_ratio,
         bool_or(synthetic) AS synthetic
     FROM results
     GROUP BY probe_id, target, af, start_us
@@ -66,24 +123,32 @@ SELECT
     probe_id, target, af,
     start_us AS window_start,
     start_us + $window_us AS window_end,
-    results, sent, received, duplicates, errors, rtt_min_ms, rtt_mean_ms,
-    CASE WHEN len(known) = received AND received >= $median_packets
+    results, doubtful_results, sent, received, duplicates, errors, rtt_min_ms, rtt_mean_ms,
+    CASE WHEN len(known) = answers AND answers >= $median_packets
         THEN list_aggregate(known, 'quantile_cont', 0.5) END AS rtt_median_ms,
-    CASE WHEN len(known) = received AND received >= $p95_packets
+    CASE WHEN len(known) = answers AND answers >= $p95_packets
         THEN list_aggregate(known, 'quantile_cont', 0.95) END AS rtt_p95_ms,
     CASE WHEN sent > 0 THEN (sent - received) / sent::DOUBLE END AS loss_ratio,
-    jitter_ms, NULL::DOUBLE AS utilisation_ratio, synthetic
+    jitter_ms, utilisation_ratio, synthetic
 FROM windows
 ORDER BY window_start, probe_id, target, af
-"""
+"""  # noqa: S608 - text of our own
+
+_FASTER_THAN_LIGHT = f"{_RESULTS} SELECT coalesce(sum(results), 0) AS results FROM impossible"  # noqa: S608 - text of our own
+
+_WITHOUT_TIME = " + ".join(
+    f"(SELECT count(*) FROM {kind} WHERE NOT {_TIMED})"  # noqa: S608 - names of our own
+    for kind in ("ping", "traceroute", "sample")
+)
 
 # Who answered at each hop of a traceroute; what the queries below begin with. Late answers and duplicates may
 # belong to another hop's packet.
-_ANSWERS = """
+_ANSWERS = f"""
 WITH traces AS (
     SELECT row_number() OVER () AS trace, probe_id, af, timestamp, synthetic,
         epoch_us(timestamp) - epoch_us(timestamp) % $window_us AS start_us, hops
     FROM traceroute
+    WHERE {_TIMED}
 ),
 steps AS (
     SELECT trace, probe_id, af, timestamp, synthetic, start_us, unnest(hops) AS step
@@ -109,7 +174,7 @@ adjacent AS (
     -- hop 255 is the probe's last, far jump, not the successor of 254
     WHERE here.address <> there.address AND there.hop <> 255
 )
-"""
+"""  # noqa: S608 - text of our own
 
 _HOP_LINKS = f"""{_ANSWERS},
 links AS (
@@ -162,17 +227,19 @@ FROM ranked
 ORDER BY window_start, from_address, to_address
 """  # noqa: S608 - text of our own
 
-_TARGETS = """
+_TARGETS = f"""
 SELECT msm_id, type, target, target_name, af, synthetic, probe_id,
     min(epoch_us(timestamp)) AS first_seen, max(epoch_us(timestamp)) AS last_seen
 FROM (
     SELECT 'ping' AS type, msm_id, target, target_name, af, synthetic, probe_id, timestamp FROM ping
+    WHERE {_TIMED}
     UNION ALL BY NAME
     SELECT 'traceroute' AS type, msm_id, target, target_name, af, synthetic, probe_id, timestamp FROM traceroute
+    WHERE {_TIMED}
 )
 GROUP BY ALL
 ORDER BY ALL
-"""
+"""  # noqa: S608 - text of our own
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 
@@ -205,10 +272,12 @@ MEASUREMENT_TARGET_SCHEMA = pa.schema(
 def summarise(
     lake: Lake, window: timedelta, start: datetime | None = None, end: datetime | None = None
 ) -> pa.Table:
-    """Summarise the pings of a lake by pair and window.
+    """Summarise the pings of a lake, and the samples of tables in it, by pair and window.
 
-    Windows are aligned to the epoch. Pings whose target or address family is not known belong to no pair:
-    `pings_without_pair` counts them.
+    Windows are aligned to the epoch. Pings whose target or address family is not known belong to no pair
+    (`pings_without_pair` counts them), and results whose time is not known to no window (rule `timeless`; `results_without_time`). A
+    window of a path in which a result was faster than light between the places that both ends were said to be at is no
+    state (`results_faster_than_light`): a place is wrong, or the RTT, and nobody knows which.
 
     Args:
         lake: where the pings are.
@@ -227,6 +296,7 @@ def summarise(
     states = lake.query(
         _STATES,
         _span(window, start, end)
+        | _RULES
         | {
             "median_packets": packets_needed(0.5),
             "p95_packets": packets_needed(0.95),
@@ -239,6 +309,34 @@ def pings_without_pair(lake: Lake) -> int:
     """How many pings of the lake have no target address or no address family, and are in no path state."""
     answer = lake.query("SELECT count(*) AS pings FROM ping WHERE target IS NULL OR af IS NULL")
     return int(answer.column("pings")[0].as_py())
+
+
+def results_without_time(lake: Lake) -> int:
+    """How many results of the lake, of every kind, are in no window, as it is not known when they were (rule `timeless`)."""
+    answer = lake.query(f"SELECT {_WITHOUT_TIME} AS results", _TIMELESS)
+    return int(answer.column("results")[0].as_py())
+
+
+def results_faster_than_light(
+    lake: Lake, window: timedelta, start: datetime | None = None, end: datetime | None = None
+) -> int:
+    """How many pings and samples are in no path state, as one in their window was faster than light; see `summarise`.
+
+    The bound is light in fibre along the great circle (`domain.place`), each place being said to `BLUR_KM`. Only where the target is
+    an address of a probe, an anchor or a node is its place known.
+    """
+    answer = lake.query(_FASTER_THAN_LIGHT, _span(window, start, end) | _RULES)
+    return int(answer.column("results")[0].as_py())
+
+
+def sampled_nodes(lake: Lake) -> pa.Array:
+    """Ids of the nodes of tables in the lake: those that measured, and those that were measured."""
+    answer = lake.query(
+        "SELECT probe_id FROM sample UNION SELECT probe_id FROM probe"
+        " WHERE (address_v4 IN (SELECT target FROM sample) OR address_v6 IN (SELECT target FROM sample))"
+        " AND probe_id NOT IN (SELECT probe_id FROM ping UNION SELECT probe_id FROM traceroute) ORDER BY ALL"
+    )
+    return answer["probe_id"].combine_chunks().cast(pa.int64())
 
 
 def link_states(
@@ -271,7 +369,9 @@ def link_states(
     """
     states = lake.query(
         _LINK_STATES,
-        _span(window, start, end) | {"least_probes": LEAST_PROBES, "least_asns": LEAST_ASNS, "z": _Z_95},
+        _span(window, start, end)
+        | _TIMELESS
+        | {"least_probes": LEAST_PROBES, "least_asns": LEAST_ASNS, "z": _Z_95},
     )
     return _typed(states, LINK_STATE_SCHEMA)
 
@@ -289,7 +389,7 @@ def hop_links(lake: Lake) -> pa.Table:
     Raises:
         StoreError: when the lake cannot be read.
     """
-    whole = {"window_us": 1, "start_us": None, "end_us": None}
+    whole = {"window_us": 1, "start_us": None, "end_us": None} | _TIMELESS
     return _typed(lake.query(_HOP_LINKS, whole), HOP_LINK_SCHEMA)
 
 
@@ -299,7 +399,12 @@ def measurement_targets(lake: Lake) -> pa.Table:
     Raises:
         StoreError: when the lake cannot be read.
     """
-    return _typed(lake.query(_TARGETS), MEASUREMENT_TARGET_SCHEMA)
+    return _typed(lake.query(_TARGETS, _TIMELESS), MEASUREMENT_TARGET_SCHEMA)
+
+
+_TIMELESS: dict[str, object] = {"timeless": sorted(TIMELESS)}
+_RULES = _TIMELESS | {"untimely": sorted(UNTIMELY)}
+"""What queries are told of doubts."""
 
 
 def _span(window: timedelta, start: datetime | None, end: datetime | None) -> dict[str, object]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from domain.errors import DataError, EmptyError
 from domain.selection import Selection
 from kg.centrality import CENTRALITIES, centralities
-from kg.schema import ASSIGNED, IP, NEXT_HOP, PATH_STATE
+from kg.schema import ASSIGNED, ATLAS_PROBE, IP, NEXT_HOP, PATH_STATE
 from kg.store import GraphStore
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Ends:
 
     Attributes:
         host: (P,) machine behind the end. Equal numbers mean the same machine: an anchor's probe id, its IPv4
-            and its IPv6 address share one, in both roles.
+            and its IPv6 address share one, in both roles, and so do nodes of a table that name the same host.
         latitude, longitude: (P,) WGS84 degrees, NaN where unknown.
         asn: (P,) AS number, 0 where unknown.
         country: (P,) ISO 3166-1 alpha-2, "" where unknown.
@@ -68,8 +68,9 @@ class PathArrays:
         centrality_names: names of the C centralities.
         rtt_ms: (W, P) median RTT of the window.
         jitter_ms: (W, P).
-        sent, received: (W, P) packets; sent = 0 means not measured.
+        sent, received: (W, P) packets; both 0 where none was sent, or where they are not known.
         synthetic: True when any of it comes from the testbed.
+        untimely: states that were left out, as the time of a result is in doubt.
     """
 
     window_start_s: Ints
@@ -85,6 +86,7 @@ class PathArrays:
     sent: Ints
     received: Ints
     synthetic: bool
+    untimely: int = 0
 
     @property
     def windows(self) -> int:
@@ -97,6 +99,11 @@ class PathArrays:
         return int(self.probe_id.shape[0])
 
     @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(W, P) where something was measured: packets were sent, or an RTT is known of which the packets were not counted."""
+        return (self.sent > 0) | np.isfinite(self.rtt_ms)
+
+    @property
     def loss_ratio(self) -> Floats:
         """(W, P) lost packets over sent packets; NaN where none was sent."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -104,7 +111,11 @@ class PathArrays:
 
 
 def path_arrays(
-    store: GraphStore, selection: Selection, *, topology_before: datetime | None = None
+    store: GraphStore,
+    selection: Selection,
+    *,
+    topology_before: datetime | None = None,
+    timely: bool = False,
 ) -> PathArrays:
     """Read the selected pairs and windows from the graph, as arrays.
 
@@ -113,17 +124,26 @@ def path_arrays(
         selection: which pairs and windows; `window_s` may be left out where the graph has one length only.
         topology_before: use only hops that were seen before this time, and places and networks as of then. A forecast must not know
             which routers will be met later, nor who will move where.
+        timely: leave out states with results whose time is in doubt (rule `untimely` of `domain.observation`): what they say may belong
+            to a neighbouring window. They are neither seen nor asked; `PathArrays.untimely` counts them.
 
     Raises:
         EmptyError: when no state is selected.
         DataError: when the graph has windows of several lengths and none was chosen, or when the span is too long.
     """
     states = store.facts(
-        PATH_STATE, selection, ("rtt_median_ms", "jitter_ms", "sent", "received", "synthetic")
+        PATH_STATE,
+        selection,
+        ("rtt_median_ms", "jitter_ms", "sent", "received", "doubtful_results", "synthetic"),
     )
+    every = states.num_rows
+    if timely:  # unknown in old graphs: nobody doubted then
+        states = states.filter(pc.equal(pc.fill_null(states["doubtful_results"], 0), 0))
+    untimely = every - states.num_rows
     if states.num_rows == 0:
         raise EmptyError(
             "the graph has no path state there",
+            found=f"{untimely} states, all of results whose time is in doubt" if untimely > 0 else None,
             next_step="run: qoetwin graph build --window 3h, or choose other paths or times",
         )
     start_s = _seconds(states["window_start"])
@@ -152,6 +172,11 @@ def path_arrays(
             next_step="choose a span with --from and --to, or longer windows",
         )
 
+    counted = pc.and_(pc.is_valid(states["sent"]), pc.is_valid(states["received"]))
+    for name in ("sent", "received"):  # one without the other says nothing of loss
+        known = pc.if_else(counted, states[name], 0)
+        states = states.set_column(states.column_names.index(name), name, known)
+
     def grid(name: str, empty: float, kind: type) -> NDArray[Any]:
         cells = np.full((windows, pairs.num_rows), empty, dtype=kind)
         cells[window, column] = states[name].to_numpy(zero_copy_only=False)
@@ -171,6 +196,7 @@ def path_arrays(
         sent=grid("sent", 0, np.int64),
         received=grid("received", 0, np.int64),
         synthetic=bool(pc.any(states["synthetic"]).as_py()),
+        untimely=untimely,
     )
 
 
@@ -213,14 +239,22 @@ def _ends_of(
         .join(own, ["probe_id", "af"])
         .sort_by("row")
     )
+    named = store.nodes(ATLAS_PROBE)
+    named = named.filter(pc.is_valid(named["host"]))
+    machine = named.group_by("host").aggregate([("id", "min")])
+    first = machine["id_min"].take(pc.index_in(named["host"], value_set=machine["host"].combine_chunks()))
+
+    def host(probe: pa.ChunkedArray) -> Ints:
+        """Of the probes of one host the least id; any other probe is a machine of its own."""
+        shared = first.take(pc.index_in(probe, value_set=named["id"].combine_chunks()))
+        return np.asarray(pc.fill_null(pc.coalesce(shared, probe), 0).to_numpy(), dtype=np.int64)
+
     # An address that is assigned to no probe is a machine of its own, and gets a number that no probe has.
     strangers = -1 - _index(pairs["target"], pc.unique(pairs["target"]).sort())
-    known = pc.fill_null(pairs["target_probe_id"], 0).to_numpy()
+    known = host(pairs["target_probe_id"])
     is_known = pairs["target_probe_id"].is_valid().to_numpy()
     return {
-        "probe_end": _end(
-            pairs, "probe", host=pairs["probe_id"].to_numpy(), centrality=of(probes["address"])
-        ),
+        "probe_end": _end(pairs, "probe", host=host(pairs["probe_id"]), centrality=of(probes["address"])),
         "target_end": _end(
             pairs, "target", host=np.where(is_known, known, strangers), centrality=of(pairs["target"])
         ),

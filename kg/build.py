@@ -28,6 +28,7 @@ from kg.schema import (
     ATLAS_MEASUREMENT,
     ATLAS_PROBE,
     COUNTRY_SCORE,
+    HAD_STATUS,
     IN_COUNTRY,
     IP,
     LINK_STATE,
@@ -53,7 +54,7 @@ from kg.schema import (
     EdgeType,
     FactType,
 )
-from kg.scope import local_among, scopes, without_local
+from kg.scope import is_node, local_among, scopes, without_local
 from kg.store import GraphStore
 from kg.tables import TIME, fact_schema
 
@@ -84,12 +85,12 @@ def add_probes(store: GraphStore, probes: pa.Table, history: pa.Table, provenanc
         store: the graph.
         probes: what is known of each; columns of `domain.probe.Probe`.
         history: what was said to hold, by `relation`: "network" (`probe_id`, `af`, `asn`), "place" (`probe_id`,
-            `latitude`, `longitude`), "country" (`probe_id`, `country`), "address" (`probe_id`, `af`, `address`), "prefix" (`af`,
-            `address`, `prefix`); each from `valid_from` until `valid_to`. It is the whole history of those probes and
+            `latitude`, `longitude`), "country" (`probe_id`, `country`), "status" (`probe_id`, `status`), "address" (`probe_id`, `af`,
+            `address`), "prefix" (`af`, `address`, `prefix`); each from `valid_from` until `valid_to`. It is the whole history of those probes and
             addresses.
         provenance: whose word it is.
     """
-    names = ("probe_id", "name", "status", "is_anchor", "synthetic")
+    names = ("probe_id", "name", "status", "is_anchor", "synthetic", "host")
     store.upsert_nodes(ATLAS_PROBE, probes.select(names).rename_columns(["id", *names[1:]]))
 
     def held(relation: str, source: str, target: str, *others: str) -> pa.Table:
@@ -106,6 +107,7 @@ def add_probes(store: GraphStore, probes: pa.Table, history: pa.Table, provenanc
         provenance,
     )
     store.upsert_edges(IN_COUNTRY, held("country", "probe_id", "country"), provenance)
+    store.upsert_edges(HAD_STATUS, held("status", "probe_id", "status"), provenance)
     store.upsert_edges(LOCATED_IN_AS, held("network", "probe_id", "asn", "af"), provenance)
     assigned = held("address", "address", "probe_id", "af")
     within = held("prefix", "address", "prefix")
@@ -371,21 +373,24 @@ def end_states(states: pa.Table, fact_type: FactType) -> pa.Table:
 
     Returns:
         The columns of that fact type, sorted by its key. RTT is the median over the paths of their medians, jitter the mean over
-        those that know it, loss that of all packets sent together. A path is without reply when nothing was received
-        on it, for whatever reason.
+        those that know it, loss that of all packets sent together, of paths that state them. Counts are sums over the paths that
+        state them, and null where none does. A path is without reply when it is known that nothing was received on it, for
+        whatever reason.
     """
     key = ", ".join(f'"{column.name}"' for column in (*fact_type.subject, *fact_type.identity))
     found = _asked(
         f"""
         SELECT {key}, epoch_us(window_start) AS window_start, epoch_us(window_end) AS window_end,
             count(*) AS paths, count(*) FILTER (received = 0) AS paths_without_reply,
-            sum(results)::BIGINT AS results, sum(sent)::BIGINT AS sent, sum(received)::BIGINT AS received,
-            sum(errors)::BIGINT AS errors,
+            sum(results)::BIGINT AS results, sum(sent) FILTER (counted)::BIGINT AS sent,
+            sum(received) FILTER (counted)::BIGINT AS received, sum(errors)::BIGINT AS errors,
             quantile_cont(rtt_median_ms, 0.5) AS rtt_median_ms,
-            CASE WHEN sum(sent) > 0 THEN (sum(sent) - sum(received)) / sum(sent)::DOUBLE END AS loss_ratio,
+            CASE WHEN sum(sent) FILTER (counted) > 0
+                THEN (sum(sent) FILTER (counted) - sum(received) FILTER (counted)) / (sum(sent) FILTER (counted))::DOUBLE
+                END AS loss_ratio,
             list_avg(list_sort(list(jitter_ms) FILTER (jitter_ms IS NOT NULL))) AS jitter_ms,
             bool_or(synthetic) AS synthetic
-        FROM states
+        FROM (SELECT *, sent IS NOT NULL AND received IS NOT NULL AS counted FROM states)
         GROUP BY {key}, window_start, window_end
         ORDER BY {key}, window_start, window_end
         """,  # noqa: S608 - names of the ontology
@@ -524,11 +529,11 @@ def _add_addresses(store: GraphStore, *columns: pa.ChunkedArray) -> None:
 
 
 def _with_family(words: pa.Array | pa.ChunkedArray, key: str) -> pa.Table:
-    """Distinct addresses or prefixes, as the key of nodes, with their address family."""
+    """Distinct addresses or prefixes, as the key of nodes, with their address family; a node without an address has none."""
     distinct = words.unique()
-    return pa.table(
-        {key: distinct, "af": pc.if_else(pc.match_substring(distinct, ":"), 6, 4).cast(pa.int64())}
-    )
+    family = pc.if_else(pc.match_substring(distinct, ":"), 6, 4).cast(pa.int64())
+    nobody = pa.scalar(None, pa.int64())
+    return pa.table({key: distinct, "af": pc.if_else(is_node(distinct), nobody, family)})
 
 
 def _is_address(name: str) -> bool:

@@ -100,8 +100,16 @@ _SAID = Property(name="provenance", datatype=PROVENANCE[0].datatype)
 
 _KEY = Property(name=KEY, datatype=PROVENANCE[0].datatype)
 
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
-"""Version of a kept graph -> what makes the next version of it. The first version on Neo4j is that of now."""
+
+def _from_2(connection: Connection) -> None:
+    """Since version 3 counts may be unknown, which is no property, and there are statuses, which have a constraint of their own."""
+    for statement in statements():
+        connection.schema(statement)
+    connection.write(lambda tx: tx.run(f"MATCH (g:{GRAPH} {{name: 'qoetwin'}}) SET g.version = 3").consume())
+
+
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {2: _from_2}
+"""Version of a kept graph -> what makes the next version of it. The first version on Neo4j was the second."""
 
 
 def open_address(

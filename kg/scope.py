@@ -1,4 +1,4 @@
-"""Scopes of addresses: which mean the same machine everywhere, which another one in every network."""
+"""Scopes of addresses: which mean the same machine everywhere, which another one in every network, which are none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from domain.observation import NODE
+
 
 class Scope(StrEnum):
     """What an address means (property `scope` of `IP`)."""
@@ -15,6 +17,7 @@ class Scope(StrEnum):
     GLOBAL = "global"
     LOCAL = "local"
     RESERVED = "reserved"
+    NODE = "node"
 
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -56,9 +59,11 @@ def scope_of(address: str) -> Scope:
     Raises:
         ValueError: when it is no address.
 
-    >>> [str(scope_of(address)) for address in ("193.0.14.129", "192.168.1.1", "198.18.0.1", "2001:db8::1")]
-    ['global', 'local', 'reserved', 'reserved']
+    >>> [str(scope_of(address)) for address in ("193.0.14.129", "192.168.1.1", "2001:db8::1", "node:12")]
+    ['global', 'local', 'reserved', 'node']
     """
+    if address.startswith(NODE):
+        return Scope.NODE
     parsed = ipaddress.ip_address(address)
 
     def within(networks: tuple[_Network, ...]) -> bool:
@@ -67,6 +72,11 @@ def scope_of(address: str) -> Scope:
     if within(_LOCAL):
         return Scope.LOCAL
     return Scope.RESERVED if within(_RESERVED) and not within(_REACHABLE) else Scope.GLOBAL
+
+
+def is_node(addresses: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """(N,) which of N addresses are none, but name a node of a table (`domain.observation.NODE`)."""
+    return pc.starts_with(addresses, NODE)
 
 
 def scopes(addresses: pa.Array | pa.ChunkedArray) -> pa.Array:

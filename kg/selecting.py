@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pyarrow as pa
 
+from domain.observation import NODE
 from domain.place import distance_km
 from domain.selection import Area
 
@@ -50,6 +51,6 @@ def within_prefixes(assigned: pa.Table, prefixes: Sequence[str]) -> list[int]:
             for address, probe in zip(
                 assigned["source"].to_pylist(), assigned["target"].to_pylist(), strict=True
             )
-            if any(ip_address(address) in network for network in networks)
+            if not address.startswith(NODE) and any(ip_address(address) in network for network in networks)
         }
     )

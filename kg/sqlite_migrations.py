@@ -15,6 +15,7 @@ from kg.schema import (
     ATLAS_MEASUREMENT,
     ATLAS_PROBE,
     COUNTRY,
+    HAD_STATUS,
     HOST_NAME,
     IN_COUNTRY,
     IP,
@@ -28,11 +29,14 @@ from kg.schema import (
     PATH_STATE,
     POINT,
     PREFIX,
+    PROBE_STATE,
+    PROBE_STATUS,
     TARGET_HOST_NAME,
     TARGET_IP,
+    TARGET_STATE,
     EdgeType,
 )
-from kg.sqlite_layout import SINCE_EVER, ddl, name
+from kg.sqlite_layout import SINCE_EVER, ddl, fact_key, name, names
 
 
 def from_1() -> list[str]:
@@ -156,5 +160,42 @@ def _old(table: str) -> str:
 
 _OFFSET = f"(SELECT max(id) FROM {_old('provenance')})"
 
-MIGRATIONS: dict[int, Callable[[], list[str]]] = {1: from_1}
+
+def from_2() -> list[str]:
+    """The statements that make a graph of version 2 one of today's.
+
+    Since version 3 states of paths say how many results are in doubt, which is unknown of older ones, and counts may be unknown;
+    nodes of tables have a host, and probes a history of their status, which the next build writes.
+    """
+    changed = (PATH_STATE, PROBE_STATE, TARGET_STATE)
+    made = {fact_type.label: _statement(f"CREATE TABLE {name(fact_type.label)} ") for fact_type in changed}
+    statements = [f"ALTER TABLE {name(ATLAS_PROBE.label)} ADD COLUMN {name('host')} TEXT"]
+    for fact_type in changed:
+        kept = (
+            *fact_key(fact_type),
+            *(p.name for p in fact_type.values if p.name != "doubtful_results"),
+            "provenance",
+        )
+        old = name(f"version 2 {fact_type.label}")
+        statements += [
+            f"ALTER TABLE {name(fact_type.label)} RENAME TO {old}",
+            made[fact_type.label],
+            f"INSERT INTO {name(fact_type.label)} ({names(kept)}) SELECT {names(kept)} FROM {old}",
+            f"DROP TABLE {old}",
+        ]
+    new = (
+        f"CREATE TABLE {name(PROBE_STATUS.label)} ",
+        f"CREATE TABLE {name(HAD_STATUS.table)} ",
+        f"CREATE INDEX {name(HAD_STATUS.table + ' back')} ",
+    )
+    return [*statements, *map(_statement, new)]
+
+
+def _statement(beginning: str) -> str:
+    """The statement of today's layout that begins so."""
+    (found,) = (statement for statement in ddl() if statement.startswith(beginning))
+    return found
+
+
+MIGRATIONS: dict[int, Callable[[], list[str]]] = {1: from_1, 2: from_2}
 """Version of a file -> the statements that make it one of today's."""

@@ -44,7 +44,16 @@ from ingest.parse import parse, parse_batch
 from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.source import Source
-from ingest.summarise import hop_links, link_states, measurement_targets, pings_without_pair, summarise
+from ingest.summarise import (
+    hop_links,
+    link_states,
+    measurement_targets,
+    pings_without_pair,
+    results_faster_than_light,
+    results_without_time,
+    sampled_nodes,
+    summarise,
+)
 from kg.arrays import PathArrays, path_arrays
 from kg.build import (
     AS_LINK_SCHEMA,
@@ -66,6 +75,7 @@ from kg.build import (
 )
 from kg.centrality import CENTRALITY_SEED
 from kg.schema import AS_SCORE, COUNTRY_SCORE, FACT_TYPES, PATH_SCORE, FactType
+from kg.scope import is_node
 from kg.store import GraphStore
 from qoe.profile import Profile
 from twin.scoring import requirements, score_states
@@ -273,6 +283,9 @@ class Summary:
         states: rows of `domain.path_state.PathState`.
         link_states: rows of `domain.link_state.LinkState`.
         pings_without_pair: pings whose target or family is unknown; they stay in the lake, and are in no state.
+        results_without_time: results of which it is not known when they were; likewise (rule `timeless`).
+        results_faster_than_light: pings and samples of windows in which one was faster than light; likewise.
+        nodes: ids of nodes of tables, which are no probes of Atlas.
         keep_from: windows that ended by then are not wanted in the graph; None keeps all.
         read_at: table of the lake -> when the newest of it was read.
     """
@@ -284,6 +297,9 @@ class Summary:
     states: pa.Table
     link_states: pa.Table
     pings_without_pair: int
+    results_without_time: int
+    results_faster_than_light: int
+    nodes: pa.Array
     keep_from: datetime | None
     read_at: Mapping[Kind, datetime | None]
 
@@ -300,21 +316,20 @@ def summarise_lake(
         report: hears how far it is.
 
     Raises:
-        EmptyError: when the lake holds no ping of a known pair.
+        EmptyError: when the lake holds no ping of a known pair and time, and no sample.
         StoreError: when the lake cannot be read.
     """
     report("summarising the lake", 0, 2)
-    read_at = {kind: lake.landed_at(kind) for kind in (Kind.PROBE, Kind.PING, Kind.TRACEROUTE)}
+    read_at = {kind: lake.landed_at(kind) for kind in (Kind.PROBE, Kind.PING, Kind.TRACEROUTE, Kind.SAMPLE)}
     states = summarise(lake, window)
     if states.num_rows == 0:
         raise EmptyError(
-            "the lake holds no ping of a known pair",
+            "the lake holds no ping of a known pair and time",
             where=str(lake.folder),
-            next_step="ingest some first: qoetwin ingest files PATH",
+            next_step="ingest some first: qoetwin ingest files PATH, or qoetwin ingest table SAMPLES",
         )
     report("summarising the lake", 1, 2)
-    # A result whose clock was ahead must not make all others old.
-    newest = min(pc.max(states["window_end"]).as_py(), datetime.now(UTC) + window)
+    newest = pc.max(states["window_end"]).as_py()
     keep_from = None if keep is None else newest - keep
     summary = Summary(
         probes=lake.probes(),
@@ -324,6 +339,9 @@ def summarise_lake(
         states=_kept(states, keep_from),
         link_states=_kept(link_states(lake, window), keep_from),
         pings_without_pair=pings_without_pair(lake),
+        results_without_time=results_without_time(lake),
+        results_faster_than_light=results_faster_than_light(lake, window),
+        nodes=sampled_nodes(lake),
         keep_from=keep_from,
         read_at=read_at,
     )
@@ -382,7 +400,9 @@ class Built:
         scores: five a state; `unknown_scores` of them have no value, with a reason.
         link_states: states of links; `link_states_known` of them have enough probes and ASes behind them to say anything.
         addresses_without_as: hops and targets whose prefix nobody, or several, announce by the list given; None without one.
-        pings_without_pair: pings of the lake that are in no state.
+        pings_without_pair, results_without_time, results_faster_than_light: results of the lake that are in no state; see
+            `Summary`.
+        doubtful_results: results in states whose time is in doubt (rule `untimely`): forecasts leave their states out.
         pruned: facts deleted, as they are older than retention allows.
         no_longer_said: prefixes, links between ASes, and scores of ASes and countries deleted, as they followed from a list of
             prefixes or of probes that was replaced.
@@ -397,6 +417,9 @@ class Built:
     link_states_known: int
     addresses_without_as: int | None
     pings_without_pair: int
+    results_without_time: int
+    results_faster_than_light: int
+    doubtful_results: int
     pruned: int
     no_longer_said: int
     windows_from: datetime
@@ -428,6 +451,7 @@ def build_graph(
     addresses = pa.chunked_array(
         [*hops["from_address"].chunks, *hops["to_address"].chunks, *states["target"].chunks], pa.string()
     ).unique()
+    addresses = addresses.filter(pc.invert(is_node(addresses)))
     matches = None if origins is None else origins.prefixes.match(addresses)
     measured = summary.targets["type"]
     pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
@@ -437,21 +461,34 @@ def build_graph(
 
     def add_known_probes(probes: pa.Table, provenance: Provenance) -> None:
         own = history.filter(pc.equal(history["synthetic"], provenance.synthetic))
+        of_them = pc.is_in(own["probe_id"], value_set=probes["probe_id"].combine_chunks())
+        theirs = own.filter(of_them)["address"].unique()  # a prefix is an address's, and no probe's
+        own = own.filter(
+            pc.or_(of_them, pc.and_(pc.is_null(own["probe_id"]), pc.is_in(own["address"], value_set=theirs)))
+        )
         add_probes(store, probes, own, provenance)
 
     as_links = AS_LINK_SCHEMA.empty_table() if matches is None else as_adjacency(hops, matches)
     as_link_method = None if origins is None else f"{AS_LINK_METHOD} in {origins.words}"
+    of_table = {True: Kind.SAMPLE, False: Kind.PING}
     steps: Sequence[tuple[str, pa.Table, Callable[[pa.Table, Provenance], None], Kind, str | None]] = (
-        ("probes", summary.probes, add_known_probes, Kind.PROBE, None),
+        ("probes", _of_nodes(summary, summary.probes, False), add_known_probes, Kind.PROBE, None),
+        ("nodes", _of_nodes(summary, summary.probes, True), add_known_probes, Kind.SAMPLE, None),
         ("measurements", pings, partial(add_measurements, store), Kind.PING, None),
         ("measurements", traceroutes, partial(add_measurements, store), Kind.TRACEROUTE, None),
         ("hops", hops, partial(add_hops, store), Kind.TRACEROUTE, HOP_METHOD),
         ("networks", as_links, partial(add_as_links, store), Kind.TRACEROUTE, as_link_method),
-        ("states", states, partial(add_states, store), Kind.PING, STATE_METHOD),
+        *(
+            ("states", _of_nodes(summary, states, sampled), partial(add_states, store), kind, STATE_METHOD)
+            for sampled, kind in of_table.items()
+        ),
         ("links", summary.link_states, partial(add_link_states, store), Kind.TRACEROUTE, LINK_METHOD),
     )
     synthetic_too = any(pc.any(some["synthetic"]).as_py() for some in (states, hops, summary.targets))
-    together = _provenance(summary, Kind.PING, STATE_METHOD, synthetic=synthetic_too)
+    measured_by = [
+        kind for sampled, kind in of_table.items() if _of_nodes(summary, states, sampled).num_rows > 0
+    ]
+    together = _provenance(summary, *measured_by, method=STATE_METHOD, synthetic=synthetic_too)
     unknown_scores = no_longer_said = 0
     of_ases, of_countries = [], []
     with store.transaction():  # a graph that is half new would answer, and falsely
@@ -464,7 +501,7 @@ def build_graph(
             for synthetic in (False, True):
                 part = table.filter(pc.equal(table["synthetic"], synthetic))
                 if part.num_rows > 0:
-                    write(part, _provenance(summary, kind, method, synthetic=synthetic))
+                    write(part, _provenance(summary, kind, method=method, synthetic=synthetic))
             report(f"writing {what}", 1, 1)
         # Of what several paths make together, real and synthetic ones are not told apart: it is synthetic if any is.
         add_end_states(store, states, together)
@@ -474,12 +511,13 @@ def build_graph(
             report("writing scores", part.first, states.num_rows)
             scores = score_states(part.rows, profile)
             unknown_scores += scores["score"].null_count
-            for synthetic in (False, True):
-                own = scores.filter(pc.equal(scores["synthetic"], synthetic))
-                if own.num_rows > 0:
-                    store.put_facts(
-                        PATH_SCORE, own, _provenance(summary, Kind.PING, method, synthetic=synthetic)
-                    )
+            for sampled, kind in of_table.items():
+                for synthetic in (False, True):
+                    own = _of_nodes(summary, scores, sampled)
+                    own = own.filter(pc.equal(own["synthetic"], synthetic))
+                    if own.num_rows > 0:
+                        said_by = _provenance(summary, kind, method=method, synthetic=synthetic)
+                        store.put_facts(PATH_SCORE, own, said_by)
             by_as, by_country = place_scores(scores, summary.probe_history)
             of_ases.append(by_as)
             of_countries.append(by_country)
@@ -503,6 +541,9 @@ def build_graph(
         link_states_known=links.num_rows - links["rtt_diff_median_ms"].null_count,
         addresses_without_as=None if matches is None else without_as(matches),
         pings_without_pair=summary.pings_without_pair,
+        results_without_time=summary.results_without_time,
+        results_faster_than_light=summary.results_faster_than_light,
+        doubtful_results=pc.sum(states["doubtful_results"], min_count=0).as_py(),
         pruned=pruned,
         no_longer_said=no_longer_said,
         windows_from=pc.min(states["window_start"]).as_py(),
@@ -590,22 +631,38 @@ AS_LINK_METHOD = "adjacent hops in two ASes, by longest prefix match"
 LINK_METHOD = "differential RTT of adjacent hops (Fontugne et al. 2017)"
 
 
-def _provenance(summary: Summary, kind: Kind, method: str | None, *, synthetic: bool) -> Provenance:
-    """Whose word it is. Results of Atlas are the RIPE NCC's wherever a copy was read; of lists of probes, who knows."""
-    name = {Kind.PROBE: "atlas.probes", Kind.PING: "atlas.ping", Kind.TRACEROUTE: "atlas.traceroute"}[kind]
+_NAMES = {
+    Kind.PROBE: "atlas.probes",
+    Kind.PING: "atlas.ping",
+    Kind.TRACEROUTE: "atlas.traceroute",
+    Kind.SAMPLE: "table",
+}
+
+
+def _provenance(summary: Summary, *kinds: Kind, method: str | None, synthetic: bool) -> Provenance:
+    """Whose word it is. Results of Atlas are the RIPE NCC's wherever a copy was read; of lists of probes and of tables, who knows."""
+    name = " and ".join(_NAMES[kind] for kind in kinds)
     if synthetic:
         name, organisation = f"testbed.{name}", "qoetwin testbed (synthetic)"
     else:
-        organisation = "unknown" if kind is Kind.PROBE else "RIPE NCC"
+        organisation = "RIPE NCC" if {Kind.PROBE, Kind.SAMPLE}.isdisjoint(kinds) else "unknown"
     return Provenance(
         reference_name=name,
         reference_org=organisation,
         reference_url_data=None,
-        reference_time_fetch=summary.read_at[kind],
+        reference_time_fetch=max(
+            (read for kind in kinds if (read := summary.read_at[kind]) is not None), default=None
+        ),
         reference_time_modification=None,
         method=method,
         synthetic=synthetic,
     )
+
+
+def _of_nodes(summary: Summary, table: pa.Table, sampled: bool) -> pa.Table:
+    """The rows of nodes of tables, or those of probes of Atlas."""
+    is_sampled = pc.is_in(table["probe_id"], value_set=summary.nodes)
+    return table.filter(is_sampled if sampled else pc.invert(is_sampled))
 
 
 def prune_graph(
@@ -678,11 +735,11 @@ def export(store: GraphStore, selection: Selection, rule: Protocol) -> tuple[Pat
         EmptyError: when the graph has no state there.
         DataError: when there is too little for the protocol.
     """
-    arrays = path_arrays(store, selection)
+    arrays = path_arrays(store, selection, timely=rule.timely)
     split = rule.split(arrays)
     fitted_until_s = int(arrays.window_start_s[split.validation.windows.min()])
     until = datetime.fromtimestamp(fitted_until_s, tz=UTC)
-    return path_arrays(store, selection, topology_before=until), split
+    return path_arrays(store, selection, topology_before=until, timely=rule.timely), split
 
 
 def train(

@@ -165,12 +165,13 @@ class GraphPredictor(Predictor):
         """Run the network, undo compression and difference, widen the intervals by the conformal factors."""
         said = self._said(inputs)
         answered = np.isfinite(inputs.column("base_rtt_ms"))
-        sent = inputs.column("log_windows_seen") > 0.0
+        seen = inputs.column("log_windows_seen") > 0.0
+        counted = np.isfinite(inputs.column("any_loss_frequency"))
         rtt, jitter = (
             _widened(said[name], self._constants[f"{name}_factor"], self.settings.least_width_ms)
             for name in ("rtt", "jitter")
         )
-        any_loss = np.where(sent, said["any_loss"], np.nan)
+        any_loss = np.where(counted, said["any_loss"], np.nan)
         return Prediction(
             rtt_ms=rtt[..., 1],
             rtt_low_ms=rtt[..., 0],
@@ -181,7 +182,7 @@ class GraphPredictor(Predictor):
             any_loss_probability=any_loss,
             loss_ratio=any_loss * said["loss_size"],
             in_range=answered,
-            reason=reasons(answered, sent),
+            reason=reasons(answered, seen),
         )
 
     def config(self) -> dict[str, int | float]:

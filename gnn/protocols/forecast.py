@@ -23,13 +23,15 @@ class Forecast(Protocol):
     """Window t is predicted from the windows before t - horizon + 1; everything later is hidden, of every pair.
 
     The measured windows are divided in time order: the last quarter is the test, the tenth before it calibrates, the
-    tenth before that validates, the rest is fitted on. Windows in which nothing was measured are asked of nobody.
+    tenth before that validates, the rest is fitted on. Windows in which nothing was measured are asked of nobody. States whose time is in doubt are left out
+    (rule `untimely`): they may belong to the window before, or after.
 
     Args:
         horizon: how many windows ahead is predicted; 1 is the next one.
     """
 
     name: ClassVar[str] = "forecast"
+    timely: ClassVar[bool] = True
     horizon: int = 1
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class Forecast(Protocol):
         Raises:
             DataError: when fewer than `LEAST_WINDOWS` can be asked.
         """
-        measured = np.flatnonzero((arrays.sent > 0).any(axis=1))
+        measured = np.flatnonzero(arrays.measured.any(axis=1))
         first = int(measured[0]) if len(measured) > 0 else 0
         windows = measured[measured >= first + self.horizon].astype(np.int64)
         if len(windows) < LEAST_WINDOWS:

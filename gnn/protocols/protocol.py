@@ -101,9 +101,11 @@ class Protocol(ABC):
     Attributes:
         name: of the protocol.
         horizon: how many windows ahead is predicted; None where time hides nothing.
+        timely: states whose time is in doubt are left out, neither seen nor asked (rule `untimely` of `domain.observation`).
     """
 
     name: ClassVar[str]
+    timely: ClassVar[bool] = False
     horizon: int | None
 
     @abstractmethod

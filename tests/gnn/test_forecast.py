@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import DataError, UnknownNameError
+from gnn.audit import without
 from gnn.protocols import PROTOCOLS, protocol_named
 from gnn.protocols.forecast import LEAST_WINDOWS, Forecast
 
@@ -59,9 +60,9 @@ def test_too_few_windows_are_named_and_refused(make_arrays):
 
 
 def test_windows_in_which_nothing_was_measured_are_asked_of_nobody(arrays):
-    sent = arrays.sent.copy()
-    sent[20:25] = 0
-    split = Forecast().split(replace(arrays, sent=sent))
+    silent = np.zeros((arrays.windows, arrays.pairs), dtype=np.bool_)
+    silent[20:25] = True
+    split = Forecast().split(without(arrays, silent))
     asked = np.concatenate([split.fit.windows, split.validation.windows, split.calibration.windows])
     assert not set(range(20, 25)) & set(asked.tolist())
 

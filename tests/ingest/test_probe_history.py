@@ -132,6 +132,7 @@ def old_lake(lake: Lake, written: datetime, *words: Word) -> Path:
     path.parent.mkdir()
     table = probes_table(words).table
     assert table.schema == PROBE_SCHEMA
+    table = table.drop_columns(["host"])  # of nodes of tables, which came later
     pq.write_table(table.replace_schema_metadata({b"qoetwin_schema": b"probe/1"}), path)
     os.utime(path, (written.timestamp(), written.timestamp()))
     return path
@@ -146,6 +147,27 @@ def test_a_lake_of_before_the_history_is_read_as_of_when_its_table_was_written(l
     assert history(lake, "network", "asn") == [(64501, None, 3), (64503, 3, 5), (64505, 5, None)]
     assert lake.query("SELECT count(*) AS n FROM probe_word")["n"].to_pylist() == [4]
     assert not path.exists()  # it was taken over
+
+
+def test_a_list_of_before_nodes_had_hosts_is_read(lake: Lake) -> None:
+    say(lake, 1, {"asn_v4": 64501})
+    (path,) = lake.files(Kind.PROBE)
+    old = pq.read_table(path, partitioning=None).drop_columns(["host"])
+    pq.write_table(old.replace_schema_metadata({b"qoetwin_schema": b"probe/2"}), path)
+    (lake.folder / "manifest.sqlite").unlink()  # as there was none then
+    say(lake, 2, {"asn_v4": 64502, "host": "a machine"})
+    assert history(lake, "network", "asn") == [(64501, None, 2), (64502, 2, None)]
+    assert lake.probes()["host"].to_pylist() == ["a machine"]
+
+
+def test_the_status_of_a_probe_has_a_history(lake: Lake) -> None:
+    for at, word in ((1, "Connected"), (2, "Connected"), (3, "Disconnected"), (4, None), (5, "Connected")):
+        say(lake, at, {"status_name": word})
+    assert history(lake, "status", "status") == [
+        ("Connected", None, 3),
+        ("Disconnected", 3, 5),
+        ("Connected", 5, None),
+    ]
 
 
 def test_a_damaged_table_of_before_the_history_is_named(lake: Lake) -> None:

@@ -45,6 +45,7 @@ def test_a_probe_object_of_the_api() -> None:
         "name": "a probe",
         "status": "Connected",
         "synthetic": False,
+        "host": None,
     }
 
 

@@ -60,6 +60,7 @@ def test_a_window_worked_out_by_hand(ping: Make, lake: Lake) -> None:
         "window_start": datetime(2019, 5, 13, 12, tzinfo=UTC),
         "window_end": datetime(2019, 5, 13, 13, tzinfo=UTC),
         "results": 2,
+        "doubtful_results": 0,
         "sent": 5,
         "received": 4,
         "duplicates": 1,

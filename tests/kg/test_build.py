@@ -49,6 +49,7 @@ from kg.schema import (
     COUNTRY_SCORE,
     EDGE_TYPES,
     FACT_TYPES,
+    HAD_STATUS,
     IN_COUNTRY,
     IP,
     LINK_STATE,
@@ -129,12 +130,14 @@ HISTORY = history(
     {"relation": "network", "probe_id": 7, "af": 6, "asn": 64502},
     {"relation": "place", "probe_id": 7, "latitude": 33.9, "longitude": 35.5},
     {"relation": "country", "probe_id": 7, "country": "LB"},
+    {"relation": "status", "probe_id": 7, "status": "Connected", "valid_to": NOON},
+    {"relation": "status", "probe_id": 7, "status": "Abandoned", "valid_from": NOON},
     {"relation": "address", "probe_id": 7, "af": 4, "address": "198.18.0.7"},
     {"relation": "prefix", "af": 4, "address": "198.18.0.7", "prefix": "198.18.0.0/22"},
 )
 PROBES = rows(
     PROBE_SCHEMA,
-    {"probe_id": 7, "name": "seven", "is_anchor": False, "synthetic": True},
+    {"probe_id": 7, "name": "seven", "is_anchor": False, "synthetic": True, "host": "one machine"},
     {"probe_id": 8, "synthetic": False},
 )
 
@@ -142,8 +145,8 @@ PROBES = rows(
 def test_probes_are_written_with_their_whole_history(store: MemoryStore) -> None:
     add_probes(store, PROBES, HISTORY, SAID)
     assert [tuple(row.values()) for row in store.nodes(ATLAS_PROBE).to_pylist()] == [
-        (7, "seven", None, False, True),
-        (8, None, None, None, False),
+        (7, "seven", None, False, True, "one machine"),
+        (8, None, None, None, False, None),
     ]
     assert edges(store, LOCATED_IN_AS, "af", "valid_from", "valid_to") == [
         (7, 64500, 4, None, NOON),
@@ -155,6 +158,10 @@ def test_probes_are_written_with_their_whole_history(store: MemoryStore) -> None
         {"position": "POINT(35.5 33.9)", "latitude": 33.9, "longitude": 35.5}
     ]
     assert edges(store, IN_COUNTRY) == [(7, "LB")]
+    assert edges(store, HAD_STATUS, "valid_from", "valid_to") == [
+        (7, "Abandoned", NOON, None),
+        (7, "Connected", None, NOON),
+    ]
     assert edges(store, ASSIGNED, "af") == [("198.18.0.7", 7, 4)]
     assert edges(store, PART_OF_PREFIX) == [("198.18.0.7", "198.18.0.0/22")]
     (address,) = store.nodes(IP).to_pylist()

@@ -190,6 +190,7 @@ def test_topology_has_the_keys_of_the_internet_yellow_pages() -> None:
         "AS": "asn",
         "Country": "country_code",
         "Point": "position",
+        "ProbeStatus": "name",
         "HostName": "name",
     }
 

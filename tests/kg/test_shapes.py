@@ -184,7 +184,8 @@ def test_nothing_is_wrong_with_a_good_graph() -> None:
         ),
         ({"window_end": T0}, "window_start is before window_end", "2019-01-01", "less than window_end"),
         ({"af": 5}, "af is 4 or 6", "5", "one of 4, 6"),
-        ({"probe_id": -1}, "probe_id is a positive number", "-1", "1 or more"),
+        ({"probe_id": -1}, "probe_id is a number that is not negative", "-1", "0 or more"),
+        ({"doubtful_results": 16}, "doubtful_results is not negative, and not more", "16", "at most results"),
         ({"target": "nowhere!"}, "target is an address", "nowhere!", "of the form"),
     ],
 )

@@ -45,7 +45,7 @@ from tests.contract.test_stores import H3, T0, edges, facts, link, nodes, places
 
 VERSION_1 = Path(__file__).with_name("graph_version_1.sql")
 
-FINGERPRINTS = {2: "0a270f2887e970eb"}
+FINGERPRINTS = {2: "0a270f2887e970eb", 3: "38cb5ba671526359"}
 """Version of the ontology -> fingerprint of the tables that it makes."""
 
 
@@ -479,7 +479,7 @@ def test_an_old_graph_on_a_disk_that_may_not_be_written_says_what_to_do(
     version_1(path)
     monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
     with pytest.raises(
-        StoreError, match="version 1; expected version 2; open it once where it may be written"
+        StoreError, match=f"version 1; expected version {VERSION}; open it once where it may be written"
     ):
         SQLiteStore(path, create=False)
 
