@@ -449,9 +449,8 @@ class Lake:
         if kind in DATED:
             table = table.take(pc.sort_indices(table["timestamp"]))
         together = stage(table, kind, day, self.manifest)
-        removed = [entry.path for entry in entries if entry.path != together.entry.path]
-        self.manifest.commit([together], removed=removed, touched={}, read={})
-        return len(removed) - 1
+        self.manifest.commit([together], removed=[entry.path for entry in entries], touched={}, read={})
+        return len(entries) - 1
 
     def repair(self) -> list[StoreError]:
         """Let go of files that are gone or damaged, so that the rest can be used; return what was wrong with each.

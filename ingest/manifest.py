@@ -166,6 +166,12 @@ class Manifest:
             database.execute("DELETE FROM to_delete")
             database.execute("UPDATE head SET number = number + 1")
             ((number,),) = database.execute("SELECT number FROM head").fetchall()
+            database.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in removed])
+            renewed = {staged.entry.path for staged in added}  # the same content under the same name: it is replaced
+            database.executemany(
+                "INSERT OR IGNORE INTO to_delete VALUES (?)",
+                [(path,) for path in removed if path not in renewed],
+            )
             for staged in added:
                 entry = staged.entry
                 database.execute(
@@ -182,8 +188,6 @@ class Manifest:
                     ),
                 )
                 database.execute("INSERT INTO to_publish VALUES (?, ?)", (entry.path, staged.name))
-            database.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in removed])
-            database.executemany("INSERT OR IGNORE INTO to_delete VALUES (?)", [(path,) for path in removed])
             database.executemany(
                 "INSERT OR REPLACE INTO touched VALUES (?, ?, ?)",
                 [(kind, hour, number) for kind, hours in touched.items() for hour in hours],
