@@ -167,7 +167,9 @@ class Manifest:
             database.execute("UPDATE head SET number = number + 1")
             ((number,),) = database.execute("SELECT number FROM head").fetchall()
             database.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in removed])
-            renewed = {staged.entry.path for staged in added}  # the same content under the same name: it is replaced
+            renewed = {
+                staged.entry.path for staged in added
+            }  # the same content under the same name: it is replaced
             database.executemany(
                 "INSERT OR IGNORE INTO to_delete VALUES (?)",
                 [(path,) for path in removed if path not in renewed],

@@ -5,7 +5,7 @@ All of it is SQL over the lake's columns.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -227,15 +227,20 @@ FROM ranked
 ORDER BY window_start, from_address, to_address
 """  # noqa: S608 - text of our own
 
+_IN_SPAN = (
+    "($start_us::BIGINT IS NULL OR epoch_us(timestamp) >= $start_us) "
+    "AND ($end_us::BIGINT IS NULL OR epoch_us(timestamp) < $end_us)"
+)
+
 _TARGETS = f"""
 SELECT msm_id, type, target, target_name, af, synthetic, probe_id,
     min(epoch_us(timestamp)) AS first_seen, max(epoch_us(timestamp)) AS last_seen
 FROM (
     SELECT 'ping' AS type, msm_id, target, target_name, af, synthetic, probe_id, timestamp FROM ping
-    WHERE {_TIMED}
+    WHERE {_TIMED} AND {_IN_SPAN}
     UNION ALL BY NAME
     SELECT 'traceroute' AS type, msm_id, target, target_name, af, synthetic, probe_id, timestamp FROM traceroute
-    WHERE {_TIMED}
+    WHERE {_TIMED} AND {_IN_SPAN}
 )
 GROUP BY ALL
 ORDER BY ALL
@@ -301,6 +306,8 @@ def summarise(
             "median_packets": packets_needed(0.5),
             "p95_packets": packets_needed(0.95),
         },
+        first=start,
+        last=_last(window, end),
     )
     return _typed(states, PATH_STATE_SCHEMA)
 
@@ -325,7 +332,9 @@ def results_faster_than_light(
     The bound is light in fibre along the great circle (`domain.place`), each place being said to `BLUR_KM`. Only where the target is
     an address of a probe, an anchor or a node is its place known.
     """
-    answer = lake.query(_FASTER_THAN_LIGHT, _span(window, start, end) | _RULES)
+    answer = lake.query(
+        _FASTER_THAN_LIGHT, _span(window, start, end) | _RULES, first=start, last=_last(window, end)
+    )
     return int(answer.column("results")[0].as_py())
 
 
@@ -372,6 +381,8 @@ def link_states(
         _span(window, start, end)
         | _TIMELESS
         | {"least_probes": LEAST_PROBES, "least_asns": LEAST_ASNS, "z": _Z_95},
+        first=start,
+        last=_last(window, end),
     )
     return _typed(states, LINK_STATE_SCHEMA)
 
@@ -393,13 +404,46 @@ def hop_links(lake: Lake) -> pa.Table:
     return _typed(lake.query(_HOP_LINKS, whole), HOP_LINK_SCHEMA)
 
 
-def measurement_targets(lake: Lake) -> pa.Table:
+def measurement_targets(lake: Lake, start: datetime | None = None, end: datetime | None = None) -> pa.Table:
     """Which probe measured what in which measurement, each once, and when first and last; columns of `MEASUREMENT_TARGET_SCHEMA`.
+
+    Args:
+        lake: where the results are.
+        start: only results that began then or later.
+        end: only results that began before it.
 
     Raises:
         StoreError: when the lake cannot be read.
     """
-    return _typed(lake.query(_TARGETS, _TIMELESS), MEASUREMENT_TARGET_SCHEMA)
+    span = {"start_us": _epoch_us(start), "end_us": _epoch_us(end)}
+    return _typed(lake.query(_TARGETS, _TIMELESS | span, first=start, last=end), MEASUREMENT_TARGET_SCHEMA)
+
+
+def newest_window_end(lake: Lake, window: timedelta) -> datetime | None:
+    """When the last window with a ping or a sample of a known pair and time ends; None without one.
+
+    Raises:
+        InputError: when the window has no length.
+        StoreError: when the lake cannot be read.
+    """
+    answer = lake.query(
+        "SELECT max(at_us - at_us % $window_us + $window_us) AS end_us FROM ("
+        f"SELECT epoch_us(timestamp) AS at_us FROM ping WHERE target IS NOT NULL AND af IS NOT NULL AND {_TIMED} "
+        f"UNION ALL SELECT epoch_us(timestamp) FROM sample WHERE {_TIMED})",  # noqa: S608 - text of our own
+        _TIMELESS | {"window_us": _span(window, None, None)["window_us"]},
+    )
+    end_us = answer["end_us"][0].as_py()
+    return None if end_us is None else datetime.fromtimestamp(0, tz=UTC) + timedelta(microseconds=int(end_us))
+
+
+def measured_addresses(lake: Lake) -> pa.Array:
+    """Targets of pings and samples whose address and time are known, each once."""
+    answer = lake.query(
+        f"SELECT target FROM ping WHERE target IS NOT NULL AND {_TIMED} "  # noqa: S608 - text of our own
+        f"UNION SELECT target FROM sample WHERE {_TIMED} ORDER BY ALL",
+        _TIMELESS,
+    )
+    return answer["target"].combine_chunks().cast(pa.string())
 
 
 _TIMELESS: dict[str, object] = {"timeless": sorted(TIMELESS)}
@@ -416,6 +460,11 @@ def _span(window: timedelta, start: datetime | None, end: datetime | None) -> di
         "start_us": _epoch_us(start),
         "end_us": _epoch_us(end),
     }
+
+
+def _last(window: timedelta, end: datetime | None) -> datetime | None:
+    """No result of windows that begin before `end` is later."""
+    return None if end is None else end + window
 
 
 def _epoch_us(moment: datetime | None) -> int | None:

@@ -29,6 +29,7 @@ from domain.observation import ResultType
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
+from domain.window import Window
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.evaluation import Evaluation, evaluate
@@ -47,7 +48,9 @@ from ingest.source import Source
 from ingest.summarise import (
     hop_links,
     link_states,
+    measured_addresses,
     measurement_targets,
+    newest_window_end,
     pings_without_pair,
     results_faster_than_light,
     results_without_time,
@@ -276,10 +279,13 @@ class Summary:
     """What the lake tells the graph, and when it was read into the lake.
 
     Attributes:
+        window: length of a window.
+        spans: the windows that it is about, in order: all, or those that were asked for.
         probes: rows of `domain.probe.Probe`: what is known of each, latest.
         probe_history: since when and until when each of it held.
-        targets: which probe measured what in which measurement.
-        hops: which address answered next to which in traceroutes.
+        addresses: of hops and targets in all the lake, and of nodes.
+        targets: which probe measured what in which measurement, in those windows.
+        hops: which address answered next to which in traceroutes of all the lake.
         states: rows of `domain.path_state.PathState`.
         link_states: rows of `domain.link_state.LinkState`.
         pings_without_pair: pings whose target or family is unknown; they stay in the lake, and are in no state.
@@ -290,6 +296,9 @@ class Summary:
         read_at: table of the lake -> when the newest of it was read.
     """
 
+    window: timedelta
+    spans: tuple[Window, ...]
+    addresses: pa.Array
     probes: pa.Table
     probe_history: pa.Table
     targets: pa.Table
@@ -305,14 +314,20 @@ class Summary:
 
 
 def summarise_lake(
-    lake: Lake, window: timedelta, *, keep: timedelta | None = None, report: Report = unheard
+    lake: Lake,
+    window: timedelta,
+    *,
+    keep: timedelta | None = None,
+    only: Sequence[Window] | None = None,
+    report: Report = unheard,
 ) -> Summary:
-    """Summarise everything in the lake by pair and window.
+    """Summarise what is in the lake by pair and window.
 
     Args:
         lake: what was ingested.
         window: length of a window.
         keep: retention: only windows that end less than this before the newest one does.
+        only: spans of whole windows, in order and apart; None is everything.
         report: hears how far it is.
 
     Raises:
@@ -321,32 +336,51 @@ def summarise_lake(
     """
     report("summarising the lake", 0, 2)
     read_at = {kind: lake.landed_at(kind) for kind in (Kind.PROBE, Kind.PING, Kind.TRACEROUTE, Kind.SAMPLE)}
-    states = summarise(lake, window)
-    if states.num_rows == 0:
+    bounds: Sequence[tuple[datetime | None, datetime | None]] = (
+        [(None, None)] if only is None else [(span.start, span.end) for span in only]
+    )
+    states = pa.concat_tables([summarise(lake, window, *span) for span in bounds])
+    if states.num_rows == 0 and only is None:
         raise EmptyError(
             "the lake holds no ping of a known pair and time",
             where=str(lake.folder),
             next_step="ingest some first: qoetwin ingest files PATH, or qoetwin ingest table SAMPLES",
         )
     report("summarising the lake", 1, 2)
-    newest = pc.max(states["window_end"]).as_py()
-    keep_from = None if keep is None else newest - keep
+    newest = None if keep is None else newest_window_end(lake, window)
+    keep_from = None if keep is None or newest is None else newest - keep
+    hops = hop_links(lake)
+    of_links = _kept(pa.concat_tables([link_states(lake, window, *span) for span in bounds]), keep_from)
+    states = _kept(states, keep_from)
     summary = Summary(
+        window=window,
+        spans=(_span(states, of_links),) if only is None else tuple(only),
+        addresses=pa.chunked_array(
+            [*hops["from_address"].chunks, *hops["to_address"].chunks, measured_addresses(lake)], pa.string()
+        ).unique(),
         probes=lake.probes(),
         probe_history=lake.probe_history(),
-        targets=measurement_targets(lake),
-        hops=hop_links(lake),
-        states=_kept(states, keep_from),
-        link_states=_kept(link_states(lake, window), keep_from),
+        targets=pa.concat_tables([measurement_targets(lake, *span) for span in bounds]),
+        hops=hops,
+        states=states,
+        link_states=of_links,
         pings_without_pair=pings_without_pair(lake),
         results_without_time=results_without_time(lake),
-        results_faster_than_light=results_faster_than_light(lake, window),
+        results_faster_than_light=sum(results_faster_than_light(lake, window, *span) for span in bounds),
         nodes=sampled_nodes(lake),
         keep_from=keep_from,
         read_at=read_at,
     )
     report("summarising the lake", 2, 2)
     return summary
+
+
+def _span(*facts: pa.Table) -> Window:
+    """From the first of their windows to the last."""
+    return Window(
+        start=min(pc.min(some["window_start"]).as_py() for some in facts if some.num_rows > 0),
+        end=max(pc.max(some["window_end"]).as_py() for some in facts if some.num_rows > 0),
+    )
 
 
 def _kept(facts: pa.Table, keep_from: datetime | None) -> pa.Table:
@@ -448,10 +482,7 @@ def build_graph(
         StoreError: when the graph cannot be written.
     """
     states, hops = summary.states, summary.hops
-    addresses = pa.chunked_array(
-        [*hops["from_address"].chunks, *hops["to_address"].chunks, *states["target"].chunks], pa.string()
-    ).unique()
-    addresses = addresses.filter(pc.invert(is_node(addresses)))
+    addresses = summary.addresses.filter(pc.invert(is_node(summary.addresses)))
     matches = None if origins is None else origins.prefixes.match(addresses)
     measured = summary.targets["type"]
     pings = summary.targets.filter(pc.equal(measured, str(ResultType.PING)))
@@ -476,7 +507,7 @@ def build_graph(
         ("nodes", _of_nodes(summary, summary.probes, True), add_known_probes, Kind.SAMPLE, None),
         ("measurements", pings, partial(add_measurements, store), Kind.PING, None),
         ("measurements", traceroutes, partial(add_measurements, store), Kind.TRACEROUTE, None),
-        ("hops", hops, partial(add_hops, store), Kind.TRACEROUTE, HOP_METHOD),
+        ("hops", _met(hops, summary.link_states), partial(add_hops, store), Kind.TRACEROUTE, HOP_METHOD),
         ("networks", as_links, partial(add_as_links, store), Kind.TRACEROUTE, as_link_method),
         *(
             ("states", _of_nodes(summary, states, sampled), partial(add_states, store), kind, STATE_METHOD)
@@ -487,8 +518,9 @@ def build_graph(
     synthetic_too = any(pc.any(some["synthetic"]).as_py() for some in (states, hops, summary.targets))
     measured_by = [
         kind for sampled, kind in of_table.items() if _of_nodes(summary, states, sampled).num_rows > 0
-    ]
+    ] or [Kind.PING]
     together = _provenance(summary, *measured_by, method=STATE_METHOD, synthetic=synthetic_too)
+    window_s = int(summary.window.total_seconds())
     unknown_scores = no_longer_said = 0
     of_ases, of_countries = [], []
     with store.transaction():  # a graph that is half new would answer, and falsely
@@ -521,9 +553,11 @@ def build_graph(
             by_as, by_country = place_scores(scores, summary.probe_history)
             of_ases.append(by_as)
             of_countries.append(by_country)
-        scored = _windows_of(states)
-        for fact_type, found in ((AS_SCORE, of_ases), (COUNTRY_SCORE, of_countries)):
-            no_longer_said += add_place_scores(store, fact_type, pa.concat_tables(found), mean, scored)
+        for span in summary.spans:
+            within = Selection(start=span.start, end=span.end, window_s=window_s)
+            for fact_type, found in ((AS_SCORE, of_ases), (COUNTRY_SCORE, of_countries)):
+                own = _in_span(pa.concat_tables(found), span)
+                no_longer_said += add_place_scores(store, fact_type, own, mean, within)
         report("writing scores", states.num_rows, states.num_rows)
         add_requirements(store, *requirements(profile))
     report("computing centralities", 0, 1)
@@ -531,7 +565,7 @@ def build_graph(
     report("computing centralities", 1, 1)
     pruned = 0
     if summary.keep_from is not None:
-        pruned = sum(store.prune(fact_type, summary.keep_from, scored.window_s) for fact_type in FACT_TYPES)
+        pruned = sum(store.prune(fact_type, summary.keep_from, window_s) for fact_type in FACT_TYPES)
     links = summary.link_states
     return Built(
         states=states.num_rows,
@@ -546,53 +580,10 @@ def build_graph(
         doubtful_results=pc.sum(states["doubtful_results"], min_count=0).as_py(),
         pruned=pruned,
         no_longer_said=no_longer_said,
-        windows_from=pc.min(states["window_start"]).as_py(),
-        windows_until=pc.max(states["window_end"]).as_py(),
+        windows_from=summary.spans[0].start,
+        windows_until=summary.spans[-1].end,
         synthetic=synthetic_too,
     )
-
-
-def refresh_graph(
-    lake: Lake,
-    store: GraphStore,
-    profile: Profile,
-    window: timedelta,
-    memory: Path,
-    *,
-    origins: Origins | None = None,
-    keep: timedelta | None = None,
-    report: Report = unheard,
-) -> Built | None:
-    """Bring the graph up to what the lake holds; only windows that the lake has touched since the last time are built again.
-
-    Args:
-        lake: what was ingested.
-        store: the graph.
-        profile: how quality is scored.
-        window: length of a window.
-        memory: file that remembers up to which commit of the lake which graph was built, and how. Without it, or when it is of
-            another graph, profile or list of prefixes, everything is built again.
-        origins: who announces which prefix.
-        keep: retention, as for `summarise_lake`.
-        report: hears how far it is.
-
-    Returns:
-        What was written; None when the lake holds nothing new.
-
-    Raises:
-        EmptyError: when the lake holds no ping of a known pair.
-        StoreError: when the lake cannot be read, or the graph cannot be written.
-    """
-    return build_graph(
-        summarise_lake(lake, window, keep=keep, report=report), store, profile, origins=origins, report=report
-    )
-
-
-def _windows_of(states: pa.Table) -> Selection:
-    """From the first of their windows to the last."""
-    start, last = (choose(states["window_start"]).as_py() for choose in (pc.min, pc.max))
-    length = states["window_end"][0].as_py() - states["window_start"][0].as_py()
-    return Selection(start=start, end=last + length, window_s=int(length.total_seconds()))
 
 
 MOST_SCORED = 100_000
@@ -657,6 +648,22 @@ def _provenance(summary: Summary, *kinds: Kind, method: str | None, synthetic: b
         method=method,
         synthetic=synthetic,
     )
+
+
+def _met(hops: pa.Table, links: pa.Table) -> pa.Table:
+    """The adjacent hops that some states of links are about."""
+    ends = ["from_address", "to_address"]
+    return hops.join(links.select(ends), ends, join_type="left semi")
+
+
+def _in_span(facts: pa.Table, span: Window) -> pa.Table:
+    """The facts of windows that begin in a span."""
+    starts = facts["window_start"]
+    bounds = (pa.scalar(bound, starts.type) for bound in (span.start, span.end))
+    after, before = (
+        compare(starts, bound) for compare, bound in zip((pc.greater_equal, pc.less), bounds, strict=True)
+    )
+    return facts.filter(pc.and_(after, before))
 
 
 def _of_nodes(summary: Summary, table: pa.Table, sampled: bool) -> pa.Table:

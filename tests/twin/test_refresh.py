@@ -1,0 +1,153 @@
+"""A graph that was refreshed after every landing is the graph that is built at once of all that landed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.provenance import Provenance
+from domain.window import Window
+from ingest.lake import Lake
+from ingest.parse import parse
+from ingest.probes import probes_table
+from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES, PATH_STATE
+from kg.store import GraphStore, open_store
+from qoe.profile import load_profile
+from tests.twin.test_pipeline import ping
+from tests.twin.test_qoe import T0
+from twin.pipeline import build_graph, read_origins, summarise_lake
+from twin.refresh import _windows, memory_file, refresh_graph
+
+H3 = timedelta(hours=3)
+PROFILE = load_profile()
+
+
+def traceroute(probe: int, at_s: int, *addresses: str) -> dict[str, Any]:
+    return {
+        "type": "traceroute", "af": 4, "msm_id": 5001, "prb_id": probe, "timestamp": at_s, "dst_addr": addresses[-1],
+        "result": [
+            {"hop": hop, "result": [{"from": address, "rtt": 1.0 * hop}]} for hop, address in enumerate(addresses, 1)
+        ],
+    }  # fmt: skip
+
+
+def content(store: GraphStore) -> dict[str, list[str]]:
+    """All that a graph says; not who said it when."""
+    said = set(Provenance.__dataclass_fields__) - {"synthetic"}
+
+    def rows(table: Any) -> list[str]:
+        return sorted(
+            map(str, table.drop_columns([one for one in table.column_names if one in said]).to_pylist())
+        )
+
+    found = {node_type.label: rows(store.nodes(node_type)) for node_type in NODE_TYPES}
+    found |= {edge_type.table: rows(store.edges(edge_type)) for edge_type in EDGE_TYPES}
+    return found | {fact_type.label: rows(store.facts(fact_type)) for fact_type in FACT_TYPES}
+
+
+def refreshed(home: Path, lake: Lake, store: GraphStore, **how: Any) -> Any:
+    return refresh_graph(lake, store, PROFILE, H3, memory_file(home, "sqlite", H3), **how)
+
+
+_moment = st.integers(0, 5 * 8).map(lambda number: int(T0.timestamp()) + number * 2700)
+_record = st.one_of(
+    st.builds(
+        lambda probe, at_s, rtt: ping(probe, timestamp=at_s, result=[{"rtt": rtt}]),
+        st.integers(1, 3),
+        _moment,
+        st.sampled_from([1.0, 20.0, 300.0]),
+    ),
+    st.builds(
+        lambda probe, at_s, hops: traceroute(probe, at_s, *hops),
+        st.integers(1, 3),
+        _moment,
+        st.lists(
+            st.sampled_from(["192.0.2.1", "192.0.2.2", "198.51.100.1", "203.0.113.1"]),
+            min_size=2,
+            max_size=4,
+            unique=True,
+        ),
+    ),
+)
+_probe = st.builds(
+    lambda probe, asn, day: (probe, asn, day),
+    st.integers(1, 3),
+    st.integers(64500, 64502),
+    st.integers(-1, 2),
+)
+
+
+@settings(max_examples=12)
+@given(
+    steps=st.lists(st.one_of(st.lists(_record, min_size=1, max_size=5), _probe), min_size=1, max_size=5),
+    with_origins=st.booleans(),
+)
+def test_refreshing_after_every_landing_comes_to_the_graph_that_is_built_at_once(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[Any], with_origins: bool
+) -> None:
+    home, other = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("other")
+    (home / "prefixes.csv").write_text("prefix,asn\n192.0.2.0/24,64501\n198.51.100.0/24,64502\n")
+    how = {"origins": read_origins(home / "prefixes.csv")} if with_origins else {}
+    lake = Lake(home / "lake")
+    lake.land(parse([ping(1)], "test"))  # a graph needs one
+    with open_store("sqlite", home, create=True) as store, open_store("sqlite", other, create=True) as fresh:
+        for step in steps:
+            if isinstance(step, list):
+                lake.land(parse(step, "test"))
+            else:
+                probe, asn, day = step
+                words = [{"id": probe, "asn_v4": asn, "country_code": "LB"}]
+                lake.merge_probes(probes_table(words).table, T0 + timedelta(days=day))
+            refreshed(home, lake, store, **how)
+        assert refreshed(home, lake, store, **how) is None
+        build_graph(summarise_lake(lake, H3), fresh, PROFILE, **how)
+        assert content(store) == content(fresh)
+
+
+def test_only_touched_windows_are_built_and_late_data_land_in_theirs(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    at_s = int(T0.timestamp())
+    lake.land(parse([ping(1, timestamp=at_s + slot * 10_800) for slot in range(8)], "test"))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        assert refreshed(tmp_path, lake, store).states == 8
+        assert refreshed(tmp_path, lake, store) is None
+        lake.land(parse([ping(2, timestamp=at_s + 10_800), ping(2, timestamp=at_s + 9 * 10_800)], "test"))
+        built = refreshed(tmp_path, lake, store)
+        assert (built.states, built.windows_from) == (3, T0 + H3)
+        assert store.counts()[PATH_STATE.label] == 10
+
+
+def test_a_graph_that_is_not_as_it_was_left_is_built_anew(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    at_s = int(T0.timestamp())
+    lake.land(parse([ping(1, timestamp=at_s + slot * 10_800) for slot in range(4)], "test"))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        refreshed(tmp_path, lake, store)
+        store.prune(PATH_STATE, datetime(2100, 1, 1, tzinfo=UTC), None)
+        assert refreshed(tmp_path, lake, store).states == 4
+        memory_file(tmp_path, "sqlite", H3).write_text("{")
+        assert refreshed(tmp_path, lake, store).states == 4
+        assert refreshed(tmp_path, lake, store, keep=timedelta(hours=4)).states == 2
+
+
+@pytest.mark.parametrize(
+    ("hours", "length", "spans"),
+    [
+        ([], H3, []),
+        ([0, 1, 2], H3, [(0, 3)]),
+        ([0, 3, 9], H3, [(0, 6), (9, 12)]),
+        ([5], timedelta(minutes=30), [(5, 6)]),
+        ([1], timedelta(minutes=90), [(0, 3)]),
+    ],
+)
+def test_windows_that_hold_touched_hours_are_whole(
+    hours: list[int], length: timedelta, spans: list[tuple[int, int]]
+) -> None:
+    hour: Callable[[int], datetime] = lambda number: datetime.fromtimestamp(number * 3600, tz=UTC)  # noqa: E731
+    assert _windows(hours, length) == [Window(start=hour(start), end=hour(end)) for start, end in spans]
