@@ -246,6 +246,14 @@ GROUP BY ALL
 ORDER BY ALL
 """  # noqa: S608 - text of our own
 
+_NEWEST = f"""
+SELECT max(at_us - at_us % $window_us + $window_us) AS end_us FROM (
+    SELECT epoch_us(timestamp) AS at_us FROM ping WHERE target IS NOT NULL AND af IS NOT NULL AND {_TIMED}
+    UNION ALL
+    SELECT epoch_us(timestamp) FROM sample WHERE {_TIMED}
+)
+"""  # noqa: S608 - text of our own
+
 _INSTANT = pa.timestamp("us", tz="UTC")
 
 HOP_LINK_SCHEMA = pa.schema(
@@ -426,12 +434,7 @@ def newest_window_end(lake: Lake, window: timedelta) -> datetime | None:
         InputError: when the window has no length.
         StoreError: when the lake cannot be read.
     """
-    answer = lake.query(
-        "SELECT max(at_us - at_us % $window_us + $window_us) AS end_us FROM ("
-        f"SELECT epoch_us(timestamp) AS at_us FROM ping WHERE target IS NOT NULL AND af IS NOT NULL AND {_TIMED} "
-        f"UNION ALL SELECT epoch_us(timestamp) FROM sample WHERE {_TIMED})",  # noqa: S608 - text of our own
-        _TIMELESS | {"window_us": _span(window, None, None)["window_us"]},
-    )
+    answer = lake.query(_NEWEST, _TIMELESS | {"window_us": _span(window, None, None)["window_us"]})
     end_us = answer["end_us"][0].as_py()
     return None if end_us is None else datetime.fromtimestamp(0, tz=UTC) + timedelta(microseconds=int(end_us))
 

@@ -83,7 +83,7 @@ _probe = st.builds(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     steps=st.lists(st.one_of(st.lists(_record, min_size=1, max_size=5), _probe), min_size=1, max_size=5),
     with_origins=st.booleans(),
