@@ -145,11 +145,12 @@ def parse_batch(batch: Batch, *, extension: bool = True) -> Parsed:
 def _object(raw: bytes) -> dict[str, Any]:
     """The record, with the names that Atlas gives its values today."""
     try:
-        record = orjson.loads(raw)
+        value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        record = _nearly_json(raw, error)
-    if type(record) is not dict:
-        raise InputError("not an Atlas result", found=_show(record), expected="a JSON object")
+        value = _nearly_json(raw, error)
+    if type(value) is not dict:
+        raise InputError("not an Atlas result", found=_show(value), expected="a JSON object")
+    record: dict[str, Any] = value
     # Some firmware wrote keys with a stray leading blank (" proto", " lts").
     if " " in "".join(record):
         record = {key.lstrip(" "): value for key, value in record.items()} | {
@@ -443,10 +444,11 @@ class _Pings(_Filling):
         self._append(number, shared + counted, partly=partly)
 
     def _packets(self, result: list[Any], usual_ttl: int | None) -> tuple[tuple[object, ...] | None, bool]:
-        """Sent, received, duplicates, errors, and RTT min, mean and max, of a list of packets, None when it has none; and
-        whether something in it was not understood.
+        """Add the packets of a list. A reply states its TTL only where it differs from the usual one.
 
-        A reply states its TTL only where it differs from the usual one.
+        Returns:
+            Sent, received, duplicates, errors, and RTT min, mean and max, or None when no packet is understood; and whether
+            something was not.
         """
         add_rtt, add_ttl = self._rtt.append, self._ttl.append
         add_duplicate, add_error = self._duplicate.append, self._error.append
@@ -592,7 +594,11 @@ class _Traceroutes(_Filling):
         self._append(number, shared + own, partly=partly)
 
     def _add_hops(self, result: list[Any]) -> tuple[str | None, bool]:
-        """Add the hops; return the trouble that the probe had with the whole traceroute, and whether something was not understood."""
+        """Add the hops.
+
+        Returns:
+            The trouble that the probe had with the whole traceroute, and whether something was not understood.
+        """
         trouble: str | None = None
         partly = False
         for item in result:
@@ -620,7 +626,11 @@ class _Traceroutes(_Filling):
         return trouble, partly
 
     def _add_replies(self, replies: list[Any]) -> tuple[str | None, bool]:
-        """Add the replies of a hop; return the trouble that the probe had in it, and whether something was not understood."""
+        """Add the replies of a hop.
+
+        Returns:
+            The trouble that the probe had in it, and whether something was not understood.
+        """
         add_from, add_rtt, add_ttl = self._from.append, self._rtt.append, self._ttl.append
         add_size, add_icmp_error = self._size.append, self._icmp_error.append
         add_late, add_duplicate = self._late.append, self._duplicate.append
@@ -716,7 +726,9 @@ def _doubted(
     started = _microseconds(columns["timestamp"])
     latest = latest_s * 1_000_000
     stored = _microseconds(columns["stored_timestamp"], missing=latest) + CLOCK_TOLERANCE_S * 1_000_000
-    ended = _microseconds(columns["end_timestamp"], missing=_MAX_INT64) if "end_timestamp" in columns else started
+    ended = (
+        _microseconds(columns["end_timestamp"], missing=_MAX_INT64) if "end_timestamp" in columns else started
+    )
     stated_age = columns["clock_age_s"]
     age = stated_age.fill_null(0).to_numpy()
     found = {
@@ -738,4 +750,5 @@ def _doubted(
 
 def _microseconds(moments: pa.Array, missing: int = 0) -> NDArray[np.int64]:
     """Microseconds since 1970; `missing` where there is no moment."""
-    return moments.view(pa.int64()).fill_null(missing).to_numpy()
+    known: NDArray[np.int64] = moments.view(pa.int64()).fill_null(missing).to_numpy()
+    return known

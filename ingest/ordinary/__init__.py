@@ -56,9 +56,8 @@ class Recognised:
 
 
 def library() -> Path | None:
-    """Where the library that is in use lies; None when there is none, and every record is left to the careful parser."""
-    loaded = _loaded()
-    return None if loaded is None else Path(loaded._name)
+    """Where the library lies that is in use; None when there is none, and every record is left to the careful parser."""
+    return None if _loaded() is None else _file()
 
 
 def recognise(batch: Batch) -> Recognised | None:
@@ -71,7 +70,7 @@ def recognise(batch: Batch) -> Recognised | None:
         batch.data, len(batch.data), begin.ctypes.data, end.ctypes.data, len(batch)
     )
     if not handle:
-        raise RuntimeError(f"the recogniser of ordinary records has a bug; {functions._name} shows it on stderr")
+        raise RuntimeError("the recogniser of ordinary records has a bug; what it was is on stderr")
     memory = _Memory(functions, handle)
     length = ctypes.c_size_t()
     description = functions.ordinary_description(handle, ctypes.byref(length))
@@ -124,10 +123,14 @@ def _buffers(kind: pa.DataType) -> int:
     return 3 if pa.types.is_string(kind) else 2
 
 
+def _file() -> Path | None:
+    return next((_FOLDER / name for name in _LIBRARIES if (_FOLDER / name).is_file()), None)
+
+
 @cache
 def _loaded() -> ctypes.CDLL | None:
     """The library, if it was built; in a checkout only if it was built from what lies there."""
-    path = next((_FOLDER / name for name in _LIBRARIES if (_FOLDER / name).is_file()), None)
+    path = _file()
     if path is None:
         return None
     try:
