@@ -56,6 +56,8 @@ _ONLY_BEFORE_4460 = frozenset(_NAMES_BEFORE_4460) | {"mode"}
 _FIRST_WITH_THESE_NAMES = 4460
 _FIRST_WITHOUT_ICMP_HEADER_IN_SIZE = 4570
 _ICMP_HEADER_BYTES = 8
+_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_MAX_DEPTH = 64
 _TRACEROUTE_COMMAND = re.compile(r"traceroute to (\S+) \((\S+)\), \d+ hops max")
 
 
@@ -166,15 +168,32 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _nearly_json(raw: bytes, error: orjson.JSONDecodeError) -> Any:
-    """What Python's reader makes of what JSON does not allow: NaN, a stray control character, bytes that are no UTF-8.
+    """What Python's reader makes of what orjson refuses: NaN, control characters, bytes that are no UTF-8, deep nesting.
 
     Raises:
         InputError: when it is not even that.
     """
     try:
-        return json.loads(raw.decode("utf-8", "replace"), strict=False)
-    except (ValueError, RecursionError):
+        return json.loads(_shallow(raw.decode("utf-8", "replace")), strict=False)
+    except ValueError:
         raise InputError("not JSON", found=str(error), expected="a JSON object") from error
+
+
+def _shallow(text: str) -> str:
+    """The JSON with null for what is nested deeper than any record, which readers give up on."""
+    pieces = []
+    depth = kept = 0
+    for token in _STRINGS_AND_BRACKETS.finditer(text):
+        bracket = token.group()
+        if bracket in ("[", "{"):
+            depth += 1
+            if depth == _MAX_DEPTH:
+                pieces.append(text[kept : token.start()] + "null")
+        elif bracket in ("]", "}"):
+            if depth == _MAX_DEPTH:
+                kept = token.end()
+            depth -= 1
+    return text if not pieces else "".join(pieces) + text[kept:]
 
 
 def _with_names_of_today(record: Mapping[str, Any]) -> dict[str, Any]:
