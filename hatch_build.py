@@ -58,7 +58,7 @@ def build(root: Path) -> str | None:
     command = [cargo, "build", "--release", "--locked", "--target-dir", str(target)]
     done = subprocess.run(command, cwd=crate, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        return f"cargo failed: {done.stderr.strip()[-2000:]}"
+        return f"cargo failed: {' '.join(done.stderr.split())[-500:]}"
     built = next(path for name in LIBRARIES if (path := target / "release" / name).is_file())
     waiting = crate / f"{built.name}.new"
     shutil.copy(built, waiting)
