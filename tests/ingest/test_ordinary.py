@@ -6,6 +6,7 @@ import ipaddress
 import json
 import shutil
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -251,6 +252,28 @@ def test_columns_outlive_what_they_came_from_and_threads_do_not_meet(ping: Make,
     with ThreadPoolExecutor(4) as pool:
         tables = list(pool.map(lambda _: parse_batch(batch).traceroutes, range(16)))
     assert all(table.equals(expected.traceroutes) for table in tables)
+
+
+def test_other_threads_run_while_the_library_works(ping: Make) -> None:
+    raw = json.dumps(ping()).encode()
+    many = 300_000
+    batch = Batch(
+        source="test", first_position=0, data=raw, begin=np.zeros(many, np.int64), end=np.full(many, len(raw)), read_at=datetime.now(UTC)
+    )  # fmt: skip
+    done = threading.Event()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.wait(0.001):
+            ticks += 1
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    ordinary.recognise(batch)
+    done.set()
+    thread.join()
+    assert ticks > 3  # of some hundred; none while the interpreter's lock is held
 
 
 @pytest.fixture
