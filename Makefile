@@ -3,7 +3,7 @@
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
-# make soak     ingestion killed 200 times; three recorded weeks from SQLite to RDF, to Neo4j, and back: equal
+# make soak     ingestion killed 200 times; 100,000 damaged records; three recorded weeks from SQLite to RDF, to Neo4j, and back
 # make docs     docs/commands.md from the command line itself, docs/graph.md from the ontology
 # make clean    remove what was made here
 
@@ -31,11 +31,13 @@ neo4j: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.archive
+	$(BIN)/python -m bench.parsing
 	$(BIN)/python -m bench.whole_way
 	$(BIN)/python -m bench.graph
 
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m bench.kills
+	$(BIN)/python -m bench.mutations
 	$(BIN)/python -m bench.round_trip
 
 docs: $(VENV)/installed
@@ -51,8 +53,9 @@ $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/installed: $(VENV)/bin/uv pyproject.toml constraints.txt
+$(VENV)/installed: $(VENV)/bin/uv pyproject.toml constraints.txt hatch_build.py $(wildcard ingest/ordinary/Cargo.* ingest/ordinary/src/*.rs)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
+	@$(BIN)/python -c "from ingest.ordinary import library; print('parser: with its library' if library() else 'parser: without its library, so more slowly (no cargo when it was installed)')"
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -25,7 +25,7 @@ class Doubt(StrEnum):
     """
 
     CLOCK_OUT_OF_STEP = "clock-out-of-step"
-    """The probe's clock was last in step over `CLOCK_IN_STEP_S` ago, or never (`lts`)."""
+    """The probe's clock was last in step over `CLOCK_IN_STEP_S` ago (`lts`), or the probe does not know (`lts` of -1)."""
     CLOCK_AHEAD = "clock-ahead"
     """It began over `CLOCK_TOLERANCE_S` later than it was stored, or read."""
     ENDS_BEFORE_START = "ends-before-start"
@@ -36,10 +36,12 @@ class Doubt(StrEnum):
     What is left out of states for it follows from what is known of places when states are made (`ingest.summarise`), and not from
     this word: a place that is put right puts its results right.
     """
+    PARTLY_UNDERSTOOD = "partly-understood"
+    """Some of its packets, hops or replies were not understood; they are left out, of the counts too."""
 
 
 CLOCK_IN_STEP_S = 600
-"""Atlas's own limit: a probe whose clock was in step so long ago says that it is not (`lts`)."""
+"""A connected probe compares its clock with its controller's every few minutes: 97 of 100 recorded results say less than this."""
 
 CLOCK_TOLERANCE_S = 60
 """Clocks of probes and of those who store are not alike to the second."""
@@ -110,7 +112,7 @@ class Observation:
         source_address: address the probe sent from (often private).
         protocol: ICMP, UDP or TCP, upper case.
         firmware: probe firmware number.
-        clock_age_s: seconds since the probe's clock was last in step (`lts`); None when unknown.
+        clock_age_s: seconds since the probe's clock was last in step (`lts`); None when unknown, also to the probe (-1).
         size_bytes: payload size.
         doubts: why it is not trusted in everything, sorted; mostly empty.
         synthetic: True for results of the testbed.

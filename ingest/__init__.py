@@ -5,6 +5,7 @@
     compression gzip, bzip2, xz, told by their first bytes; what can be saved of a cut file is
     json_array  where the elements of a JSON array begin and end
     parse       raw records                                       -> Arrow tables of observations
+    ordinary    raw records of ordinary form, faster (Rust)       -> the same columns; all other records stay with parse
     columns     the Arrow schemas, derived from the domain's classes
     lake        observations                                      -> Parquet, exactly once
     probes      lists of probes and anchors                       -> the lake's probe table
