@@ -775,11 +775,15 @@ class _Latest(_Records, AtlasLatestRequest):  # type: ignore[misc]
 
 
 class _Listing(RequestGenerator):  # type: ignore[misc]
-    """A listing that asks as `_Asking` does, and goes on after a page without objects."""
+    """A listing that asks as `_Asking` does, goes on after a page without objects, and gives each object once.
+
+    A listing that changes while it is read shows objects of one page again on the next.
+    """
 
     def __init__(self, atlas: AtlasSource, filters: dict[str, object]) -> None:
         self._atlas = atlas
         self._asked: set[str] = set()
+        self._given: set[object] = set()
         super().__init__(server=atlas.server, **filters)
 
     def next_batch(self) -> None:
@@ -805,7 +809,13 @@ class _Listing(RequestGenerator):  # type: ignore[misc]
                 raise self._atlas.not_atlas(
                     request.url, page.get("next"), "the address of the next page, or null"
                 ) from error
-            self.current_batch = objects
+            for one in objects:
+                number = one.get("id")
+                if not isinstance(number, int):
+                    raise self._atlas.not_atlas(request.url, one, "objects with an id")
+                if number not in self._given:
+                    self._given.add(number)
+                    self.current_batch.append(one)
 
 
 class _Probes(_Listing, ProbeRequest):  # type: ignore[misc]

@@ -9,9 +9,11 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -46,6 +48,7 @@ class Answer:
     body: bytes = b"[]"
     delay_s: float = 0.0
     announced: int | None = None
+    pieces: Iterator[bytes] | None = None
 
 
 @dataclass
@@ -111,12 +114,18 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             state.asked.append((parts.path, parameters))
             state.keys.append(self.headers["Authorization"])
             if state.respond is not None:
-                answer = Answer(body=orjson.dumps(state.respond(parts.path, parameters)))
+                found = state.respond(parts.path, parameters)
+                answer = found if isinstance(found, Answer) else Answer(body=orjson.dumps(found))
             else:
                 answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
             time.sleep(answer.delay_s)
             try:
                 self.send_response(answer.status)
+                if answer.pieces is not None:
+                    self.end_headers()  # its end is that of the connection
+                    for piece in answer.pieces:
+                        self.wfile.write(piece)
+                    return
                 length = len(answer.body) if answer.announced is None else answer.announced
                 self.send_header("Content-Length", str(length))
                 self.end_headers()
@@ -175,6 +184,41 @@ def test_a_long_span_is_asked_in_slices_that_neither_overlap_nor_leave_a_gap(ser
 def test_many_probes_are_asked_for_in_several_requests(server: Server) -> None:
     results(server.source(), probe_ids=range(1, 1202))
     assert [len(asked["probe_ids"].split(",")) for _, asked in server.asked] == [500, 500, 201]
+
+
+def test_memory_is_bounded_by_the_answer_that_is_wanted_not_by_the_span(server: Server, ping: Make) -> None:
+    record = orjson.dumps(ping())
+
+    def a_record_a_second(path: str, asked: dict[str, str]) -> object:
+        seconds = int(asked["stop"]) - int(asked["start"]) + 1
+        whole, rest = divmod(seconds - 1, 100)
+        pieces = chain([b"[" + record], repeat((b"," + record) * 100, whole), [(b"," + record) * rest + b"]"])
+        return Answer(pieces=pieces)
+
+    server.respond = a_record_a_second
+    source = server.source(most_bytes=300_000)
+    list(source.results(1001, START, START + dt.timedelta(minutes=1)))
+    count = 0
+    tracemalloc.start()
+    for batch in source.results(1001, START, START + dt.timedelta(hours=10)):
+        count += len(batch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 36_000
+    assert count * len(record) > 12_000_000
+    assert peak < 4_000_000
+
+
+def test_latest_results_may_be_an_object_of_arrays_as_the_manual_has_it(server: Server, ping: Make) -> None:
+    by_probe = {str(number): [ping(prb_id=number, dst_name='a:"b"')] for number in (1, 2, 3)}
+    server.answers = [Answer(body=orjson.dumps(by_probe))]
+    (batch,) = server.source().latest(1001)
+    assert [orjson.loads(record)["prb_id"] for record in batch.records] == [1, 2, 3]
+    assert server.asked[0][0] == "/api/v2/measurements/1001/latest"
+    for body in (b'{"1": [', b'{"1": [{}]} x'):
+        server.answers = [Answer(body=body)]
+        with pytest.raises(SourceError, match="not what the Atlas API answers"):
+            list(server.source().latest(1001))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
