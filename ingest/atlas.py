@@ -14,24 +14,28 @@ The bytes of an answer are split into records and never become Python objects he
 from __future__ import annotations
 
 import math
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
 import numpy as np
 import orjson
 import requests
 from numpy.typing import NDArray
+from requests.adapters import HTTPAdapter
 from ripe.atlas.cousteau import (
     AnchorRequest,
     AtlasLatestRequest,
@@ -49,6 +53,8 @@ from tenacity import (
     wait_exponential,
     wait_random,
 )
+from urllib3 import HTTPResponse, HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from domain.errors import (
@@ -437,8 +443,62 @@ class _Trouble(Exception):  # noqa: N818 # it is no error yet
         self.wait_s = wait_s
 
 
+class _PunctualConnection(HTTPSConnection):
+    """A connection on which the whole head of an answer comes within the time that is allowed for one part of it.
+
+    The time-out of sockets begins anew with every byte, so a server that drips bytes would be waited for without end.
+    """
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 itself has it
+        """The answer's head; the body is read by whoever asked, who looks at the clock.
+
+        Raises:
+            TimeoutError: when it does not come in time.
+        """
+        late = threading.Event()
+
+        def hang_up() -> None:
+            late.set()
+            # The plain shutdown: that of SSLSocket would take the TLS state from under its thread.
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+        if not isinstance(self.timeout, int | float):
+            return super().getresponse()
+        watch = threading.Timer(self.timeout, hang_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            return super().getresponse()
+        except (OSError, HTTPException) as error:
+            if late.is_set():
+                raise TimeoutError("the head of the answer did not come in time") from error
+            raise
+        finally:
+            watch.cancel()
+
+
+class _PunctualPool(HTTPSConnectionPool):
+    ConnectionCls = _PunctualConnection
+
+
+class _PunctualAdapter(HTTPAdapter):
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        super().init_poolmanager(*arguments, **named)
+        self.poolmanager.pool_classes_by_scheme = {"https": _PunctualPool}
+
+
+def _get(url: str, **arguments: Any) -> requests.Response:
+    """What `requests.get` does, punctually."""
+    with requests.Session() as session:
+        session.mount("https://", _PunctualAdapter())
+        return session.get(url, **arguments)
+
+
 class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
     """A request that waits so long and no longer, asks again, and fails with our errors; it is answered in JSON."""
+
+    http_methods: ClassVar = {"GET": _get}
 
     def __init__(self, atlas: AtlasSource, **arguments: object) -> None:
         verify = str(atlas.verify) if isinstance(atlas.verify, Path) else atlas.verify

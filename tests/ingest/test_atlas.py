@@ -49,6 +49,7 @@ class Answer:
     delay_s: float = 0.0
     announced: int | None = None
     pieces: Iterator[bytes] | None = None
+    head: Iterator[bytes] | None = None
 
 
 @dataclass
@@ -120,6 +121,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
             time.sleep(answer.delay_s)
             try:
+                for letter in answer.head or ():
+                    self.wfile.write(letter)
+                    time.sleep(0.02)
                 self.send_response(answer.status)
                 if answer.pieces is not None:
                     self.end_headers()  # its end is that of the connection
@@ -264,6 +268,14 @@ def test_a_slow_answer_is_waited_for_so_long_and_no_longer(server: Server) -> No
     server.answers = [Answer(delay_s=0.5)]
     with pytest.raises(UnreachableError, match=r"nothing within 0\.1 s"):
         results(server.source(timeout_s=0.1, attempts=2))
+
+
+def test_the_head_of_an_answer_that_drips_is_not_waited_for_without_end(server: Server) -> None:
+    server.answers = [Answer(head=repeat(b"H", 500))]
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"nothing within 0\.2 s"):
+        results(server.source(timeout_s=0.2, attempts=2))
+    assert time.monotonic() - begun < 3.0
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(server: Server, ping: Make) -> None:
