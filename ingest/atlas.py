@@ -75,6 +75,7 @@ KEY_VARIABLE = "QOETWIN_ATLAS_KEY"  # the name of a variable, not a key
 
 _PROBES_A_REQUEST = 500  # what cousteau's own listings put in one address
 _PAGE_OBJECTS = 500  # the most that Atlas gives
+_FIRST_SLICE_S = 3_600  # of most measurements an answer is then small, of the largest it fits
 _LONGEST_BACKOFF_S = 30.0
 _CHUNK_BYTES = 1 << 16
 _BLANK = b" \t\r\n"
@@ -163,8 +164,8 @@ class AtlasSource:
     ) -> Iterator[Batch]:
         """Results of a measurement whose probes began in `[start, stop)`, in slices of time.
 
-        A slice whose answer is too large is halved until it is not, and grows again while answers are small. The answer
-        for a single second is read whatever its size, through a file on disk. Only whole answers are given.
+        Slices grow while answers are small, up to `slice_length`; one whose answer is too large is halved until it is not. The
+        answer for a single second is read whatever its size, through a file on disk. Only whole answers are given.
 
         Args:
             msm_id: the measurement.
@@ -183,8 +184,9 @@ class AtlasSource:
         # Whole seconds, both ends of a slice inclusive: what the API understands.
         first_s, after_s = math.ceil(start.timestamp()), math.ceil(stop.timestamp())
         longest_s = int(self.slice_length.total_seconds())
+        length_s = min(_FIRST_SLICE_S, longest_s)
         for group in _groups(probe_ids):
-            slice_s, length_s = first_s, longest_s
+            slice_s = first_s
             while slice_s < after_s:
                 end_s = min(slice_s + length_s, after_s)
                 request = _Results(
@@ -757,6 +759,11 @@ class _Answer:
             position += len(begin)
 
 
+def elements(splitter: ArraySplitter, chunk: bytes) -> Iterator[bytes]:
+    """The elements of a JSON array that are complete with these bytes of it."""
+    return splitter.feed(chunk)
+
+
 class _Records(_Asking):
     """A request that is answered with an array of results."""
 
@@ -799,15 +806,15 @@ class _Records(_Asking):
                 if first not in self.opening:
                     raise self._no_array(chunk)
                 begun = True
-            yield from self.records_of(splitter.feed(chunk))
+            yield from self.records_of(elements(splitter, chunk))
         if not splitter.closed or splitter.rest:
             raise self._no_array(splitter.rest)
 
     opening: tuple[bytes, ...] = (b"[",)
 
-    def records_of(self, elements: Iterator[bytes]) -> Iterator[bytes]:
+    def records_of(self, found: Iterator[bytes]) -> Iterator[bytes]:
         """The records in elements of the answer."""
-        return elements
+        return found
 
     def _no_array(self, bytes_there: bytes) -> SourceError:
         return self._atlas.not_atlas(
@@ -824,12 +831,11 @@ class _Latest(_Records, AtlasLatestRequest):  # type: ignore[misc]
 
     opening = (b"[", b"{")
 
-    def records_of(self, elements: Iterator[bytes]) -> Iterator[bytes]:
+    def records_of(self, found: Iterator[bytes]) -> Iterator[bytes]:
         """The records in `"probe": [record, …]`, or the elements themselves."""
-        for element in elements:
+        for element in found:
             if element.startswith(b'"'):
-                inner = ArraySplitter()
-                yield from inner.feed(element.partition(b":")[2])
+                yield from elements(ArraySplitter(), element.partition(b":")[2])
             else:
                 yield element
 

@@ -26,7 +26,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 
 from domain.errors import InputError, SourceError, UnreachableError, UntrustedError
 from domain.progress import Report
-from ingest.atlas import AtlasSource
+from ingest.atlas import AtlasSource, elements
 from ingest.batch import Batch, Parsed, bounds_of
 from ingest.json_array import ArraySplitter
 from ingest.parse import parse_batch
@@ -109,8 +109,8 @@ class AtlasStreamed:
         measurements: their ids.
         probes: only these probes; empty means all.
         lasting: how long to listen, by `now`; None: until `stop`.
-        stop: ends it: what was heard is given, gaps that are left are failures.
-        since: what was stored from then on until the stream began is asked of the API too.
+        stop: ends it soon: what was heard is given, gaps that are left are failures.
+        since: what was stored from then on until the stream began is asked of the API too; `heard_until` of the run before.
         settings: how it is listened to.
         now: the time.
 
@@ -119,7 +119,8 @@ class AtlasStreamed:
 
     Attributes:
         failures: subscriptions that were refused, measurements whose gaps the API refuses to fill, and gaps that were not filled.
-        gaps: all gaps that there were, filled or not.
+        gaps: all gaps that there were, filled or not; what was on its way when time was over is the last of them.
+        heard_until: all that was stored until then was given; None before anything is known.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class AtlasStreamed:
             raise InputError("a stream without an end", expected="how long it lasts, or what stops it")
         self.failures: list[InputError] = []
         self.gaps: list[Gap] = []
+        self.heard_until: datetime | None = None
         self._source = source
         self._measurements = measurements
         self._probes = probes
@@ -174,14 +176,15 @@ class AtlasStreamed:
                     yield from self._filled(gap, pending)
                 if over:
                     break
-            listener.end()
+            listener.end(None if self._stop.is_set() else "what was on its way when time was over")
             yield from self._last(listener, position)
             pending += self._noted(listener)
             if listener.failure is not None:
                 raise listener.failure
             yield from self._settled(pending)
         finally:
-            listener.end()
+            listener.end(None)
+            self.heard_until = min([listener.sure_until, *(gap.start for gap in pending)])
             self.failures += listener.refusals
             self.failures += [
                 InputError(
@@ -287,7 +290,8 @@ class AtlasStreamed:
                 )
                 return
             except InputError as error:
-                self.failures.append(error)
+                if str(error) not in map(str, self.failures):  # said of an earlier gap
+                    self.failures.append(error)
 
 
 class _DroppedError(Exception):
@@ -372,7 +376,7 @@ class _Connection(CousteauStream):  # type: ignore[misc] # cousteau has no types
             return "pong", b""
         message = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
         splitter = ArraySplitter()
-        parts = list(splitter.feed(message)) if message.lstrip()[:1] == b"[" else []
+        parts = list(elements(splitter, message)) if message.lstrip()[:1] == b"[" else []
         if len(parts) != 2 or not splitter.closed or splitter.rest:
             return "garbage", message
         return parts[0].strip(b'"').decode(errors="replace"), parts[1]
@@ -412,6 +416,7 @@ class _Listener:
         heard: records.
         failure: why it listens no more.
         refusals: what the server said against subscriptions.
+        sure_until: all that was stored until then was heard, but for the gaps.
     """
 
     def __init__(
@@ -436,17 +441,19 @@ class _Listener:
         for subscription in subscriptions:
             self._connection.subscribe(CousteauStream.STREAM_TYPE_RESULT, **subscription)
         # Until when all that was stored was heard, and why it is no longer; None while all is heard.
-        self._sure_until = now() if since is None else since
+        self.sure_until = now() if since is None else since
         self._gap_reason: str | None = None if since is None else "before the stream began"
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def end(self) -> None:
-        """End: nothing more is heard; a gap that is open lasts until now."""
+    def end(self, reason: str | None) -> None:
+        """End: nothing more is heard; a gap that is open lasts until now, and where there is a reason for one, one is."""
         self._ended.set()
         self._thread.join()
+        if reason is not None:
+            self._open_gap(reason)
         if self._gap_reason is not None:
             self._close_gap()
 
@@ -464,7 +471,7 @@ class _Listener:
 
     def _open_gap(self, reason: str) -> None:
         if self._gap_reason is None:
-            _LOG.info("the stream has a gap from %s on: %s", self._sure_until, reason)
+            _LOG.info("the stream has a gap from %s on: %s", self.sure_until, reason)
             self._gap_reason = reason
 
     def _close_gap(self) -> None:
@@ -472,9 +479,9 @@ class _Listener:
         moment = self._now()
         if self._gap_reason is not None:
             with self._lock:
-                self._gaps.append(Gap(start=self._sure_until, end=moment, reason=self._gap_reason))
+                self._gaps.append(Gap(start=self.sure_until, end=moment, reason=self._gap_reason))
             self._gap_reason = None
-        self._sure_until = moment
+        self.sure_until = moment
 
     def _run(self) -> None:
         attempts = self._settings.attempts
@@ -571,7 +578,7 @@ class _Listener:
         if not confirmed:
             return  # the gap before is open yet
         if self._gap_reason is None:
-            self._sure_until = self._now()
+            self.sure_until = self._now()
         elif self.heard.qsize() <= self._settings.most_waiting // 2:
             self._close_gap()
 

@@ -161,14 +161,14 @@ def server(running: Server) -> Server:
     return running
 
 
-def results(source: AtlasSource, days: float = 1.0, **more: Any) -> list[Any]:
+def results(source: AtlasSource, days: float = 1 / 24, **more: Any) -> list[Any]:
     batches = source.results(1001, START, START + dt.timedelta(days=days), **more)
     return [record for batch in batches for record in batch.records]
 
 
 def test_results_come_as_batches_that_the_parser_takes(server: Server, ping: Make) -> None:
     server.answers = [Answer(body=orjson.dumps([ping(prb_id=number) for number in (1, 2, 3)]))]
-    (batch,) = server.source().results(1001, START, START + dt.timedelta(days=1))
+    (batch,) = server.source().results(1001, START, START + dt.timedelta(hours=1))
     assert parse_batch(batch).pings.column("probe_id").to_pylist() == [1, 2, 3]
     assert batch.source.startswith(f"https://{server.address}/api/v2/measurements/1001/results?start=")
     assert (batch.first_position, batch.cut) == (0, None)
@@ -180,13 +180,17 @@ def test_a_long_span_is_asked_in_slices_that_neither_overlap_nor_leave_a_gap(ser
     list(server.source().results(1001, start, start + dt.timedelta(days=2, hours=1), probe_ids=(4, 5)))
     first = int(START.timestamp())
     spans = [(int(asked["start"]) - first, int(asked["stop"]) - first) for _, asked in server.asked]
-    assert spans == [(0, 86399), (86400, 172799), (172800, 176399)]
+    assert [begin for begin, _ in spans] == [0, *(end + 1 for _, end in spans[:-1])]
+    assert spans[-1][1] == (2 * 24 + 1) * 3600 - 1
+    lengths = [end - begin + 1 for begin, end in spans]
+    assert lengths == [3600, 7200, 14400, 28800, 57600, 64800]
+    assert max(lengths) <= 86400
     assert {asked["probe_ids"] for _, asked in server.asked} == {"4,5"}
     assert {path for path, _ in server.asked} == {"/api/v2/measurements/1001/results"}
 
 
 def test_many_probes_are_asked_for_in_several_requests(server: Server) -> None:
-    results(server.source(), probe_ids=range(1, 1202))
+    results(server.source(), days=0.04, probe_ids=range(1, 1202))
     assert [len(asked["probe_ids"].split(",")) for _, asked in server.asked] == [500, 500, 201]
 
 

@@ -27,7 +27,7 @@ from testbed.server import TestbedServer
 from tests.ingest.as_rows import assert_same, once
 
 START = parse_time("2026-01-05T00:00Z")
-STOP = START + timedelta(hours=6)
+STOP = START + timedelta(hours=3)
 INTERNET = SyntheticInternet.generate(3, 12, 2)
 HABITS = Habits(old_firmware_ratio=0.5, bad_clock_ratio=0.2, late_ratio=0.1, odd_ratio=0.2)
 KEY = "0123-not-a-real-key"
@@ -48,7 +48,7 @@ def synthetic_atlas(faults: Faults | None = None, **more: Any) -> Iterator[Testb
     settings = {
         "events": (),
         "habits": HABITS,
-        "ping_interval": timedelta(minutes=30),
+        "ping_interval": timedelta(minutes=20),
         "traceroute_interval": timedelta(hours=1),
     }
     with TestbedServer(INTERNET, START, STOP, faults=faults, **{**settings, **more}) as server:
