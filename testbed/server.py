@@ -105,10 +105,19 @@ class TestbedServer:
         """PEM of the authority to trust, for `verify=`."""
         return Path(self._started()[2].name) / "authority.pem"
 
-    def expected(self, kind: ResultType, start: datetime, stop: datetime) -> list[Row]:
-        """What a faultless reader has read by now of the results of a type that began in `[start, stop)`."""
-        now = datetime.max.replace(tzinfo=UTC) if self._now is None else self._now()
-        return expected_results(self.campaign, self._weather, kind, start, stop, now)
+    def expected(
+        self, kind: ResultType, start: datetime, stop: datetime, stored_by: datetime | None = None
+    ) -> list[Row]:
+        """What a faultless reader has read of the results of a type that began in `[start, stop)` by their probes' clocks.
+
+        Args:
+            kind: of the results.
+            start, stop: aware times.
+            stored_by: when it read, at the latest; None is now.
+        """
+        if stored_by is None:
+            stored_by = datetime.max.replace(tzinfo=UTC) if self._now is None else self._now()
+        return expected_results(self.campaign, self._weather, kind, start, stop, stored_by)
 
     def drop_streams(self) -> None:
         """Break every stream that is open now; what is stored before it is open again is not sent."""
