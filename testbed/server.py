@@ -112,7 +112,8 @@ class TestbedServer:
 
         Args:
             kind: of the results.
-            start, stop: aware times.
+            start: aware time.
+            stop: aware time.
             stored_by: when it read, at the latest; None is now.
         """
         if stored_by is None:
