@@ -1,6 +1,7 @@
 """Outside -> observation -> lake -> path state. Nothing else reads Atlas's JSON.
 
     atlas       the Atlas API, through cousteau's classes         -> batches of raw records
+    stream      the Atlas stream, its gaps filled from the API    -> batches of raw records
     files       NDJSON and JSON arrays, plain or compressed       -> batches of raw records
     compression gzip, bzip2, xz, told by their first bytes; what can be saved of a cut file is
     json_array  where the elements of a JSON array begin and end

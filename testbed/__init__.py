@@ -16,7 +16,15 @@ any real network, and nothing measured on it is a claim of accuracy: every objec
     campaign    who measures whom when: the measurements and their schedule
     packets     what becomes of single packets, drawn from the weather
     atlas_json  Atlas's JSON shapes
-    certificate, server   the API over https on loopback
+    habits      probes that are old, late, or wrong about the time
+    firmware    what older firmware makes of a result
+    oddities    the rarer forms of traceroutes
+    expected    what a faultless reader would make of the results
+    clock       a time that is moved by hand, for those who play an hour in seconds
+    faults      which request is answered badly, and how
+    api         what is answered to which path and query
+    stream      results over a websocket as they are stored
+    certificate, server   all of it over TLS on loopback
     chance      random numbers that are a function of what they are for
 
 Weather has no memory: what a result says follows from (internet, events, measurement, probe, timestamp) alone, so

@@ -6,8 +6,10 @@ results, probes, anchors; reading only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlencode
 
@@ -20,6 +22,7 @@ from testbed import atlas_json
 from testbed.atlas_json import Json
 from testbed.campaign import Campaign, Measurement
 from testbed.chance import Ints
+from testbed.faults import Fault, FaultKind, Place
 from testbed.internet import FIRST_ANCHOR_ID
 from testbed.weather import Weather
 
@@ -52,29 +55,80 @@ def refusal(status: HTTPStatus, detail: str) -> Answer:
     return _json({"error": error}, status)
 
 
-class Api:
-    """Answers for one campaign."""
+def place_of(path: str) -> Place:
+    """Which place of a plan of faults a path belongs to."""
+    last = path.rstrip("/").rpartition("/")[2]
+    return {"results": Place.RESULTS, "latest": Place.LATEST}.get(last, Place.LISTING)
 
-    def __init__(self, campaign: Campaign, weather: Weather) -> None:
+
+class Api:
+    """Answers for one campaign.
+
+    Args:
+        campaign: what is measured.
+        weather: of its Internet.
+        now: the time: what is stored later is not there yet. None: all is there.
+    """
+
+    def __init__(
+        self, campaign: Campaign, weather: Weather, now: Callable[[], datetime] | None = None
+    ) -> None:
         self._campaign = campaign
         self._weather = weather
+        self._now = now
 
-    def answer(self, path: str, query: str, address: str) -> Answer:
+    def answer(self, path: str, query: str, address: str, fault: Fault | None = None) -> Answer:
         """Answer a GET.
 
         Args:
             path: of the request, with or without a slash at the end.
             query: what follows the question mark.
             address: host and port that the client used, for links to further pages.
+            fault: what is wrong with the content, of the kinds that are.
         """
         try:
-            return self._routed(
+            answer = self._routed(
                 path.rstrip("/") + "/", dict(parse_qsl(query, keep_blank_values=True)), address
             )
+            if fault is not None and fault.kind is FaultKind.PAGE_TWICE:
+                return self._page_twice(answer, path, query, address)
+            if fault is not None and fault.kind in (FaultKind.SHUFFLED, FaultKind.TWICE):
+                return _disordered(answer, fault.kind)
+            return answer
         except UnknownNameError as error:
             return refusal(HTTPStatus.NOT_FOUND, error.line())
         except InputError as error:
             return refusal(HTTPStatus.BAD_REQUEST, error.line())
+
+    def _page_twice(self, answer: Answer, path: str, query: str, address: str) -> Answer:
+        """A page that begins with the objects of the page before it, as happens when the listing grew meanwhile."""
+        asked = dict(parse_qsl(query, keep_blank_values=True))
+        page, number = orjson.loads(_whole_body(answer)), int(asked.get("page", "1"))
+        if number == 1 or "results" not in page:
+            return _json(page, answer.status)
+        before = self.answer(path, urlencode({**asked, "page": number - 1}), address)
+        page["results"] = orjson.loads(_whole_body(before))["results"] + page["results"]
+        return _json(page, answer.status)
+
+    def stored_between(
+        self, measurement: Measurement, probe_ids: frozenset[int] | None, after_s: int, until_s: int
+    ) -> list[Json]:
+        """Results of a measurement that were stored in `(after_s, until_s]`, in order of that: what a stream sends."""
+        habits, seed = self._campaign.habits, self._campaign.internet.seed
+        hosts = self._taking_part(measurement, probe_ids)
+        found: list[tuple[int, Json]] = []
+        for who, at_s in self._campaign.moments(
+            measurement,
+            hosts,
+            after_s - habits.longest_until_stored_s,
+            until_s,
+            _AT_ONCE[measurement.type],
+        ):
+            stored_s = habits.stored_s(seed, measurement.msm_id, who, at_s)
+            due = (stored_s > after_s) & (stored_s <= until_s)
+            results = atlas_json.results(self._campaign, self._weather, measurement, who[due], at_s[due])
+            found += zip(stored_s[due].tolist(), results, strict=True)
+        return [result for _, result in sorted(found, key=lambda pair: pair[0])]
 
     def _routed(self, path: str, query: Query, address: str) -> Answer:
         parts = path.removeprefix(_ROOT).strip("/").split("/") if path.startswith(_ROOT) else []
@@ -110,21 +164,35 @@ class Api:
                 raise UnknownNameError("nothing is served here", where=path)
 
     def _measurements(self, query: Query, link: str, address: str) -> Answer:
-        _check(query, "type", "af", "id__in", "tags", "page", "page_size")
+        _check(
+            query, "type", "af", "id__in", "tags", "target", "target_ip", "status", "current_probes",
+            "page", "page_size",
+        )  # fmt: skip
         kind = (
             ResultType(_one_of(query, "type", [kind.value for kind in ResultType]))
             if "type" in query
             else None
         )
         af = int(_one_of(query, "af", ["4", "6"])) if "af" in query else None
-        ids = _numbers(query, "id__in")
+        ids, probes, status = (
+            _numbers(query, "id__in"), _numbers(query, "current_probes"), _numbers(query, "status")
+        )  # fmt: skip
+        hosts = self._campaign.internet.hosts
         found = [
             atlas_json.measurement(self._campaign, measurement, address)
             for measurement in self._campaign.measurements
             if (kind is None or measurement.type is kind)
             and (af is None or measurement.af == af)
             and (ids is None or measurement.msm_id in ids)
+            and (
+                probes is None or any(hosts[number].probe_id in probes for number in measurement.participants)
+            )
         ]
+        for name in ("target", "target_ip"):
+            if name in query:
+                found = [measurement for measurement in found if measurement[name] == query[name]]
+        if status is not None:
+            found = [measurement for measurement in found if measurement["status"]["id"] in status]
         if "tags" in query:
             wanted = set(query["tags"].split(","))
             found = [measurement for measurement in found if wanted <= set(measurement["tags"])]
@@ -155,40 +223,81 @@ class Api:
 
     def _results(self, measurement: Measurement, query: Query) -> Answer:
         _check(query, "start", "stop", "probe_ids")
-        window = self._campaign.window
-        start_s = _number(query, "start") if "start" in query else int(window.start.timestamp())
-        stop_s = _number(query, "stop") if "stop" in query else int(window.end.timestamp())
-        moments = self._campaign.moments(
-            measurement, self._taking_part(measurement, query), start_s, stop_s, _AT_ONCE[measurement.type]
-        )
+        bounds_s = tuple(_number(query, name) if name in query else None for name in ("start", "stop"))
+        hosts = self._taking_part(measurement, _numbers(query, "probe_ids"))
         pieces = (
-            atlas_json.results(self._campaign, self._weather, measurement, hosts, at_s)
-            for hosts, at_s in moments
+            atlas_json.results(self._campaign, self._weather, measurement, who, at_s)
+            for who, at_s in self._to_be_had(measurement, hosts, *bounds_s)
         )
         return _list(pieces, query)
 
     def _latest(self, measurement: Measurement, query: Query) -> Answer:
         _check(query, "probe_ids", "lookback_days")
+        habits = self._campaign.habits
         end_s = int(self._campaign.window.end.timestamp())
+        if self._now is not None:
+            end_s = min(end_s, int(self._now().timestamp()))
+        back_s = 2 * measurement.interval_s + habits.longest_until_stored_s + habits.most_skew_s
         last: dict[int, int] = {}
-        hosts = self._taking_part(measurement, query)
-        recent = self._campaign.moments(
-            measurement, hosts, end_s - 2 * measurement.interval_s, end_s, _AT_ONCE[measurement.type]
-        )
-        for who, at_s in recent:
+        hosts = self._taking_part(measurement, _numbers(query, "probe_ids"))
+        for who, at_s in self._to_be_had(measurement, hosts, end_s - back_s, None):
             last.update(zip(who.tolist(), at_s.tolist(), strict=True))
         numbers = np.array(sorted(last), dtype=np.int64)
         times = np.array([last[number] for number in sorted(last)], dtype=np.int64)
         found = atlas_json.results(self._campaign, self._weather, measurement, numbers, times)
         return _list(iter([found] if found else []), query)
 
-    def _taking_part(self, measurement: Measurement, query: Query) -> Ints:
-        ids = _numbers(query, "probe_ids")
+    def _to_be_had(
+        self, measurement: Measurement, hosts: Ints, start_s: int | None, stop_s: int | None
+    ) -> Iterator[tuple[Ints, Ints]]:
+        """Which hosts measured when, of what is stored by now and began in `[start_s, stop_s]` by the hosts' own clocks."""
+        habits, seed, window = self._campaign.habits, self._campaign.internet.seed, self._campaign.window
+        first_s, last_s = int(window.start.timestamp()), int(np.ceil(window.end.timestamp())) - 1
+        now_s = None if self._now is None else int(self._now().timestamp())
+        # Clocks are wrong by so much at most; who measured when is told by the right one.
+        skew_s = habits.most_skew_s
+        begin_s = first_s if start_s is None else max(first_s, start_s - skew_s)
+        end_s = last_s if stop_s is None else min(last_s, stop_s + skew_s)
+        if now_s is not None:
+            end_s = min(end_s, now_s)
+        for who, at_s in self._campaign.moments(
+            measurement, hosts, begin_s, end_s, _AT_ONCE[measurement.type]
+        ):
+            said_s = at_s + habits.skew_s(seed, who)
+            wanted = np.ones(who.shape, dtype=np.bool_)
+            if start_s is not None:
+                wanted &= said_s >= start_s
+            if stop_s is not None:
+                wanted &= said_s <= stop_s
+            if now_s is not None:
+                wanted &= habits.stored_s(seed, measurement.msm_id, who, at_s) <= now_s
+            if wanted.any():
+                yield who[wanted], at_s[wanted]
+
+    def _taking_part(self, measurement: Measurement, probe_ids: frozenset[int] | None) -> Ints:
         hosts = self._campaign.internet.hosts
         asked = [
-            number for number in measurement.participants if ids is None or hosts[number].probe_id in ids
+            number
+            for number in measurement.participants
+            if probe_ids is None or hosts[number].probe_id in probe_ids
         ]
         return np.array(asked, dtype=np.int64)
+
+
+def _whole_body(answer: Answer) -> bytes:
+    return answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
+
+
+def _disordered(answer: Answer, kind: FaultKind) -> Answer:
+    """An array, its elements in no order or every third of them twice; anything else as it is."""
+    if answer.status is not HTTPStatus.OK:
+        return answer
+    found = orjson.loads(_whole_body(answer))
+    if kind is FaultKind.TWICE:
+        found = [result for number, result in enumerate(found) for _ in range(1 + (number % 3 == 0))]
+    else:
+        random.Random(len(found)).shuffle(found)  # noqa: S311 # no secret
+    return Answer(status=answer.status, content_type=answer.content_type, body=orjson.dumps(found))
 
 
 def _check(query: Query, *allowed: str) -> None:

@@ -1,5 +1,7 @@
 """Atlas's JSON: results as firmware 5080 reports them, probes, anchors and measurements as API v2 shows them.
 
+What older firmware makes of the same results is in `testbed.firmware`.
+
 Every object says `"synthetic": true`, which no object of the real Atlas does.
 """
 
@@ -14,15 +16,16 @@ import numpy as np
 
 from domain.observation import ResultType
 from testbed.campaign import Campaign, Measurement
-from testbed.chance import Ints, Purpose, draw, uniform
-from testbed.internet import Host, SyntheticInternet
+from testbed.chance import Ints
+from testbed.firmware import as_precise, written
+from testbed.internet import Host
+from testbed.oddities import made_odd
 from testbed.packets import PACKETS, has_gateway, ping_packets, traceroute_packets
 from testbed.weather import Weather
 
 Json: TypeAlias = dict[str, Any]
 """One JSON object on its way out."""
 
-_FIRMWARE = 5080
 _MEASUREMENT_VERSION = "2.6.2"
 _SEND_ERROR = "sendto failed: Network is unreachable"
 _LOST = {"x": "*"}
@@ -33,22 +36,31 @@ _GAVE_UP_HOP = 255
 def results(
     campaign: Campaign, weather: Weather, measurement: Measurement, hosts: Ints, at_s: Ints
 ) -> list[Json]:
-    """The results of N hosts (by number) at their times (seconds since the epoch), in that order."""
+    """The results of N hosts (by number) at their times (seconds since the epoch), in that order, as their firmware writes them."""
+    return [written(result) for result in plain_results(campaign, weather, measurement, hosts, at_s)]
+
+
+def plain_results(
+    campaign: Campaign, weather: Weather, measurement: Measurement, hosts: Ints, at_s: Ints
+) -> list[Json]:
+    """The same, each as today's firmware would write it: all that is known of it, before an older one leaves things out."""
     if measurement.type is ResultType.PING:
-        return _pings(campaign.internet, weather, measurement, hosts, at_s)
-    return _traceroutes(campaign.internet, weather, measurement, hosts, at_s)
+        found = _pings(campaign, weather, measurement, hosts, at_s)
+        return [as_precise(result) for result in found]
+    found = _traceroutes(campaign, weather, measurement, hosts, at_s)
+    return made_odd(campaign, measurement, hosts, at_s, found)
 
 
 def _pings(
-    internet: SyntheticInternet, weather: Weather, measurement: Measurement, hosts: Ints, at_s: Ints
+    campaign: Campaign, weather: Weather, measurement: Measurement, hosts: Ints, at_s: Ints
 ) -> list[Json]:
-    packets = ping_packets(internet, weather, measurement, hosts, at_s)
+    packets = ping_packets(campaign.internet, weather, measurement, hosts, at_s)
     answered = ~np.isnan(packets.rtt_ms)
     received = answered.sum(axis=1)
     known = np.where(answered, packets.rtt_ms, 0.0)
     total_ms = known[:, 0] + known[:, 1] + known[:, 2]
     rows = zip(
-        _envelopes(internet, measurement, hosts, at_s),
+        _envelopes(campaign, measurement, hosts, at_s),
         packets.rtt_ms.tolist(),
         packets.duplicate_ms.tolist(),
         packets.unsent.tolist(),
@@ -88,8 +100,9 @@ def _pings(
 
 
 def _traceroutes(
-    internet: SyntheticInternet, weather: Weather, measurement: Measurement, hosts: Ints, at_s: Ints
+    campaign: Campaign, weather: Weather, measurement: Measurement, hosts: Ints, at_s: Ints
 ) -> list[Json]:
+    internet = campaign.internet
     packets = traceroute_packets(internet, weather, measurement, hosts, at_s)
     routers = packets.paths.routers.tolist()
     lengths = packets.paths.length.tolist()
@@ -97,7 +110,7 @@ def _traceroutes(
     gateway = has_gateway(internet, measurement.af)[hosts].tolist()
     paris = (at_s // measurement.interval_s % 16).tolist()
     rows = zip(
-        _envelopes(internet, measurement, hosts, at_s),
+        _envelopes(campaign, measurement, hosts, at_s),
         hosts.tolist(),
         packets.gateway_ms.tolist(),
         packets.router_ms.tolist(),
@@ -138,22 +151,24 @@ def _hop(number: int, address: str | None, times_ms: list[float], size: int, ttl
     return {"hop": number, "result": replies}
 
 
-def _envelopes(
-    internet: SyntheticInternet, measurement: Measurement, hosts: Ints, at_s: Ints
-) -> Iterable[Json]:
+def _envelopes(campaign: Campaign, measurement: Measurement, hosts: Ints, at_s: Ints) -> Iterable[Json]:
     """What all results have in common, a fresh object each."""
+    internet, habits = campaign.internet, campaign.habits
     seed, msm_id, af = internet.seed, measurement.msm_id, measurement.af
     target = internet.hosts[measurement.target].address(af)
-    stored_s = at_s + 60 + (uniform(draw(seed, Purpose.STORING, msm_id, hosts, at_s)) * 120).astype(np.int64)
-    clock_s = (uniform(draw(seed, Purpose.CLOCK, msm_id, hosts, at_s)) * 120).astype(np.int64)
     name = measurement.type.value
-    for number, timestamp, stored, clock in zip(
-        hosts.tolist(), at_s.tolist(), stored_s.tolist(), clock_s.tolist(), strict=True
+    for number, timestamp, stored, clock, firmware in zip(
+        hosts.tolist(),
+        (at_s + habits.skew_s(seed, hosts)).tolist(),
+        habits.stored_s(seed, msm_id, hosts, at_s).tolist(),
+        habits.clock_age_s(seed, msm_id, hosts, at_s).tolist(),
+        habits.firmware(seed, hosts).tolist(),
+        strict=True,
     ):
         host = internet.hosts[number]
         public = host.address(af)
         yield {
-            "fw": _FIRMWARE,
+            "fw": firmware,
             "mver": _MEASUREMENT_VERSION,
             "lts": clock,
             "dst_name": target,
@@ -185,7 +200,7 @@ def probe(campaign: Campaign, host: Host) -> Json:
         "asn_v6": host.asn if host.address_v6 is not None else None,
         "country_code": host.city.country,
         "description": host.name,
-        "firmware_version": _FIRMWARE,
+        "firmware_version": int(campaign.habits.firmware(campaign.internet.seed, np.array([host.number]))[0]),
         "first_connected": since,
         "geometry": _point(host),
         "id": host.probe_id,

@@ -16,6 +16,7 @@ from domain.errors import InputError, UnknownNameError
 from domain.observation import ResultType
 from domain.window import Window
 from testbed.chance import Ints, Purpose, draw, uniform
+from testbed.habits import FIRST_TRACEROUTE_FIRMWARE, Habits
 from testbed.internet import SyntheticInternet
 
 FIRST_MSM_ID = 1_000_001
@@ -23,6 +24,8 @@ FIRST_MSM_ID = 1_000_001
 
 PING_INTERVAL = timedelta(minutes=30)
 TRACEROUTE_INTERVAL = timedelta(hours=3)
+
+NO_HABITS = Habits()
 
 _SPREAD_S = 400
 _LATENESS_S = 4
@@ -43,11 +46,16 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """All measurements on an Internet, and the window in which they run."""
+    """All measurements on an Internet, and the window in which they run.
+
+    Attributes:
+        habits: what probes and results do that they should not.
+    """
 
     internet: SyntheticInternet
     window: Window
     measurements: tuple[Measurement, ...]
+    habits: Habits = NO_HABITS
 
     @classmethod
     def plan(
@@ -56,6 +64,7 @@ class Campaign:
         window: Window,
         ping_interval: timedelta = PING_INTERVAL,
         traceroute_interval: timedelta = TRACEROUTE_INTERVAL,
+        habits: Habits = NO_HABITS,
     ) -> Campaign:
         """Plan the mesh.
 
@@ -66,15 +75,17 @@ class Campaign:
             if interval < timedelta(minutes=1):
                 raise InputError("too short an interval", found=str(interval), expected="a minute or more")
         intervals = ((ResultType.PING, ping_interval), (ResultType.TRACEROUTE, traceroute_interval))
+        firmware = habits.firmware(internet.seed, np.arange(len(internet.hosts), dtype=np.int64))
         measurements: list[Measurement] = []
         for anchor in internet.anchors:
             group_id = FIRST_MSM_ID + len(measurements)
             for af in (4, 6):
                 if anchor.address(af) is None:
                     continue
-                others = (h for h in internet.hosts if h.address(af) is not None and h is not anchor)
-                participants = tuple(host.number for host in others)
+                others = [h for h in internet.hosts if h.address(af) is not None and h is not anchor]
                 for kind, interval in intervals:
+                    oldest = FIRST_TRACEROUTE_FIRMWARE if kind is ResultType.TRACEROUTE else 0
+                    participants = tuple(h.number for h in others if firmware[h.number] >= oldest)
                     measurements.append(
                         Measurement(
                             msm_id=FIRST_MSM_ID + len(measurements),
@@ -86,7 +97,7 @@ class Campaign:
                             participants=participants,
                         )
                     )
-        return cls(internet=internet, window=window, measurements=tuple(measurements))
+        return cls(internet=internet, window=window, measurements=tuple(measurements), habits=habits)
 
     def measurement(self, msm_id: int) -> Measurement:
         """The measurement with that id.

@@ -1,9 +1,10 @@
-"""A throw-away certificate authority and a certificate for loopback, made anew for each server."""
+"""A throw-away certificate authority and a certificate for loopback, made anew for each server; a bad one on order."""
 
 from __future__ import annotations
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
@@ -14,13 +15,23 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 _VALID = timedelta(days=30)
 
 
-def make_certificates(folder: Path) -> tuple[Path, Path]:
+class Certificate(StrEnum):
+    """What kind of certificate a server presents."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    OTHER_HOST = "other-host"
+    """It is valid, for somebody else."""
+
+
+def make_certificates(folder: Path, kind: Certificate = Certificate.GOOD) -> tuple[Path, Path]:
     """Make an authority and a server certificate for 127.0.0.1 and localhost (RFC 5280 extensions).
 
     The authority's key is never written, so nothing else can be signed with it.
 
     Args:
         folder: where to write; readable by its owner only.
+        kind: what is wrong with the server's certificate, if anything.
 
     Returns:
         Path of the authority's certificate, to be trusted by clients, and of the server's certificate
@@ -45,7 +56,13 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
         .add_extension(authority_id, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    names: list[x509.GeneralName] = [
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.DNSName("localhost"),
+    ]
+    if kind is Certificate.OTHER_HOST:
+        names = [x509.DNSName("another.testbed.test")]
+    after = now - timedelta(hours=1) if kind is Certificate.EXPIRED else now + _VALID
     server = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]))
@@ -53,7 +70,7 @@ def make_certificates(folder: Path) -> tuple[Path, Path]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + _VALID)
+        .not_valid_after(after)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)

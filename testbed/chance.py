@@ -39,6 +39,18 @@ class Purpose(IntEnum):
     DEAF_TARGET = 16
     GATEWAY = 17
     EVENT = 18
+    FIRMWARE = 19
+    WHICH_FIRMWARE = 20
+    BAD_CLOCK = 21
+    SKEW = 22
+    SKEW_SIGN = 23
+    NEVER_IN_STEP = 24
+    LATE = 25
+    LATE_BY = 26
+    ODD = 27
+    WHICH_ODDITY = 28
+    FAULT = 29
+    WHICH_FAULT = 30
 
 
 def _mixed(value: Hashes) -> Hashes:

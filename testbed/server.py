@@ -1,4 +1,4 @@
-"""The server: the API over https on loopback, in background threads."""
+"""The server: the API over https, and the stream over a websocket, on loopback, in background threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import ssl
 import sys
 import tempfile
 import threading
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,17 +18,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from domain.errors import SourceError
+from domain.observation import ResultType
 from domain.window import Window
-from testbed.api import Answer, Api, refusal
-from testbed.campaign import PING_INTERVAL, TRACEROUTE_INTERVAL, Campaign
-from testbed.certificate import make_certificates
+from testbed.api import Answer, Api, place_of, refusal
+from testbed.campaign import NO_HABITS, PING_INTERVAL, TRACEROUTE_INTERVAL, Campaign
+from testbed.certificate import Certificate, make_certificates
 from testbed.events import Event, schedule
+from testbed.expected import Row, expected_results
+from testbed.faults import Fault, FaultKind, Faults, Place
+from testbed.habits import Habits
 from testbed.internet import SyntheticInternet
+from testbed.stream import Streams
 from testbed.truth import Truth
 from testbed.weather import Weather
 
 _LOG = logging.getLogger(__name__)
 _IDLE_S = 60.0
+_STATUS = {
+    FaultKind.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
+    FaultKind.ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+    FaultKind.BAD_GATEWAY: HTTPStatus.BAD_GATEWAY,
+}
 
 
 class TestbedServer:
@@ -39,6 +50,11 @@ class TestbedServer:
         events: what happens; by default the two of `testbed.events.schedule`.
         ping_interval, traceroute_interval: of the measurements.
         port: 0 takes a free one.
+        habits: what probes and results do that they should not.
+        now: the testbed's clock: a result is there from when it is stored, and the stream sends it then. None: everything is
+            there, and there is no stream.
+        faults: what goes wrong with which request.
+        certificate: what kind the server presents.
 
     Raises:
         InputError: when the window is naive or empty, or an interval too short.
@@ -48,6 +64,7 @@ class TestbedServer:
     Attributes:
         truth: what is true of it, to be asked by tests.
         campaign: its measurements.
+        faults: what goes wrong, and what did.
     """
 
     __test__ = False  # its name begins with Test, and it is none
@@ -62,11 +79,19 @@ class TestbedServer:
         ping_interval: timedelta = PING_INTERVAL,
         traceroute_interval: timedelta = TRACEROUTE_INTERVAL,
         port: int = 0,
+        habits: Habits = NO_HABITS,
+        now: Callable[[], datetime] | None = None,
+        faults: Faults | None = None,
+        certificate: Certificate = Certificate.GOOD,
     ) -> None:
         window = Window(start=start, end=end)
-        self.campaign = Campaign.plan(internet, window, ping_interval, traceroute_interval)
+        self.campaign = Campaign.plan(internet, window, ping_interval, traceroute_interval, habits)
         self.truth = Truth(internet, schedule(internet, window) if events is None else events)
-        self._api = Api(self.campaign, Weather(internet, self.truth.events))
+        self.faults = Faults.none() if faults is None else faults
+        self._weather = Weather(internet, self.truth.events)
+        self._api = Api(self.campaign, self._weather, now)
+        self._now = now
+        self._kind = certificate
         self._port = port
         self._running: tuple[_Listener, threading.Thread, tempfile.TemporaryDirectory[str]] | None = None
 
@@ -80,6 +105,27 @@ class TestbedServer:
         """PEM of the authority to trust, for `verify=`."""
         return Path(self._started()[2].name) / "authority.pem"
 
+    def expected(
+        self, kind: ResultType, start: datetime, stop: datetime, stored_by: datetime | None = None
+    ) -> list[Row]:
+        """What a faultless reader has read of the results of a type that began in `[start, stop)` by their probes' clocks.
+
+        Args:
+            kind: of the results.
+            start: aware time.
+            stop: aware time.
+            stored_by: when it read, at the latest; None is now.
+        """
+        if stored_by is None:
+            stored_by = datetime.max.replace(tzinfo=UTC) if self._now is None else self._now()
+        return expected_results(self.campaign, self._weather, kind, start, stop, stored_by)
+
+    def drop_streams(self) -> None:
+        """Break every stream that is open now; what is stored before it is open again is not sent."""
+        streams = self._started()[0].streams
+        if streams is not None:
+            streams.drop()
+
     def _started(self) -> tuple[_Listener, threading.Thread, tempfile.TemporaryDirectory[str]]:
         if self._running is None:
             raise SourceError("the testbed server is not running", next_step="use it in a with statement")
@@ -88,11 +134,12 @@ class TestbedServer:
     def __enter__(self) -> TestbedServer:
         folder = tempfile.TemporaryDirectory(prefix="qoetwin-testbed-")
         try:
-            _, presented = make_certificates(Path(folder.name))
+            _, presented = make_certificates(Path(folder.name), self._kind)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.load_cert_chain(presented)
-            listener = _Listener(("127.0.0.1", self._port), context, self._api)
+            streams = None if self._now is None else Streams(self.campaign, self._api, self._now, self.faults)
+            listener = _Listener(("127.0.0.1", self._port), context, self._api, streams, self.faults)
         except OSError as error:
             folder.cleanup()
             raise SourceError(
@@ -114,6 +161,9 @@ class TestbedServer:
         self._running = None
         listener.shutdown()
         thread.join()
+        listener.closing.set()
+        if listener.streams is not None:
+            listener.streams.close()
         listener.hang_up()
         listener.server_close()
         folder.cleanup()
@@ -125,8 +175,18 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = False  # so that closing waits for them
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], context: ssl.SSLContext, api: Api) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        context: ssl.SSLContext,
+        api: Api,
+        streams: Streams | None,
+        faults: Faults,
+    ) -> None:
         self.api = api
+        self.streams = streams
+        self.faults = faults
+        self.closing = threading.Event()
         self._context = context
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -180,9 +240,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        host, port = self.server.server_address[:2]
-        address = self.headers.get("Host", f"{host!s}:{port}")
-        self._send(self.server.api.answer(url.path, url.query, address))
+        streaming = url.path.rstrip("/") == "/stream" and self.server.streams is not None
+        fault = self.server.faults.next(Place.CONNECTION if streaming else place_of(url.path))
+        status = None if fault is None else _STATUS.get(fault.kind)
+        if fault is not None and status is not None:
+            self._send(refusal(status, f"the testbed was told to: {fault.kind}"), fault)
+        elif fault is not None and fault.kind is FaultKind.HANG:
+            self.close_connection = True
+            self.server.closing.wait(fault.seconds)
+        elif streaming and self.server.streams is not None:
+            self.close_connection = True
+            self.server.streams.serve(self.connection, self.path, dict(self.headers.items()))
+        else:
+            host, port = self.server.server_address[:2]
+            address = self.headers.get("Host", f"{host!s}:{port}")
+            self._send(self.server.api.answer(url.path, url.query, address, fault), fault)
 
     def _refuse(self) -> None:
         self.close_connection = True  # the body of the request is not read
@@ -190,21 +262,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_PATCH = do_DELETE = _refuse  # noqa: N815
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer, fault: Fault | None = None) -> None:
+        broken = fault is not None and fault.kind in (FaultKind.CUT, FaultKind.DRIP, FaultKind.WRONG_JSON)
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
+        if fault is not None and fault.retry_after is not None:
+            self.send_header("Retry-After", fault.retry_after)
+        self.close_connection |= broken
         if self.close_connection:
             self.send_header("Connection", "close")
-        if isinstance(answer.body, bytes):
+        if isinstance(answer.body, bytes) and not broken:
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             self.wfile.write(answer.body)
-        else:
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            for piece in answer.body:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            return
+        pieces = iter([answer.body]) if isinstance(answer.body, bytes) else answer.body
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces if fault is None or not broken else self._broken(b"".join(pieces), fault):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if fault is None or fault.kind is not FaultKind.CUT:
             self.wfile.write(b"0\r\n\r\n")
+
+    def _broken(self, body: bytes, fault: Fault) -> Iterator[bytes]:
+        """The body, or as much of it as the fault lets through; nothing of it is empty."""
+        if fault.kind is FaultKind.DRIP:
+            for letter in body:
+                yield bytes([letter])
+                self.wfile.flush()
+                if self.server.closing.wait(fault.seconds):
+                    return
+        else:
+            yield body[: max(1, len(body) // 2)]
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         _LOG.debug(format, *args)

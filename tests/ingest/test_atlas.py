@@ -9,9 +9,11 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,7 +25,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from domain.errors import InputError, NotFoundError, SourceError, UnreachableError, UntrustedError
+from domain.errors import (
+    InputError,
+    NotFoundError,
+    QoetwinError,
+    SourceError,
+    UnreachableError,
+    UntrustedError,
+)
 from ingest.atlas import AtlasSource
 from ingest.parse import parse_batch
 
@@ -39,6 +48,8 @@ class Answer:
     body: bytes = b"[]"
     delay_s: float = 0.0
     announced: int | None = None
+    pieces: Iterator[bytes] | None = None
+    head: Iterator[bytes] | None = None
 
 
 @dataclass
@@ -104,12 +115,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             state.asked.append((parts.path, parameters))
             state.keys.append(self.headers["Authorization"])
             if state.respond is not None:
-                answer = Answer(body=orjson.dumps(state.respond(parts.path, parameters)))
+                found = state.respond(parts.path, parameters)
+                answer = found if isinstance(found, Answer) else Answer(body=orjson.dumps(found))
             else:
                 answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
             time.sleep(answer.delay_s)
             try:
+                for letter in answer.head or ():
+                    self.wfile.write(letter)
+                    time.sleep(0.02)
                 self.send_response(answer.status)
+                if answer.pieces is not None:
+                    self.end_headers()  # its end is that of the connection
+                    for piece in answer.pieces:
+                        self.wfile.write(piece)
+                    return
                 length = len(answer.body) if answer.announced is None else answer.announced
                 self.send_header("Content-Length", str(length))
                 self.end_headers()
@@ -141,14 +161,14 @@ def server(running: Server) -> Server:
     return running
 
 
-def results(source: AtlasSource, days: float = 1.0, **more: Any) -> list[Any]:
+def results(source: AtlasSource, days: float = 1 / 24, **more: Any) -> list[Any]:
     batches = source.results(1001, START, START + dt.timedelta(days=days), **more)
     return [record for batch in batches for record in batch.records]
 
 
 def test_results_come_as_batches_that_the_parser_takes(server: Server, ping: Make) -> None:
     server.answers = [Answer(body=orjson.dumps([ping(prb_id=number) for number in (1, 2, 3)]))]
-    (batch,) = server.source().results(1001, START, START + dt.timedelta(days=1))
+    (batch,) = server.source().results(1001, START, START + dt.timedelta(hours=1))
     assert parse_batch(batch).pings.column("probe_id").to_pylist() == [1, 2, 3]
     assert batch.source.startswith(f"https://{server.address}/api/v2/measurements/1001/results?start=")
     assert (batch.first_position, batch.cut) == (0, None)
@@ -160,14 +180,53 @@ def test_a_long_span_is_asked_in_slices_that_neither_overlap_nor_leave_a_gap(ser
     list(server.source().results(1001, start, start + dt.timedelta(days=2, hours=1), probe_ids=(4, 5)))
     first = int(START.timestamp())
     spans = [(int(asked["start"]) - first, int(asked["stop"]) - first) for _, asked in server.asked]
-    assert spans == [(0, 86399), (86400, 172799), (172800, 176399)]
+    assert [begin for begin, _ in spans] == [0, *(end + 1 for _, end in spans[:-1])]
+    assert spans[-1][1] == (2 * 24 + 1) * 3600 - 1
+    lengths = [end - begin + 1 for begin, end in spans]
+    assert lengths == [3600, 7200, 14400, 28800, 57600, 64800]
+    assert max(lengths) <= 86400
     assert {asked["probe_ids"] for _, asked in server.asked} == {"4,5"}
     assert {path for path, _ in server.asked} == {"/api/v2/measurements/1001/results"}
 
 
 def test_many_probes_are_asked_for_in_several_requests(server: Server) -> None:
-    results(server.source(), probe_ids=range(1, 1202))
+    results(server.source(), days=0.04, probe_ids=range(1, 1202))
     assert [len(asked["probe_ids"].split(",")) for _, asked in server.asked] == [500, 500, 201]
+
+
+def test_memory_is_bounded_by_the_answer_that_is_wanted_not_by_the_span(server: Server, ping: Make) -> None:
+    record = orjson.dumps(ping())
+
+    def a_record_a_second(path: str, asked: dict[str, str]) -> object:
+        seconds = int(asked["stop"]) - int(asked["start"]) + 1
+        whole, rest = divmod(seconds - 1, 100)
+        pieces = chain([b"[" + record], repeat((b"," + record) * 100, whole), [(b"," + record) * rest + b"]"])
+        return Answer(pieces=pieces)
+
+    server.respond = a_record_a_second
+    source = server.source(most_bytes=300_000)
+    list(source.results(1001, START, START + dt.timedelta(minutes=1)))
+    count = 0
+    tracemalloc.start()
+    for batch in source.results(1001, START, START + dt.timedelta(hours=10)):
+        count += len(batch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 36_000
+    assert count * len(record) > 12_000_000
+    assert peak < 4_000_000
+
+
+def test_latest_results_may_be_an_object_of_arrays_as_the_manual_has_it(server: Server, ping: Make) -> None:
+    by_probe = {str(number): [ping(prb_id=number, dst_name='a:"b"')] for number in (1, 2, 3)}
+    server.answers = [Answer(body=orjson.dumps(by_probe))]
+    (batch,) = server.source().latest(1001)
+    assert [orjson.loads(record)["prb_id"] for record in batch.records] == [1, 2, 3]
+    assert server.asked[0][0] == "/api/v2/measurements/1001/latest"
+    for body in (b'{"1": [', b'{"1": [{}]} x'):
+        server.answers = [Answer(body=body)]
+        with pytest.raises(SourceError, match="not what the Atlas API answers"):
+            list(server.source().latest(1001))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
@@ -182,21 +241,24 @@ def test_trouble_that_does_not_pass_ends_after_the_attempts(server: Server) -> N
     with pytest.raises(SourceError, match="status 500") as error:
         results(server.source(attempts=3))
     assert len(server.asked) == 3
-    assert error.value.found == "Internal Server Error"
-
-
-def test_a_refusal_is_told_in_atlas_s_own_words_and_not_asked_again(server: Server) -> None:
-    refusal = {"error": {"status": 404, "code": 104, "title": "Not Found", "detail": "No such measurement"}}
-    for status in (400, 403, 404):
-        server.asked.clear()
-        server.answers = [Answer(status=status, body=orjson.dumps(refusal))]
-        with pytest.raises(SourceError, match=f"status {status}.*Not Found: No such measurement"):
-            results(server.source())
-        assert len(server.asked) == 1
+    assert error.value.found == "status 500: Internal Server Error"
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b'[{"af": 4', b'{"results": []}', b"7", b"\xff\xfe", b'[{"rtt": NaN}]']
+    ("status", "kind"), [(400, InputError), (401, SourceError), (403, SourceError), (404, NotFoundError)]
+)
+def test_a_refusal_is_told_in_atlas_s_own_words_and_not_asked_again(
+    server: Server, status: int, kind: type[QoetwinError]
+) -> None:
+    refusal = {"error": {"status": status, "code": 104, "title": "Not so", "detail": "No such measurement"}}
+    server.answers = [Answer(status=status, body=orjson.dumps(refusal))]
+    with pytest.raises(kind, match=f"status {status}: Not so: No such measurement"):
+        results(server.source())
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b'[{"af": 4', b'{"results": []}', b"7", b"\xff\xfe", b"[] []", b'[{"af": 4}] x']
 )
 def test_an_answer_that_is_not_an_array_of_results_is_an_error(server: Server, body: bytes) -> None:
     server.answers = [Answer(body=body)]
@@ -210,6 +272,14 @@ def test_a_slow_answer_is_waited_for_so_long_and_no_longer(server: Server) -> No
     server.answers = [Answer(delay_s=0.5)]
     with pytest.raises(UnreachableError, match=r"nothing within 0\.1 s"):
         results(server.source(timeout_s=0.1, attempts=2))
+
+
+def test_the_head_of_an_answer_that_drips_is_not_waited_for_without_end(server: Server) -> None:
+    server.answers = [Answer(head=repeat(b"H", 500))]
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"nothing within 0\.2 s"):
+        results(server.source(timeout_s=0.2, attempts=2))
+    assert time.monotonic() - begun < 3.0
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(server: Server, ping: Make) -> None:
