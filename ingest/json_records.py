@@ -28,14 +28,12 @@ RECORD_BYTES = 1 << 24
 BLANK = b" \t\r\n\x1e"
 """What may be between records; the last one announces a record (RFC 7464)."""
 
-_SLICE = 1 << 20
+_SEPARATORS = BLANK + b","
+_SLICE = 1 << 18
 _FEW = 8
-_MOST = 1 << 20
+_RESTARTS = 64  # in a few MB: more is no mistake, and would be slow
 _SIGNATURE_BYTES = 256  # how far into a record its first key is looked for
 _NOWHERE = np.empty(0, dtype=np.int64)
-
-_IS_BLANK = np.zeros(256, dtype=np.bool_)
-_IS_BLANK[list(BLANK)] = True
 
 _STRUCTURE = np.zeros(256, dtype=np.bool_)
 _STRUCTURE[list(b'"[]{},')] = True
@@ -171,7 +169,8 @@ class ValueSplitter:
     def __init__(self) -> None:
         self.rest = b""
         self.skipped: int | None = None
-        self._signature: bytes | None = None
+        self._signature: bytes | None = None  # how records of this file begin
+        self._array = False  # whether the first record is in an array
         self._depth = 0  # of brackets, at the end of what was seen
         self._in_array = False  # whether the outermost of them is, or was, an array's
         self._in_string = False
@@ -189,18 +188,58 @@ class ValueSplitter:
                 return Records()
             self.skipped, chunk = None, chunk[record:]
         data = self.rest + chunk
+        begins, ends = [_NOWHERE], [_NOWHERE]
+        at, scanned = 0, len(self.rest)
+        for turn in range(_RESTARTS + 1):
+            begin, end, at = self._pieces(data, at, scanned)
+            whole, record = self._broken(data, begin, end, at) if turn < _RESTARTS else (len(begin), -1)
+            begins.append(begin[:whole])
+            ends.append(end[:whole])
+            if record < 0:
+                break
+            broken = _trimmed(data, begin[whole : whole + 1], np.array([record]), _SEPARATORS)
+            begins.append(broken[0])
+            ends.append(broken[1])
+            self._restart()
+            at = scanned = record
+        self.rest = data[at:]
+        return Records(data=data, begin=np.concatenate(begins), end=np.concatenate(ends))
+
+    def _pieces(self, data: bytes, at: int, scanned: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Where pieces begin and end, of which the first begins at `at`, and where the next one begins."""
         codes = np.frombuffer(data, dtype=np.uint8)
-        stops, starts = [_NOWHERE], [np.zeros(1, dtype=np.int64)]
-        for at in range(len(self.rest), len(data), _SLICE):
-            stop, start = self._cuts(codes[at : at + _SLICE])
-            stops.append(stop + at)
-            starts.append(start + at)
+        stops, starts = [_NOWHERE], [np.array([at], dtype=np.int64)]
+        for first in range(scanned, len(data), _SLICE):
+            stop, start = self._cuts(codes[first : first + _SLICE])
+            stops.append(stop + first)
+            starts.append(start + first)
         start = np.concatenate(starts)
-        self.rest = data[start[-1] :]
         begin, end = _trimmed(data, start[:-1], np.concatenate(stops))
         if self._signature is None and len(begin):
             self._signature = _signature(data[begin[0] : begin[0] + _SIGNATURE_BYTES])
-        return Records(data=data, begin=begin, end=end)
+            self._array = data[: begin[0]].rstrip(BLANK).endswith(b"[")
+        return begin, end, int(start[-1])
+
+    def _broken(
+        self, data: bytes, begin: NDArray[np.int64], end: NDArray[np.int64], rest: int
+    ) -> tuple[int, int]:
+        """The first piece that is no JSON and has the beginning of another record in it, and where that is; else -1.
+
+        A quote too many makes text of what is none up to the next such mistake: records that begin alike show it.
+        """
+        if self._signature is None or not len(begin):
+            return len(begin), -1
+        wanted = np.frombuffer(self._signature, dtype=np.uint8)
+        places = np.minimum(begin[:, None] + np.arange(len(wanted)), len(data) - 1)
+        alike = (np.frombuffer(data, dtype=np.uint8)[places] == wanted).all()
+        if alike and data.count(self._signature, int(begin[0]), rest) == len(begin):
+            return len(begin), -1
+        for piece, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
+            if not _is_json(data[first:last]):
+                record = data.find(self._signature, first + 1)
+                if record >= 0 and (piece + 1 == len(begin) or record != begin[piece + 1]):
+                    return piece, record
+        return len(begin), -1
 
     def _cuts(self, codes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where pieces between values end, and where the next ones begin."""
@@ -234,20 +273,15 @@ class ValueSplitter:
 
     def again(self) -> Iterator[Records]:
         """Give the records in `rest` should it be more than one: they begin as the first one did."""
-        begins = [0]
-        while len(begins) < _MOST and (record := self._next_record(self.rest, begins[-1] + 1)) > 0:
-            begins.append(record)
-        if len(begins) == 1:
-            return
-        data = self.rest
-        start = np.array(begins, dtype=np.int64)
-        begin, end = _trimmed(data, start[:-1], start[1:])
-        end = np.array(
-            [b + len(data[b:e].rstrip(BLANK + b",")) for b, e in zip(begin, end, strict=True)], dtype=np.int64
-        )
-        yield Records(data=data, begin=begin[end > begin], end=end[end > begin])
-        self._restart()
-        yield self.feed(data[begins[-1] :])
+        for _ in range(_RESTARTS):
+            data = self.rest
+            record = self._next_record(data, len(data) - len(data.lstrip(_SEPARATORS)) + 1)
+            if record < 0:
+                return
+            begin, end = _trimmed(data, np.zeros(1, dtype=np.int64), np.array([record]), _SEPARATORS)
+            yield Records(data=data, begin=begin, end=end)
+            self._restart()
+            yield self.feed(data[record:])
 
     def skip(self) -> bytes:
         """Give up `rest`, and pass over what follows up to what looks like the beginning of a record."""
@@ -285,7 +319,8 @@ class ValueSplitter:
 
     def _restart(self) -> None:
         self.rest = b""
-        self._depth, self._in_string, self._escaped = int(self._in_array), False, False
+        self._depth, self._in_array = int(self._array), self._array
+        self._in_string, self._escaped = False, False
 
 
 def _line_bounds(data: bytes, *, last: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -306,23 +341,25 @@ def _line_bounds(data: bytes, *, last: bool) -> tuple[NDArray[np.int64], NDArray
 
 
 def _trimmed(
-    data: bytes, begin: NDArray[np.int64], end: NDArray[np.int64]
+    data: bytes, begin: NDArray[np.int64], end: NDArray[np.int64], blank: bytes = BLANK
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The same pieces without blanks around them, and without those that hold nothing else."""
     codes = np.frombuffer(data, dtype=np.uint8)
+    is_blank = np.zeros(256, dtype=np.bool_)
+    is_blank[list(blank)] = True
     some = end > begin
     begin, end = begin[some], end[some]
     for _ in range(_FEW):
-        before, after = _IS_BLANK[codes[begin]], _IS_BLANK[codes[end - 1]]
+        before, after = is_blank[codes[begin]], is_blank[codes[end - 1]]
         if not (before.any() or after.any()):
             return begin, end
         begin, end = begin + before, end - after
         some = end > begin
         begin, end = begin[some], end[some]
-    for piece in np.flatnonzero(_IS_BLANK[codes[begin]] | _IS_BLANK[codes[end - 1]]).tolist():
+    for piece in np.flatnonzero(is_blank[codes[begin]] | is_blank[codes[end - 1]]).tolist():
         text = data[begin[piece] : end[piece]]
-        begin[piece] += len(text) - len(text.lstrip(BLANK))
-        end[piece] = begin[piece] + len(text.strip(BLANK))
+        begin[piece] += len(text) - len(text.lstrip(blank))
+        end[piece] = begin[piece] + len(text.strip(blank))
     some = end > begin
     return begin[some], end[some]
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.application import Application
-from domain.errors import EmptyError, InputError, TruncatedError
+from domain.errors import EmptyError, InputError
 from domain.observation import ResultType
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
@@ -37,7 +37,7 @@ from gnn.predictor import counted
 from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, predictor_named
-from ingest.files import find_files, parse_file
+from ingest.files import FileSource, find_files
 from ingest.lake import Kind, Lake, Landed
 from ingest.parse import parse_batch
 from ingest.prefixes import Prefixes, read_prefixes, without_as
@@ -96,29 +96,9 @@ def ingest_files(lake: Lake, paths: Sequence[Path], *, report: Report = unheard)
         StoreError: when the lake cannot be read or written.
     """
     files = list(dict.fromkeys(chain.from_iterable(find_files(path) for path in paths)))
-    landed = Landed()
-    failures: list[InputError] = []
-    for number, file in enumerate(files):
-        report("reading files", number, len(files))
-        try:
-            for parsed in parse_file(file):
-                landed += lake.land(parsed)
-                if parsed.cut is not None:
-                    failures.append(_cut(file, parsed.cut))
-        except InputError as error:
-            failures.append(error)
-    report("reading files", len(files), len(files))
-    return Ingested(landed=landed, failures=tuple(failures))
-
-
-def _cut(file: Path, reason: str) -> TruncatedError:
-    return TruncatedError(
-        "a file ends in the middle of itself",
-        where=str(file),
-        found=reason,
-        expected="a whole file",
-        next_step="its whole records have landed and the rest is in quarantine; fetch it again and ingest it again",
-    )
+    source = FileSource(files)
+    landed = sum((lake.land(parsed) for parsed in source.read(report)), Landed())
+    return Ingested(landed=landed, failures=tuple(source.failures))
 
 
 def ingest_atlas(
