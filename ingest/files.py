@@ -186,6 +186,8 @@ class _File:
         digest: what is known of its bytes; None while it is not known.
         parts: how many of its parts are being read.
         given: whether it gave anything.
+        close: to be called when it was read.
+        hashing: what makes its digest, where it can be read only once.
     """
 
     number: int
@@ -195,6 +197,12 @@ class _File:
     given: bool = False
     close: Callable[[], None] = lambda: None
     hashing: _Hashing | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        name = "<stdin>" if self.hashing is not None and self.path == STDIN else self.path.name
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 class _Stopped(Exception):  # noqa: N818 (nothing is wrong)
@@ -234,14 +242,12 @@ class _Reading:
         """Read files; yield what is in them, and None whenever one is done."""
         yield from self._each([_File(number, path) for number, path in paths.items()])
         again = []
-        for number, copy in sorted(self._copies.items()):
+        for number, copy in self._copies.items():
             if copy.digest in self._finished:
-                self.known[number] = SourceFile(name=_shown(copy.path), digest=copy.digest)
+                self.known[number] = SourceFile(name=copy.name, digest=copy.digest)
             else:  # the other one failed, and so will this
                 again.append(_File(number, copy.path, digest=copy.digest))
-                continue
-            yield None
-        yield from self._each(again)
+        yield from (made for made in self._each(again) if made is not None)
 
     def _each(self, files: Sequence[_File]) -> Iterator[Parsed | None]:
         for file in files:
@@ -277,7 +283,7 @@ class _Reading:
                 if file.hashing is not None:
                     file.digest = file.hashing.digest()
                 if file.given and file.digest is not None:
-                    self._put(Parsed(finished=SourceFile(name=_shown(file.path), digest=file.digest)))
+                    self._put(Parsed(finished=SourceFile(name=file.name, digest=file.digest)))
                     self._finished.add(file.digest)
                 self._put(None)
         except _Stopped:
@@ -330,7 +336,7 @@ class _Reading:
         file.digest = digest.hexdigest()
         with self._lock:
             if self._is_known(file.digest):
-                self.known[file.number] = SourceFile(name=_shown(file.path), digest=file.digest)
+                self.known[file.number] = SourceFile(name=file.name, digest=file.digest)
             elif file.digest in self._reading:
                 self._copies[file.number] = file
             else:
@@ -715,10 +721,6 @@ def _no_members(where: str) -> InputError:
 
 def _is_hidden(name: str) -> bool:
     return name.rpartition("/")[2].startswith(".")
-
-
-def _shown(path: Path) -> str:
-    return path.name.encode("utf-8", "backslashreplace").decode()
 
 
 def _unreadable(where: object, error: OSError) -> InputError:

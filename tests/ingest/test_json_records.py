@@ -126,7 +126,9 @@ def test_how_records_are_held_is_told_by_the_content(head: bytes, way: type) -> 
     assert type(splitter_for(head)) is way
 
 
-@pytest.mark.parametrize("head", [b"a,b\n1,2\n", b"\x89PNG\r\n\x1a\n", b'"text"', b"null\n", b"<html>\n{}x\n"])
+@pytest.mark.parametrize(
+    "head", [b"a,b\n1,2\n", b"\x89PNG\r\n\x1a\n", b'"text"', b"null\n", b"<html>\n{}x\n"]
+)
 def test_what_holds_no_json_objects_has_no_way(head: bytes) -> None:
     assert splitter_for(head) is None
 
@@ -137,7 +139,9 @@ def test_a_broken_line_costs_itself_alone() -> None:
     assert cut is None
 
 
-@pytest.mark.parametrize("broken", [b'{"fw": [1, ', b'{"fw": "a, ', b'{"fw": {"a": ', b'{"fw": 1]]]]', b'oh "no '])
+@pytest.mark.parametrize(
+    "broken", [b'{"fw": [1, ', b'{"fw": "a, ', b'{"fw": {"a": ', b'{"fw": 1]]]]', b'oh "no ']
+)
 @pytest.mark.parametrize("array", [True, False])
 def test_a_broken_value_costs_itself_alone(broken: bytes, array: bool) -> None:
     good = [b'{"fw": %d, "r": [{"x": "}"}]}' % number for number in range(6)]
@@ -183,7 +187,9 @@ def test_a_line_that_is_given_up_ends_at_the_next_line() -> None:
 
 @settings(max_examples=50)
 @given(st.binary(max_size=60), _sizes)
-def test_whatever_the_bytes_are_nothing_but_separators_is_passed_over(content: bytes, sizes: list[int]) -> None:
+def test_whatever_the_bytes_are_nothing_but_separators_is_passed_over(
+    content: bytes, sizes: list[int]
+) -> None:
     splitter = ValueSplitter()
     found, _ = split(splitter, content, sizes)
     seen = b"".join(found) + splitter.rest
