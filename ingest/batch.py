@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from domain.errors import InputError
 from domain.observation import PingObservation, Quarantined, RttSample, TracerouteObservation
 from ingest.columns import schema_of
 
@@ -23,16 +25,44 @@ QUARANTINE_SCHEMA = schema_of(Quarantined)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many records there were, and of what kinds.
+
+    Attributes:
+        results_read: records.
+        quarantined: not understood.
+        other_types: of the quarantined, well-formed Atlas results of another type than ping and traceroute (dns, http …).
+        doubtful: results that are not trusted in everything (`domain.observation.Doubt`).
+        synthetic: results of the testbed.
+    """
+
+    results_read: int = 0
+    quarantined: int = 0
+    other_types: int = 0
+    doubtful: int = 0
+    synthetic: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            **{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Counts)}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """A file that was read to its end.
 
     Attributes:
         name: as it is shown.
         digest: of its bytes as they lie on disk, compressed or not; the same bytes need not be read again.
+        counts: what was in it.
+        failures: what was wrong with it; what was whole was given.
     """
 
     name: str
     digest: str
+    counts: Counts = field(default_factory=Counts)
+    failures: tuple[InputError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +140,19 @@ class Parsed:
     def observations(self) -> int:
         """How many of them were understood."""
         return int(self.pings.num_rows + self.traceroutes.num_rows + self.samples.num_rows)
+
+    @property
+    def counts(self) -> Counts:
+        """The records, counted."""
+        tables = (self.pings, self.traceroutes, self.samples)
+        return Counts(
+            results_read=self.records,
+            quarantined=int(self.quarantined.num_rows),
+            other_types=self.other_types,
+            doubtful=sum(_many(pc.greater(pc.list_value_length(table["doubts"]), 0)) for table in tables),
+            synthetic=sum(_many(table["synthetic"]) for table in tables),
+        )
+
+
+def _many(flags: pa.ChunkedArray) -> int:
+    return int(pc.sum(flags, min_count=0).as_py())

@@ -70,7 +70,7 @@ class ArraySplitter:
         marks = codes[at]
         quotes = marks == ord('"')
         if b"\\" in data:
-            quotes[quotes] = ~_escaped(codes, at[quotes])
+            quotes[quotes], _ = escaped_quotes(codes, at[quotes])
         outside = np.cumsum(quotes, dtype=np.int32) & 1 == 0  # of strings
         at, marks = at[outside], marks[outside]
         depth = np.cumsum(_NESTING[marks], dtype=np.int32)  # 0 in the array itself
@@ -83,10 +83,23 @@ class ArraySplitter:
         return [int(end) for end in ends]
 
 
-def _escaped(codes: NDArray[np.uint8], quotes: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """(Q,) whether the quotes at these places follow an odd run of backslashes, and so belong to their strings."""
+def escaped_quotes(
+    codes: NDArray[np.uint8], quotes: NDArray[np.intp], escaped: bool = False
+) -> tuple[NDArray[np.bool_], bool]:
+    """Which quotes begin or end a string.
+
+    Args:
+        codes: (N,) bytes.
+        quotes: (Q,) where in them quotes are.
+        escaped: whether the first byte follows an odd run of backslashes.
+
+    Returns:
+        (Q,) whether the quote follows an even run of backslashes, for after an odd one it belongs to its string, and whether the
+        byte after the last one follows an odd one.
+    """
     others = np.flatnonzero(codes != ord("\\"))
-    before = np.searchsorted(others, quotes) - 1  # the last byte before the quote that is no backslash
-    run = quotes - 1 - np.where(before >= 0, others[before], -1)
-    escaped: NDArray[np.bool_] = run % 2 == 1
-    return escaped
+    places = np.append(quotes, len(codes))
+    before = np.searchsorted(others, places) - 1  # the last byte before the quote that is no backslash
+    last = np.where(before >= 0, others[before] if len(others) else -1, -1 - int(escaped))
+    odd = (places - 1 - last) % 2 == 1
+    return ~odd[:-1], bool(odd[-1])

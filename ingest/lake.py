@@ -33,7 +33,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from domain.errors import InputError, StoreError
-from ingest.batch import Parsed
+from ingest.batch import Counts, Parsed, SourceFile
 from ingest.earlier_lake import adopt, earlier_files
 from ingest.lake_files import DATED, IDENTITY, SCHEMAS, Kind, damaged, dataset, read, stage
 from ingest.manifest import Entry, Manifest, Staged
@@ -66,9 +66,7 @@ class Landed:
         observations: new in the lake.
         duplicates: results that were in the lake already, or came twice.
         quarantined: not understood, whether or not they were in quarantine already.
-        other_types: of the quarantined, well-formed Atlas results of another type than ping and traceroute.
-        doubtful: results read that are not trusted in everything (`domain.observation.Doubt`).
-        synthetic: results read that are of the testbed.
+        other_types, doubtful, synthetic: see `Counts`.
     """
 
     results_read: int = 0
@@ -83,6 +81,12 @@ class Landed:
         return Landed(
             **{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Landed)}
         )
+
+    @classmethod
+    def of(cls, counts: Counts, observations: int) -> Landed:
+        """Records that were read, so many of whose results are new."""
+        duplicates = counts.results_read - counts.quarantined - observations
+        return cls(observations=observations, duplicates=duplicates, **asdict(counts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,35 +133,35 @@ class Lake:
             landing.add(parsed)
         return landing.landed
 
-    def was_read(self, digest: str) -> Landed | None:
+    def was_read(self, digest: str) -> SourceFile | None:
         """What was in a file of these bytes, when all of it is in the lake; None when it was never read to its end."""
-        counts = self.manifest.counts_of(digest)
-        return None if counts is None else Landed(**json.loads(counts))
+        note = self.manifest.note_of(digest)
+        if note is None:
+            return None
+        name, text = note
+        told = json.loads(text)
+        return SourceFile(
+            name=name,
+            digest=digest,
+            counts=Counts(**told["counts"]),
+            failures=tuple(InputError(**failure) for failure in told["failures"]),
+        )
 
-    def commit(self, parts: Sequence[Parsed], read_files: Mapping[str, tuple[str, Landed]]) -> Landed:
+    def commit(self, parts: Sequence[Parsed]) -> Landed:
         """Land parsed batches together: all of them, or, when that fails, none.
-
-        Args:
-            parts: the batches.
-            read_files: digest -> name and counts of files of which these are the last batches.
 
         Raises:
             StoreError: when the lake cannot be read or written.
         """
-        landed = counted(parts)
+        files = [part.finished for part in parts if part.finished is not None]
         with self._alone():
             staged, touched = self._stage_new(parts)
-            quarantined = pa.concat_tables([part.quarantined for part in parts])
-            staged += self._stage_quarantine(quarantined)
-            if staged or read_files:
-                notes = {
-                    digest: (name, json.dumps(asdict(counts)))
-                    for digest, (name, counts) in read_files.items()
-                }
-                self.manifest.commit(staged, touched=touched, read=notes)
-        observations = sum(one.entry.rows for one in staged if one.entry.kind in DATED)
-        understood = landed.results_read - landed.quarantined
-        return landed + Landed(observations=observations, duplicates=understood - observations)
+            observations = sum(one.entry.rows for one in staged)
+            staged += self._stage_quarantine(pa.concat_tables([part.quarantined for part in parts]))
+            if staged or files:
+                read = {file.digest: (file.name, _note(file)) for file in files}
+                self.manifest.commit(staged, touched=touched, read=read)
+        return Landed.of(sum((part.counts for part in parts), Counts()), observations)
 
     def _stage_new(self, parts: Sequence[Parsed]) -> tuple[list[Staged], dict[str, list[int]]]:
         """Write what is new of the batches, a file a day; and the hours that it is in, by table."""
@@ -519,7 +523,6 @@ class Landing:
         self._parts: list[Parsed] = []
         self._bytes = 0
         self._since = monotonic()
-        self._files: dict[str, tuple[str, Landed]] = {}
         self.landed = Landed()
 
     def add(self, parsed: Parsed) -> None:
@@ -542,8 +545,8 @@ class Landing:
             StoreError: when the lake cannot be read or written; what is gathered stays gathered.
         """
         if self._parts:
-            self.landed += self._lake.commit(self._parts, self._files)
-            self._parts, self._bytes, self._files = [], 0, {}
+            self.landed += self._lake.commit(self._parts)
+            self._parts, self._bytes = [], 0
         self._since = monotonic()
 
     def __enter__(self) -> Landing:
@@ -557,20 +560,11 @@ class Landing:
             self._lake.compact(least_files=COMPACTED_FILES)
 
 
-def counted(parts: Sequence[Parsed]) -> Landed:
-    """What is in parsed batches; none of it landed yet."""
-    tables = [table for part in parts for table in (part.pings, part.traceroutes, part.samples)]
-    return Landed(
-        results_read=sum(part.records for part in parts),
-        quarantined=sum(part.quarantined.num_rows for part in parts),
-        other_types=sum(part.other_types for part in parts),
-        doubtful=sum(_many(pc.greater(pc.list_value_length(table["doubts"]), 0)) for table in tables),
-        synthetic=sum(_many(table["synthetic"]) for table in tables),
-    )
-
-
-def _many(flags: pa.ChunkedArray) -> int:
-    return int(pc.sum(flags, min_count=0).as_py())
+def _note(file: SourceFile) -> str:
+    """What is remembered of a file that was read."""
+    parts = ("what", "where", "found", "expected", "next_step")
+    failures = [{part: getattr(failure, part) for part in parts} for failure in file.failures]
+    return json.dumps({"counts": asdict(file.counts), "failures": failures})
 
 
 def _gathered(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -37,7 +37,7 @@ CREATE INDEX file_of_day ON file (kind, day);
 CREATE TABLE to_publish (path TEXT PRIMARY KEY, staged TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE to_delete (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE touched (kind TEXT, hour INTEGER, number INTEGER NOT NULL, PRIMARY KEY (kind, hour)) STRICT, WITHOUT ROWID;
-CREATE TABLE read_file (digest TEXT PRIMARY KEY, name TEXT NOT NULL, counts TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE read_file (digest TEXT PRIMARY KEY, name TEXT NOT NULL, note TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
 
@@ -129,10 +129,10 @@ class Manifest:
             found.setdefault(kind, []).append(hour)
         return found
 
-    def counts_of(self, digest: str) -> str | None:
-        """What was noted of a file that was read to its end; None when it was not."""
-        rows = self._rows("SELECT counts FROM read_file WHERE digest = ?", (digest,))
-        return rows[0][0] if rows else None
+    def note_of(self, digest: str) -> tuple[str, str] | None:
+        """Name of a file that was read to its end, and what was noted of it; None when it was not."""
+        rows = self._rows("SELECT name, note FROM read_file WHERE digest = ?", (digest,))
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def commit(
         self,
@@ -152,7 +152,7 @@ class Manifest:
             added: what was written under `staging`.
             removed: paths of files that are part of the lake no longer.
             touched: by table, hours since 1970 in which rows came or went.
-            read: digest -> name and counts of files that were read to their end, all of which is in the lake with this commit.
+            read: digest -> name and note of files that were read to their end, all of which is in the lake with this commit.
             forget_read: no file counts as read any longer.
 
         Returns:
@@ -198,7 +198,7 @@ class Manifest:
                 database.execute("DELETE FROM read_file")
             database.executemany(
                 "INSERT OR REPLACE INTO read_file VALUES (?, ?, ?)",
-                [(digest, name, counts) for digest, (name, counts) in read.items()],
+                [(digest, name, note) for digest, (name, note) in read.items()],
             )
         self._move()
         return int(number)

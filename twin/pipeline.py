@@ -17,14 +17,14 @@ from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.application import Application
-from domain.errors import EmptyError, InputError, TruncatedError
+from domain.errors import EmptyError, InputError
 from domain.observation import ResultType
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
@@ -38,10 +38,10 @@ from gnn.predictor import counted
 from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, predictor_named
-from ingest.files import find_files, parse_file
+from ingest.files import STDIN, FileSource, find_files
 from ingest.lake import Lake, Landed, Retried
 from ingest.lake_files import Kind
-from ingest.parse import parse, parse_batch
+from ingest.parse import parse
 from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.source import Source
@@ -115,37 +115,35 @@ def ingest(lake: Lake, source: Source, *, report: Report = unheard) -> Ingested:
     return Ingested(landed=landing.landed, failures=tuple(source.failures))
 
 
-def ingest_files(lake: Lake, paths: Sequence[Path], *, report: Report = unheard) -> Ingested:
+def ingest_files(
+    lake: Lake, paths: Sequence[Path], *, stdin: BinaryIO | None = None, report: Report = unheard
+) -> Ingested:
     """Land files of Atlas results, and the files in folders. All must be there before any is read.
+
+    A file whose bytes were read to their end before is not read again; its results count as duplicates.
+
+    Args:
+        lake: where they land.
+        paths: files and folders; `-` is `stdin`.
+        stdin: what `-` stands for.
+        report: hears how far it is.
 
     Raises:
         NotFoundError: when a path is not there; nothing has landed.
         InputError: when a folder cannot be read; nothing has landed.
         StoreError: when the lake cannot be read or written.
     """
-    files = list(dict.fromkeys(chain.from_iterable(find_files(path) for path in paths)))
-    landed = Landed()
-    failures: list[InputError] = []
-    for number, file in enumerate(files):
-        report("reading files", number, len(files))
-        try:
-            for parsed in parse_file(file):
-                landed += lake.land(parsed)
-                if parsed.cut is not None:
-                    failures.append(_cut(file, parsed.cut))
-        except InputError as error:
-            failures.append(error)
-    report("reading files", len(files), len(files))
-    return Ingested(landed=landed, failures=tuple(failures))
-
-
-def _cut(file: Path, reason: str) -> TruncatedError:
-    return TruncatedError(
-        "a file ends in the middle of itself",
-        where=str(file),
-        found=reason,
-        expected="a whole file",
-        next_step="its whole records have landed and the rest is in quarantine; fetch it again and ingest it again",
+    found = chain.from_iterable(
+        [path] if path == STDIN and stdin is not None else find_files(path) for path in paths
+    )
+    source = FileSource(
+        list(dict.fromkeys(found)), is_known=lambda digest: lake.was_read(digest) is not None, stdin=stdin
+    )
+    ingested = ingest(lake, source, report=report)
+    known = [read for file in source.known if (read := lake.was_read(file.digest)) is not None]
+    return Ingested(
+        landed=sum((Landed.of(file.counts, observations=0) for file in known), ingested.landed),
+        failures=(*ingested.failures, *(failure for file in known for failure in file.failures)),
     )
 
 
@@ -165,13 +163,10 @@ def ingest_atlas(
         SourceError: when the API does not answer as it should; what came before has landed.
         StoreError: when the lake cannot be read or written.
     """
-    landed = Landed()
-    for number, measurement in enumerate(measurements):
-        report("asking for results", number, len(measurements))
-        for batch in source.results(measurement, start, stop, probes):
-            landed += lake.land(parse_batch(batch))
-    report("asking for results", len(measurements), len(measurements))
-    return Ingested(landed=landed)
+    # Here, and not above: cousteau is only for those who ask the API.
+    from ingest.atlas import AtlasResults
+
+    return ingest(lake, AtlasResults(source, measurements, start, stop, probes), report=report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

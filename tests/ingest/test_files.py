@@ -77,17 +77,24 @@ def test_blank_lines_and_a_missing_last_newline_are_no_records(ping: Make, tmp_p
     assert cut is None
 
 
+@pytest.mark.parametrize("write", [ndjson, array])
 def test_records_come_in_batches_that_know_their_position(
-    ping: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ping: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[list[bytes]], bytes]
 ) -> None:
-    monkeypatch.setattr("ingest.files.BATCH_BYTES", 4 * len(orjson.dumps(ping())) - 8)
+    lines = records(ping, 300)
+    monkeypatch.setattr("ingest.files.BATCH_BYTES", 40 * len(lines[0]))
+    monkeypatch.setattr("ingest.compression._INFLATED_BYTES", 3 * len(lines[0]))
+    monkeypatch.setattr("ingest.files._BATCH_RECORDS", 30)
     path = tmp_path / "many"
-    path.write_bytes(ndjson(records(ping, 10)))
-    assert [(batch.first_position, len(batch.records)) for batch in read_file(path)] == [
-        (0, 4),
-        (4, 4),
-        (8, 2),
-    ]
+    path.write_bytes(write(lines))
+    batches = list(read_file(path))
+    assert len(batches) > 10
+    assert max(len(batch) for batch in batches) <= 30
+    position = 0
+    for batch in batches:
+        assert batch.first_position == position
+        position += len(batch)
+    assert [one for batch in batches for one in batch.records] == lines
 
 
 @pytest.mark.parametrize("write", [ndjson, array])
