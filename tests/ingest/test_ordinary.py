@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from ingest import ordinary
 from ingest.batch import Batch, Parsed, bounds_of
 from ingest.parse import parse_batch
-from tests.ingest.mutations import first_lines, must_be_understood, mutated, recorded_files
+from tests.ingest.mutations import first_lines, recorded_files
 
 Make = Callable[..., dict[str, Any]]
 
@@ -324,17 +324,3 @@ def test_recorded_records_of_every_set_are_ordinary_and_the_same_both_ways(recor
             total += len(raws)
     assert total > 50_000
     assert taken / total >= 0.99
-
-
-@pytest.mark.recorded
-@pytest.mark.parametrize("seed", [1, 2])
-def test_damaged_records_are_the_same_both_ways_and_lose_no_more_than_was_damaged(
-    recorded: Path, seed: int
-) -> None:
-    lines = [line for path in recorded_files(recorded) for line in first_lines(path)[::60]]
-    raws = list(mutated(lines, 2_000, seed))
-    parsed = both_ways(raws)
-    refused = {position - 3 for position in parsed.quarantined.column("position").to_pylist()}
-    wanted = [number for number, raw in enumerate(raws) if must_be_understood(raw)]
-    assert len(wanted) > 1_000
-    assert [raws[number] for number in wanted if number in refused] == []
