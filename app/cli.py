@@ -708,7 +708,7 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
             "source", "kind", "running", "last_success", "lag_s", "results_read", "observations", "duplicates", "quarantined", "next_run",
         ]  # fmt: skip
         if found.sources:
-            click.echo(as_text(found.sources, form, columns=columns))
+            click.echo(as_text(found.sources, form, columns=columns), nl=False)
         click.echo(object_as_text(found.home, form), nl=False)
         for row in found.sources:
             if row["last_error"] is not None:

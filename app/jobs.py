@@ -69,7 +69,6 @@ _HOPELESS = 3
 """After so many measurements in a row to which the server had no good answer, it is the server."""
 
 _FIRST_BACKOFF = timedelta(minutes=1)
-_LONGEST_BACKOFF = timedelta(hours=1)
 _MOST_TOLD = 5
 _PAUSE_S = 0.1
 
@@ -125,8 +124,8 @@ def _regular(table: SourceTable, after: datetime) -> datetime:
 
 
 def backoff(failures: int) -> timedelta:
-    """How long to wait after so many failures in a row."""
-    return min(_FIRST_BACKOFF * (1 << min(failures - 1, 10)), _LONGEST_BACKOFF)
+    """How long to wait after so many failures in a row: twice as long each time, so that what always fails keeps to its time."""
+    return _FIRST_BACKOFF * (1 << min(failures - 1, 20))
 
 
 class Runner:
@@ -216,7 +215,7 @@ class Runner:
             self._say(f"{name}: {line}")
         if len(failures) > _MOST_TOLD:
             self._say(f"{name}: and {len(failures) - _MOST_TOLD} failures more")
-        if landed.results_read > 0:
+        if landed.observations + landed.quarantined > 0:
             self._say(
                 f"{name}: {landed.results_read} results read, {landed.observations} new, "
                 f"{landed.duplicates} known, {landed.quarantined} not understood"
@@ -269,25 +268,31 @@ class Runner:
     def _results(self, table: AtlasResultsTable, atlas: AtlasSource) -> Sequence[QoetwinError]:
         """Ask for what is missing up to now.
 
-        Measurements that are nearly up to date come first, so that those that are always refused, or that have a long past to
-        catch up with, delay nobody.
+        Measurements that were refused the last time come last, and before them those that have a long past to catch up with, so
+        that neither delays the others.
         """
         now = self._now()
         found = until_stopped(_found(atlas, table), self.stop)
         covered = self._covered(table, {*table.measurements, *found}, now)
         first = {number: max(one.since, one.until - table.look_back) for number, one in covered.items()}
+        in_turn: dict[tuple[bool, datetime], list[int]] = {}
+        for number, one in sorted(covered.items(), key=lambda entry: entry[1].refused or now):
+            if first[number] < now:
+                in_turn.setdefault((one.refused is None, first[number]), []).append(number)
         refused: dict[int, QoetwinError] = {}
         in_a_row: list[QoetwinError] = []
-        for begin in sorted({moment for moment in first.values() if moment < now}, reverse=True):
-            numbers = [number for number, moment in first.items() if moment == begin]
+        for (_, begin), together in sorted(in_turn.items(), reverse=True):
+            numbers = together
             for start, end in slices(begin, now):
                 for some in _in_parts(numbers):
                     asked = _Asked(atlas, some, start, end, table.probes, refused, in_a_row)
                     source = _Stoppable(asked, self.stop)
                     landed = ingest(self._lake, source, report=self._report).landed
                     moved = {
-                        number: replace(covered[number], until=max(covered[number].until, end))
+                        number: replace(covered[number], until=max(covered[number].until, end), refused=None)
                         for number in tuple(asked.answered)
+                    } | {
+                        number: replace(covered[number], refused=now) for number in some if number in refused
                     }
                     covered |= moved
                     self.state.landed(table.name, landed, moved)

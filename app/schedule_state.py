@@ -33,7 +33,7 @@ CREATE TABLE job (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE coverage (
     job TEXT NOT NULL, measurement INTEGER NOT NULL, since_us INTEGER NOT NULL, until_us INTEGER NOT NULL,
-    listed_us INTEGER NOT NULL, PRIMARY KEY (job, measurement)
+    listed_us INTEGER NOT NULL, refused_us INTEGER, PRIMARY KEY (job, measurement)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE graph (
     one INTEGER PRIMARY KEY CHECK (one = 1), built_us INTEGER, head INTEGER, until_us INTEGER, failed_us INTEGER, error TEXT,
@@ -85,11 +85,13 @@ class Coverage:
     Attributes:
         since, until: aware times.
         listed: when the measurement was last one of the source's.
+        refused: when it was last refused; None when it was answered since, or never refused.
     """
 
     since: datetime
     until: datetime
     listed: datetime
+    refused: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +152,14 @@ class ScheduleState:
     def coverage(self, job: str) -> dict[int, Coverage]:
         """What a job has asked for, by measurement."""
         rows = self._rows(
-            "SELECT measurement, since_us, until_us, listed_us FROM coverage WHERE job = ? ORDER BY measurement",
+            "SELECT measurement, since_us, until_us, listed_us, refused_us FROM coverage WHERE job = ? ORDER BY measurement",
             (job,),
         )
         return {
-            number: Coverage(since=_known(since), until=_known(until), listed=_known(listed))
-            for number, since, until, listed in rows
+            number: Coverage(
+                since=_known(since), until=_known(until), listed=_known(listed), refused=_moment(refused)
+            )
+            for number, since, until, listed, refused in rows
         }
 
     def probes_asked(self, job: str) -> list[int] | None:
@@ -222,9 +226,16 @@ class ScheduleState:
                 ),
             )
             database.executemany(
-                "INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (name, number, _us(one.since), _us(one.until), _us(one.listed))
+                    (
+                        name,
+                        number,
+                        _us(one.since),
+                        _us(one.until),
+                        _us(one.listed),
+                        None if one.refused is None else _us(one.refused),
+                    )
                     for number, one in covered.items()
                 ],
             )
