@@ -709,12 +709,15 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
         ]  # fmt: skip
         if found.sources:
             click.echo(as_text(found.sources, form, columns=columns), nl=False)
-        click.echo(object_as_text(found.home, form), nl=False)
-        for row in found.sources:
-            if row["last_error"] is not None:
-                click.echo(
-                    f"\n{row['source']}, last failed {row['last_error_at']:%Y-%m-%dT%H:%M:%SZ}: {row['last_error']}"
-                )
+        home_failed = ("graph", found.home["graph_last_error_at"], found.home["graph_last_error"])
+        about = {name: value for name, value in found.home.items() if not name.startswith("graph_last_error")}
+        click.echo(object_as_text(about, form), nl=False)
+        for what, when, line in (
+            *((row["source"], row["last_error_at"], row["last_error"]) for row in found.sources),
+            home_failed,
+        ):
+            if line is not None:
+                click.echo(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
     else:
         click.echo(as_text(found.sources, form), nl=False)
     if check and found.failing:

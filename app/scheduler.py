@@ -25,6 +25,7 @@ from domain.errors import StoreError
 GRACE_S = 5.0
 """So long may work go on that was told to stop: a statement over the whole lake cannot be interrupted."""
 
+_PAUSE_S = 0.1
 _MOST_AT_ONCE = 8
 _LONGEST_WAIT = timedelta(minutes=15)
 """The graph is brought up to the lake so often while a job runs for long."""
@@ -98,7 +99,8 @@ def keep_running(runner: Runner, home: Path, say: Callable[[str], None]) -> bool
         scheduler.add_job(lambda: None, "interval", seconds=_LOOK_AROUND_S)
         scheduler.start()
         graph.start()
-        runner.stop.wait()
+        while not runner.stop.is_set():
+            time.sleep(_PAUSE_S)  # not in `wait`, whose lock a signal's handler may find held by ourselves
         changed.set()
         scheduler.shutdown(wait=False)
         until = time.monotonic() + GRACE_S

@@ -76,7 +76,8 @@ def test_qoetwin_waits_for_a_healthy_server_and_runs_a_command_that_there_is() -
 def parameters(arguments: list[str]) -> dict[str, Any]:
     """What the command line makes of arguments."""
     command = cli.commands[arguments[0]]
-    with click.Context(command) as context:
+    # The names of help are kept with the command once it has parsed: they are those of the whole command line.
+    with click.Context(command, **cli.context_settings) as context:
         command.parse_args(context, arguments[1:])
         return context.params
 

@@ -19,7 +19,9 @@ import pytest
 from app.schedule_state import SCHEDULER, ScheduleState, is_held
 from app.scheduler import stopped_by_signals
 from ingest.atlas import AtlasSource
+from ingest.batch import Batch
 from ingest.lake import Lake
+from ingest.parse import parse_batch
 from testbed.server import TestbedServer
 from tests.app.conftest import Cli, Relay
 from tests.app.test_jobs import FIRST, observations, source
@@ -55,10 +57,10 @@ def home_with(folder: Path, text: str) -> Path:
     return home
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
-    """The real command in a process of its own."""
+def started(*arguments: object, first: str = "") -> subprocess.Popen[str]:
+    """The real command in a process of its own, in which something was done `first`."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from app.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", f"{first}\nfrom app.cli import main; main()", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -135,6 +137,30 @@ def test_two_schedulers_share_the_jobs_and_sigterm_ends_them_well(
         assert "Traceback" not in err
     assert len(relay.asked) == 1
     assert not is_held(home, SCHEDULER, shared=True)
+
+
+def test_work_that_cannot_be_interrupted_does_not_keep_a_process_that_is_told_to_stop(
+    relay: Relay, tmp_path: Path
+) -> None:
+    slow = "import time, app.jobs, app.scheduler\napp.scheduler.GRACE_S = 0.5\n"
+    slow += "def refresh(*_, **__):\n    print('building', flush=True)\n    time.sleep(60)\napp.jobs.refresh_graph = refresh"
+    home = home_with(tmp_path, source(relay, 'every = "1h"'))
+    Lake(home / "lake").land(parse_batch(some_pings(relay)))
+    for arguments, code in (([], 0), (["--once"], 1)):
+        running = started("schedule", *arguments, "--home", home, first=slow)
+        assert running.stdout is not None
+        assert running.stdout.readline() == "building\n"
+        told = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=20)
+        assert (running.returncode, "Traceback" in err) == (code, False), err
+        assert time.monotonic() - told < 10
+
+
+def some_pings(relay: Relay) -> Batch:
+    atlas = AtlasSource(server=relay.address, verify=relay.certificate)
+    (batch,) = atlas.results(FIRST, START, START + timedelta(hours=2))
+    return batch
 
 
 def test_the_second_signal_ends_at_once() -> None:
