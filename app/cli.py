@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import warnings
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from app.options import MOST_ID, Length, Time, answered_by, common, filters
 from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
-from app.settings import TRACEBACK_VARIABLE, atlas_key, default_home, neo4j_credentials
+from app.settings import CONFIG_NAME, TRACEBACK_VARIABLE, atlas_key, default_home, neo4j_credentials
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
 from domain.selection import Selection
@@ -676,6 +677,115 @@ def train_command(
     with _open(home, store, create=False) as opened, progress(_notice) as report:
         trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
     _write_trained(trained, form)
+
+
+@cli.command("schedule")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Which sources, when. Default: qoetwin.toml in the home.",
+)
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Run each source once, now, due or not, and end: for cron and systemd timers.",
+)
+@click.option("--only", "names", multiple=True, metavar="NAME", help="With --once: only this source.")
+@common
+def schedule_command(
+    config: Path | None, once: bool, names: tuple[str, ...], home: Path | None, store: str, form: Format
+) -> None:
+    """Keep lake and graph up to date from the sources in qoetwin.toml, until SIGTERM or Ctrl-C.
+
+    Each source is asked from where it was left, however long ago, and what was fetched twice lands once. A source that fails is told, and
+    tried again; the others go on. With --once, exit 1 when one failed. How it is doing: qoetwin status
+    """
+    from app.config import read_config
+    from app.jobs import Outcome, Runner
+    from app.scheduler import keep_running, run_once, stopped_by_signals
+    from kg.store import scheme_of
+
+    if names and not once:
+        raise click.UsageError("--only is for --once")
+    folder = _home(home)
+    chosen = read_config(folder / CONFIG_NAME if config is None else config)
+    for name in names:
+        chosen.source_named(name)
+    scheme_of(store)  # a kind of store that there is not is said before anything runs
+    with stopped_by_signals(_notice) as stop:
+        runner = Runner(
+            chosen,
+            folder,
+            lambda: _open(home, store, create=True),
+            now=lambda: datetime.now(UTC),
+            say=_notice,
+            stop=stop,
+        )
+        if once:
+            outcomes = run_once(runner, names)
+            whole = outcomes is not None
+            failed = outcomes is None or any(one in (Outcome.FAILED, Outcome.STOPPED) for one in outcomes)
+        else:
+            whole, failed = keep_running(runner, folder, _notice), False
+    if stop.is_set() and not (whole and _all_threads_ended()):
+        # What does not come to its end now is done again the next time; the interpreter would wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(failed))
+    if failed:
+        sys.exit(1)
+
+
+def _all_threads_ended() -> bool:
+    return not any(thread.name.startswith("qoetwin-") for thread in threading.enumerate())
+
+
+@cli.command("status")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Which sources, when. Default: qoetwin.toml in the home.",
+)
+@click.option("--check", is_flag=True, help="Exit 1 when the last run of a source, or of the graph, failed.")
+@common
+def status_command(config: Path | None, check: bool, home: Path | None, store: str, form: Format) -> None:
+    """How the schedule is doing: of each source its last success, lag, counts, next run and last error; what lake and graph hold.
+
+    json gives one object, with a list of sources; csv and ndjson give the sources only. Counts are of all runs; last_… of the
+    last one. A source may run while this is asked.
+    """
+    from app.config import read_config
+    from app.status import status
+
+    folder = _home(home)
+    place = folder / CONFIG_NAME if config is None else config
+    found = status(
+        folder, None if config is None and not place.exists() else read_config(place), datetime.now(UTC)
+    )
+    if form is Format.JSON:
+        about, rows = (
+            json.loads(text) for text in (object_as_text(found.home, form), as_text(found.sources, form))
+        )
+        click.echo(json.dumps(about | {"sources": rows}, indent=2))
+    elif form is Format.TABLE:
+        columns = [
+            "source", "kind", "running", "last_success", "lag_s", "results_read", "observations", "duplicates", "quarantined", "next_run",
+        ]  # fmt: skip
+        if found.sources:
+            click.echo(as_text(found.sources, form, columns=columns), nl=False)
+        home_failed = ("graph", found.home["graph_last_error_at"], found.home["graph_last_error"])
+        about = {name: value for name, value in found.home.items() if not name.startswith("graph_last_error")}
+        click.echo(object_as_text(about, form), nl=False)
+        for what, when, line in (
+            *((row["source"], row["last_error_at"], row["last_error"]) for row in found.sources),
+            home_failed,
+        ):
+            if line is not None:
+                click.echo(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
+    else:
+        click.echo(as_text(found.sources, form), nl=False)
+    if check and found.failing:
+        sys.exit(1)
 
 
 @cli.command("demo")

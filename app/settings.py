@@ -7,6 +7,7 @@ from pathlib import Path
 
 from domain.credentials import Credentials
 
+CONFIG_NAME = "qoetwin.toml"
 HOME_VARIABLE = "QOETWIN_HOME"
 STORE_VARIABLE = "QOETWIN_STORE"
 TRACEBACK_VARIABLE = "QOETWIN_TRACEBACK"

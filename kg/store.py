@@ -207,11 +207,21 @@ def open_store(
         EmptyError: when there is no graph and `create` is False.
         StoreError: when it cannot be opened.
     """
+    scheme = scheme_of(address)
+    opened: GraphStore = resolve_name(STORES[scheme])(address, home, create=create, credentials=credentials)
+    return opened
+
+
+def scheme_of(address: str) -> str:
+    """Which kind of store is at an address, a key of `STORES`; nothing is opened.
+
+    Raises:
+        UnknownNameError: when there is no such kind of store.
+    """
     scheme = address.partition("://")[0]
     scheme = _SAME_SCHEME.get(scheme, scheme)
     if scheme not in STORES:
         raise UnknownNameError(
             "no such store", found=repr(address), expected=" or ".join(("sqlite", "bolt://HOST:PORT"))
         )
-    opened: GraphStore = resolve_name(STORES[scheme])(address, home, create=create, credentials=credentials)
-    return opened
+    return scheme

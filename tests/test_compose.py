@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from app.cli import cli
-from app.settings import NEO4J_PASSWORD_VARIABLE, NEO4J_USER_VARIABLE
+from app.scheduler import GRACE_S
+from app.settings import KEY_VARIABLE, NEO4J_PASSWORD_VARIABLE, NEO4J_USER_VARIABLE
 from tests.neo4j.server import version
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,7 @@ def services() -> dict[str, Any]:
     assert not lines, lines[0]
     assert set(whole) == {"services", "volumes"}
     mounted = {mount.partition(":")[0] for one in whole["services"].values() for mount in one["volumes"]}
-    assert mounted == set(whole["volumes"])
+    assert {name for name in mounted if not name.startswith("./")} == set(whole["volumes"])
     found: dict[str, Any] = whole["services"]
     return found
 
@@ -52,7 +53,9 @@ def test_the_image_is_of_the_version_that_is_tested() -> None:
 def test_no_password_is_in_the_file_and_nothing_listens_beyond_this_machine() -> None:
     found = services()
     assert found["neo4j"]["environment"]["NEO4J_AUTH"].startswith("neo4j/${NEO4J_PASSWORD:?")
-    assert found["qoetwin"]["environment"][NEO4J_PASSWORD_VARIABLE] == "${NEO4J_PASSWORD:?}"
+    for name in ("qoetwin", "scheduler"):
+        assert found[name]["environment"][NEO4J_PASSWORD_VARIABLE] == "${NEO4J_PASSWORD:?}"
+    assert found["scheduler"]["environment"][KEY_VARIABLE] == "${QOETWIN_ATLAS_KEY:-}"
     assert all(port.startswith("127.0.0.1:") for one in found.values() for port in one.get("ports", ()))
     # The image takes every NEO4J_… variable for a setting, and does not start with one that it does not know.
     assert NEO4J_PASSWORD_VARIABLE not in found["neo4j"]["environment"]
@@ -62,15 +65,44 @@ def test_qoetwin_waits_for_a_healthy_server_and_runs_a_command_that_there_is() -
     found = services()
     assert found["qoetwin"]["depends_on"] == {"neo4j": {"condition": "service_healthy"}}
     assert found["neo4j"]["healthcheck"]["test"][0] == "CMD-SHELL"
-    name, *arguments = found["qoetwin"]["command"]
-    command = cli.commands[name]
-    with click.Context(command) as context:
-        command.parse_args(context, list(arguments))
-        assert context.params["store"] == "bolt://neo4j:7687"
-    home = str(context.params["home"])
+    chosen = parameters(found["qoetwin"]["command"])
+    assert chosen["store"] == "bolt://neo4j:7687"
+    home = str(chosen["home"])
     assert f"qoetwin-data:{home}" in found["qoetwin"]["volumes"]
     assert set(found["qoetwin"]["environment"]) == {NEO4J_USER_VARIABLE, NEO4J_PASSWORD_VARIABLE}
     assert f"-g qoetwin {home}" in (ROOT / "Dockerfile").read_text()
+
+
+def parameters(arguments: list[str]) -> dict[str, Any]:
+    """What the command line makes of arguments."""
+    command = cli.commands[arguments[0]]
+    # The names of help are kept with the command once it has parsed: they are those of the whole command line.
+    with click.Context(command, **cli.context_settings) as context:
+        command.parse_args(context, arguments[1:])
+        return context.params
+
+
+def test_the_scheduler_writes_to_neo4j_and_is_asked_how_it_is_doing_where_it_keeps_its_home() -> None:
+    found = services()
+    scheduler = found["scheduler"]
+    assert scheduler["depends_on"] == found["qoetwin"]["depends_on"]
+    assert scheduler["build"] == found["qoetwin"]["build"]
+    chosen = parameters(scheduler["command"])
+    assert (chosen["store"], chosen["once"]) == ("bolt://neo4j:7687", False)
+    assert scheduler["command"][0] == "schedule"
+    home, config = str(chosen["home"]), str(chosen["config"])
+    assert scheduler["volumes"] == [f"qoetwin-schedule:{home}", f"./qoetwin.toml:{config}:ro"]
+    assert f"-g qoetwin {home}" in (ROOT / "Dockerfile").read_text()
+    (how, program, *asked), entry = scheduler["healthcheck"]["test"], "qoetwin"
+    assert (how, program) == ("CMD", entry)
+    asked_of = parameters(asked)
+    assert (str(asked_of["home"]), str(asked_of["config"]), asked_of["check"]) == (home, config, True)
+    # It is killed only long after it was told to stop, and comes back after the machine does.
+    assert scheduler["restart"] == "unless-stopped"
+    assert int(scheduler["stop_grace_period"].removesuffix("s")) > 2 * GRACE_S
+    # `docker compose up` without a name is the demo, whose measurements are synthetic.
+    assert scheduler["profiles"] == ["scheduler"]
+    assert "profiles" not in found["qoetwin"]
 
 
 def test_the_image_of_qoetwin_holds_every_package_and_does_not_run_as_root() -> None:
