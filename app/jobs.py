@@ -34,27 +34,24 @@ from domain.errors import (
     QoetwinError,
     SourceError,
     StoreError,
-    TruncatedError,
     UnreachableError,
     UntrustedError,
 )
 from domain.observation import ResultType
 from domain.progress import Report
 from ingest.batch import Parsed
-from ingest.files import find_files, parse_file
+from ingest.files import FileSource, find_files
 from ingest.lake import Lake, Landed
 from ingest.lake_files import Kind
 from ingest.parse import parse_batch
 from ingest.source import Source
 from kg.store import GraphStore
 from qoe.profile import load_profile
-from twin.pipeline import Origins, ingest, read_origins, refresh_graph, sync_probes
+from twin.pipeline import Origins, ingest, read_origins, sync_probes
+from twin.refresh import memory_file, refresh_graph
 
 if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
-
-MEMORY = "graph-built.json"
-"""File of the home in which `refresh_graph` remembers what it built."""
 
 SLICE = timedelta(days=1)
 """Atlas is asked for no longer a span at a time, so that a watermark moves also while weeks are caught up with."""
@@ -237,11 +234,15 @@ class Runner:
             case AtlasResultsTable():
                 return self._results(table, self._atlas(key))
             case FilesTable():
-                source = _Stoppable(_Files(self.config.path(table.path)), self.stop)
+                files = FileSource(
+                    _files_in(self.config.path(table.path)),
+                    is_known=lambda digest: self._lake.was_read(digest) is not None,
+                )
+                source = _Stoppable(files, self.stop)
                 ingested = ingest(self._lake, source, report=self._report)
                 self.state.landed(table.name, ingested.landed, {})
                 source.raise_ended()
-                return ingested.failures
+                return files.failures
             case ProbesTable():
                 atlas = self._atlas(key)
                 synced = (sync_probes(self._lake, atlas, report=self._report) for _ in range(1))
@@ -357,7 +358,7 @@ class Runner:
                         store,
                         load_profile(),
                         table.window,
-                        self._home / MEMORY,
+                        memory_file(self._home, table.window),
                         origins=origins,
                         keep=table.keep,
                         report=self._report,
@@ -499,38 +500,14 @@ class _Asked:
                 self.answered.append(number)
 
 
-class _Files:
-    """The files in a folder, as a source."""
-
-    def __init__(self, path: Path) -> None:
-        self.failures: list[InputError] = []
-        self._path = path
-
-    def read(self, report: Report) -> Iterator[Parsed]:
-        """See `ingest.source.Source`. A folder may be empty; a file that is none of results is a failure, and the others are read."""
-        try:
-            files = find_files(self._path)
-        except NotFoundError:
-            if self._path.is_dir():
-                return
-            raise
-        for number, file in enumerate(files):
-            report("reading files", number, len(files))
-            try:
-                for parsed in parse_file(file):
-                    yield parsed
-                    if parsed.cut is not None:
-                        self.failures.append(
-                            TruncatedError(
-                                "a file ends in the middle of itself",
-                                where=str(file),
-                                found=parsed.cut,
-                                expected="a whole file",
-                                next_step="move files in when they are whole",
-                            )
-                        )
-            except InputError as error:
-                self.failures.append(error)
+def _files_in(path: Path) -> list[Path]:
+    """The file, or the files in the folder, which may be empty."""
+    try:
+        return find_files(path)
+    except NotFoundError:
+        if path.is_dir():
+            return []
+        raise
 
 
 class _Stoppable:

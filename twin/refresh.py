@@ -47,10 +47,9 @@ class _Memory:
     probes: str
 
 
-def memory_file(home: Path, store: str, window: timedelta) -> Path:
-    """Where a home remembers how far the graph of a store is, for windows of a length."""
-    name = hashlib.sha256(f"{store} {window.total_seconds():.0f}".encode()).hexdigest()[:16]
-    return home / "built" / f"{name}.json"
+def memory_file(home: Path, window: timedelta) -> Path:
+    """Where a home remembers how far its graph is, for windows of a length."""
+    return home / "built" / f"{window.total_seconds():.0f}.json"
 
 
 def refresh_graph(

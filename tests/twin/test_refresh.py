@@ -52,7 +52,7 @@ def content(store: GraphStore) -> dict[str, list[str]]:
 
 
 def refreshed(home: Path, lake: Lake, store: GraphStore, **how: Any) -> Any:
-    return refresh_graph(lake, store, PROFILE, H3, memory_file(home, "sqlite", H3), **how)
+    return refresh_graph(lake, store, PROFILE, H3, memory_file(home, H3), **how)
 
 
 _moment = st.integers(0, 5 * 8).map(lambda number: int(T0.timestamp()) + number * 2700)
@@ -131,7 +131,7 @@ def test_a_graph_that_is_not_as_it_was_left_is_built_anew(tmp_path: Path) -> Non
         refreshed(tmp_path, lake, store)
         store.prune(PATH_STATE, datetime(2100, 1, 1, tzinfo=UTC), None)
         assert refreshed(tmp_path, lake, store).states == 4
-        memory_file(tmp_path, "sqlite", H3).write_text("{")
+        memory_file(tmp_path, H3).write_text("{")
         assert refreshed(tmp_path, lake, store).states == 4
         assert refreshed(tmp_path, lake, store, keep=timedelta(hours=4)).states == 2
 
