@@ -227,7 +227,7 @@ def test_a_measurement_that_is_added_and_a_start_that_is_moved_back_are_caught_u
 
 def test_without_a_start_the_first_run_asks_for_look_back(twin: Twin, relay: Relay) -> None:
     twin.runner(source(relay, 'every = "1h"', 'look_back = "3h"')).run("mesh", only_due=True)
-    assert {first for _, first, _ in relay.asked} == {int((END - timedelta(hours=3)).timestamp())}
+    assert min(first for _, first, _ in relay.asked) == int((END - timedelta(hours=3)).timestamp())
 
 
 def test_what_a_filter_names_is_asked_for_and_what_it_names_no_longer_until_its_last_results_are_in(
@@ -358,14 +358,14 @@ def test_probes_are_asked_for_once_there_are_some(twin: Twin, atlas: TestbedServ
 def test_told_to_stop_while_the_server_is_silent_it_lands_what_it_has_and_knows_how_far_it_came(
     twin: Twin, relay: Relay
 ) -> None:
-    relay.hangs_after = 3
+    relay.hangs_after = 12  # a day of one is five answers, as slices begin small: in the middle of the third
     ids = list(range(FIRST, FIRST + 6))
     runner = twin.runner(source(relay, 'every = "1h"', f'start = "{START.isoformat()}"', ids=ids))
     outcomes: list[Outcome] = []
     worker = threading.Thread(target=lambda: outcomes.append(runner.run("mesh", only_due=True)))
     worker.start()
     until = monotonic() + 20
-    while len(relay.asked) < 3 and monotonic() < until:
+    while len(relay.asked) < 12 and monotonic() < until:
         pass
     told = monotonic()
     twin.stop.set()

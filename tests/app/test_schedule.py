@@ -86,10 +86,11 @@ def test_a_job_that_is_killed_in_the_middle_loses_nothing_and_doubles_nothing(
     with TestbedServer(internet, start, end, traceroute_interval=timedelta(hours=12)) as recent:
         relay.atlas = recent
         home = home_with(tmp_path, source(relay, 'every = "15m"', f'start = "{start.isoformat()}"', ids=ids))
-        relay.hangs_after = 4  # the first day of all three has landed, and of the second a part
+        # A day is five answers, as slices begin small: the first of all three has landed, and of the second a part.
+        relay.hangs_after = 17
         running = started("schedule", "--once", "--home", home)
         state = ScheduleState(home)
-        wait_for(lambda: len(relay.asked) == 4, running)
+        wait_for(lambda: len(relay.asked) == 17, running)
         wait_for(lambda: any(one.until > start for one in state.coverage("mesh").values()), running)
         running.send_signal(signal.SIGKILL)
         running.communicate()
@@ -99,7 +100,7 @@ def test_a_job_that_is_killed_in_the_middle_loses_nothing_and_doubles_nothing(
         relay.hangs_after = None
         relay.released.set()
         assert qoetwin("schedule", "--once", "--home", home).code == 0
-        assert min(first for _, first, _ in relay.asked[4:]) > start.timestamp(), "not from the start again"
+        assert min(first for _, first, _ in relay.asked[17:]) > start.timestamp(), "not from the start again"
         other = Lake(tmp_path / "other")
         whole = AtlasSource(server=recent.address, verify=recent.certificate)
         ingest_atlas(other, whole, ids, start, end)
@@ -159,7 +160,7 @@ def test_work_that_cannot_be_interrupted_does_not_keep_a_process_that_is_told_to
 
 def some_pings(relay: Relay) -> Batch:
     atlas = AtlasSource(server=relay.address, verify=relay.certificate)
-    (batch,) = atlas.results(FIRST, START, START + timedelta(hours=2))
+    (batch,) = atlas.results(FIRST, START, START + timedelta(hours=1))
     return batch
 
 
@@ -183,9 +184,11 @@ def test_once_runs_each_job_and_fails_when_one_failed(relay: Relay, qoetwin: Cli
     ran = qoetwin("schedule", "--once", "--home", home)
     assert ran.code == 1
     assert "in: no such file or directory" in ran.err
-    assert len(relay.asked) == 2
+    asked = len(relay.asked)
+    assert asked >= 2
     assert qoetwin("schedule", "--once", "--only", "mesh", "--home", home).code == 0, "due or not"
-    assert len(relay.asked) == 4
+    asked, before = len(relay.asked), asked
+    assert asked > before
     assert qoetwin("status", "--home", home).code == 0
     assert qoetwin("status", "--home", home, "--check").code == 1
     wrong = qoetwin("schedule", "--once", "--only", "msh", "--home", home)
@@ -193,7 +196,7 @@ def test_once_runs_each_job_and_fails_when_one_failed(relay: Relay, qoetwin: Cli
     assert qoetwin("schedule", "--only", "mesh", "--home", home).code == 2
     wrong = qoetwin("schedule", "--once", "--store", "mysql", "--home", home)
     assert (wrong.code, "no such store" in wrong.err) == (1, True)
-    assert len(relay.asked) == 4
+    assert len(relay.asked) == asked
 
 
 def test_a_configuration_elsewhere_is_named_and_one_that_is_missing_is_told(
