@@ -1,9 +1,13 @@
 """Outside -> observation -> lake -> path state. Nothing else reads Atlas's JSON.
 
     atlas       the Atlas API, through cousteau's classes         -> batches of raw records
-    files       NDJSON and JSON arrays, plain or compressed       -> batches of raw records
-    compression gzip, bzip2, xz, told by their first bytes; what can be saved of a cut file is
-    json_array  where the elements of a JSON array begin and end
+    files       files in any container, compression and archive   -> batches of raw records, parsed on all cores
+    archives    the files in a tar or a zip
+    compression gzip, bzip2, xz, zstd, told by their first bytes; what can be saved of a cut file is
+    bzip2       the blocks of one bzip2 file, inflated side by side
+    workers     the threads that readers of files share
+    json_records where the records of a file begin and end
+    json_array  where the elements of one JSON array begin and end
     parse       raw records                                       -> Arrow tables of observations
     columns     the Arrow schemas, derived from the domain's classes
     lake        observations                                      -> Parquet, exactly once
@@ -12,6 +16,6 @@
     prefixes    who announces which prefix, from a file           -> the longest prefix that holds an address
     summarise   the lake -> path states, link states, hop links, measured targets
 
-The data's way through here: `files.parse_file(path)` or `parse.parse_batch(batch)` for each batch of
+The data's way through here: `files.FileSource(paths).read()`, or `parse.parse_batch(batch)` for each batch of
 `AtlasSource.results(...)`, then `Lake.land(parsed)`, then `summarise.summarise(lake, window)`.
 """
