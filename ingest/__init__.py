@@ -1,19 +1,28 @@
 """Outside -> observation -> lake -> path state. Nothing else reads Atlas's JSON.
 
-    atlas       the Atlas API, through cousteau's classes         -> batches of raw records
-    stream      the Atlas stream, its gaps filled from the API    -> batches of raw records
-    files       NDJSON and JSON arrays, plain or compressed       -> batches of raw records
-    compression gzip, bzip2, xz, told by their first bytes; what can be saved of a cut file is
-    json_array  where the elements of a JSON array begin and end
+    source      what every source is to the rest
+    atlas       the Atlas API, through cousteau's classes         -> batches of raw records, parsed
+    stream      the Atlas stream, its gaps filled from the API    -> likewise
+    files       files in any container, compression and archive   -> likewise, on all cores
+    archives    the files in a tar or a zip
+    compression gzip, bzip2, xz, zstd, told by their first bytes; what can be saved of a cut file is
+    bzip2       the blocks of one bzip2 file, inflated side by side
+    workers     the threads that readers of files share
+    json_records where the records of a file begin and end
+    json_array  where the elements of one JSON array begin and end
+    batch       what passes between a source, the parser and the lake
     parse       raw records                                       -> Arrow tables of observations
     ordinary    raw records of ordinary form, faster (Rust)       -> the same columns; all other records stay with parse
     columns     the Arrow schemas, derived from the domain's classes
     lake        observations                                      -> Parquet, exactly once
+    lake_files  what is in a file of the lake, and how it is written whole
+    manifest    which files the lake is made of, and what each commit touched
+    earlier_lake files of a lake of before the manifest, taken over
     probes      lists of probes and anchors                       -> the lake's probe table
     probe_words what was said of probes and when              -> what is known, and since when until when
     prefixes    who announces which prefix, from a file           -> the longest prefix that holds an address
     summarise   the lake -> path states, link states, hop links, measured targets
 
-The data's way through here: `files.parse_file(path)` or `parse.parse_batch(batch)` for each batch of
+The data's way through here: `files.FileSource(paths).read()`, or `parse.parse_batch(batch)` for each batch of
 `AtlasSource.results(...)`, then `Lake.land(parsed)`, then `summarise.summarise(lake, window)`.
 """

@@ -52,7 +52,7 @@ STDIN = Path("-")
 _BOM = b"\xef\xbb\xbf"
 _FORMS = "NDJSON, a JSON array or JSON objects, plain or as gzip, bzip2, xz or zstd"
 _READ_BYTES = 1 << 20
-_IN_FLIGHT_BYTES = 1 << 24  # of records that wait for being parsed, shared among threads
+_IN_FLIGHT_BYTES = 1 << 23  # of records that wait for being parsed, shared among threads
 _SMALLEST_BATCH_BYTES = 1 << 20
 _BATCH_RECORDS = 1 << 16  # also where records are a few bytes each
 _HEAD_BYTES = 1 << 10  # what is kept of a record that is too large
@@ -626,8 +626,13 @@ class _Content:
             self.failure = error
 
     def _nothing(self, damage: Damage | None, *, anything: bool) -> InputError:
-        if self.failure is not None and not isinstance(self.failure, TruncatedError):
-            return self.failure
+        if self.failure is not None and not isinstance(self.failure, TruncatedError):  # it is too large
+            return InputError(
+                "no record but one that is too large",
+                where=self.where,
+                found=self.failure.found,
+                expected=self.failure.expected,
+            )
         if damage is not None or self.failure is not None:
             return TruncatedError(
                 "a file that is cut before the end of its first record",
