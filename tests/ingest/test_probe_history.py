@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from domain.errors import InputError, StoreError
 from domain.place import distance_km
 from ingest.lake import Kind, Lake
-from ingest.probe_words import BLUR_KM, HISTORY_SCHEMA, PROBE_SCHEMA
+from ingest.places import BLUR_KM
+from ingest.probe_words import HISTORY_SCHEMA, PROBE_SCHEMA
 from ingest.probes import probes_table
 
 Word = dict[str, Any]
