@@ -170,7 +170,7 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
         if theirs in header:
             place[name] = theirs
         elif name in columns or (name in ("id", "lat", "lon") and name not in constants):
-            raise _lacks(path, name, theirs, header)
+            raise _lacks(path, name, columns.get(name, name), header)
     objects, seen = [], set()
     for number, row in enumerate(rows):
         node = {name: row[theirs] for name, theirs in place.items()} | {
@@ -580,7 +580,10 @@ def _header(line: str) -> _Header:
     delimiter = max(_DELIMITERS, key=line.count)
     if line.count(delimiter) == 0 and len(line.split()) > 1:
         delimiter = " "
-    cells = next(csv.reader([line.strip().removeprefix("#")], delimiter=delimiter), [])
+    try:
+        cells = next(csv.reader([line.strip().removeprefix("#")], delimiter=delimiter), [])
+    except csv.Error:
+        cells = [line]  # no header: the column that is missing will be named
     return _Header(
         names=[cell.strip() for cell in cells if cell.strip() or delimiter != " "], delimiter=delimiter
     )
@@ -592,6 +595,8 @@ def _numbered(names: list[str]) -> list[str]:
 
 def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows:
     """Parse a block of whole records."""
+    if not block.isascii():  # a letter of another alphabet is no reason to lose the numbers beside it
+        block = block.decode("utf-8", "backslashreplace").encode()
     names = _numbered(header.names)
     others: list[tuple[int, str, bytes]] = []
 
@@ -613,9 +618,6 @@ def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows
             ),
         )
     except pa.ArrowInvalid as error:
-        readable = block.decode("utf-8", "backslashreplace").encode()
-        if readable != block:
-            return _csv_rows(path, readable, header, position)
         raise InputError(
             "not a table", where=str(path), found=str(error), expected="CSV in UTF-8, or Parquet"
         ) from error
