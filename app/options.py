@@ -70,10 +70,15 @@ class Address(click.ParamType[str]):
         """See `click.ParamType.convert`."""
         from ipaddress import ip_address
 
+        from domain.observation import NODE
+
+        number = value.removeprefix(NODE)
+        if number != value and number.isdecimal():
+            return f"{NODE}{int(number)}"
         try:
             return ip_address(value).compressed
         except ValueError:
-            self.fail(f"{value!r} is not an IP address", param, ctx)
+            self.fail(f"{value!r} is not an IP address, nor {NODE} and an id", param, ctx)
 
 
 class Asn(click.ParamType[int]):

@@ -21,6 +21,9 @@
     probes      lists of probes and anchors                       -> the lake's probe table
     probe_words what was said of probes and when              -> what is known, and since when until when
     prefixes    who announces which prefix, from a file           -> the longest prefix that holds an address
+    mrt         routing tables                                    -> who announces which prefix
+    table       anybody's RTT samples, and nodes                  -> Arrow tables of samples, and of probes
+    places      distances, and what is faster than light, in SQL
     summarise   the lake -> path states, link states, hop links, measured targets
 
 The data's way through here: `files.FileSource(paths).read()`, or `parse.parse_batch(batch)` for each batch of

@@ -1,15 +1,27 @@
 """Which AS announces which prefix, from a file; and which prefix holds an address.
 
-The file is CSV with the header `prefix,asn`, plain or compressed. A prefix that several ASes announce has a line for each.
+The file is, plain or compressed, and told by its content:
+
+    CSV             with the header `prefix,asn`; a prefix that several ASes announce has a line for each
+    pfx2as          of CAIDA (routeviews-prefix2as): prefix, length, AS, tabs between; `1_2` are several origins, `1,2` is a set
+    MRT             a routing table of Route Views or RIPE RIS (`ingest.mrt`)
+    bgpdump -m      the same as text: `TABLE_DUMP2|1600000000|B|peer|AS|prefix|path|origin|…`
+
+Who announces a prefix is at the end of the path, all of them where that is a set. A default route in a
+routing table announces nothing: it says where the rest goes.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import socket
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from domain.errors import InputError
+from domain.errors import InputError, TruncatedError
 from ingest.compression import read_chunks
+from ingest.mrt import is_mrt, read_table
 
 MATCH_SCHEMA = pa.schema(
     [
@@ -30,6 +43,8 @@ MATCH_SCHEMA = pa.schema(
 """Columns of `Prefixes.match`."""
 
 _COLUMNS = ("prefix", "asn")
+_BOM = b"\xef\xbb\xbf"
+_HEAD_BYTES = 4096
 _MOST_ASN = 2**32 - 1
 _BYTES = 16
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -48,6 +63,7 @@ class Prefixes:
         high, low: (P,) the upper and the lower 64 bits of the network's address.
         length: (P,) bits of the prefix.
         asn: (P,) who announces it.
+        at: when it was so, where the file says it: routing tables do.
     """
 
     family: Ints
@@ -55,6 +71,7 @@ class Prefixes:
     low: Numbers
     length: Ints
     asn: Ints
+    at: datetime | None = None
 
     def __len__(self) -> int:
         return int(self.family.shape[0])
@@ -121,59 +138,170 @@ def read_prefixes(path: Path) -> Prefixes:
     """Read a file of announced prefixes.
 
     Args:
-        path: CSV with the header `prefix,asn`; AS numbers as `64500` or `AS64500`.
+        path: CSV, pfx2as, MRT or text of bgpdump; AS numbers as `64500` or `AS64500`.
 
     Raises:
         NotFoundError: when there is no such file.
-        TruncatedError: when it is compressed and cut.
-        InputError: when it cannot be read, has another header, no row, or a row that is no prefix and AS number; the
+        TruncatedError: when it is cut.
+        InputError: when it cannot be read, is none of these, has no row, or a row that is no prefix and AS number; the
             error names the line.
     """
-    packed, lengths, families, asns = bytearray(), [], [], []
-    for line, prefix, asn in _rows(path):
-        network = _network(prefix)
-        number = _asn(asn)
-        if network is None or number is None:
+    head = _head(path)
+    every = _of_table(path) if is_mrt(head) else _of_text(path, head)
+    if len(every) == 0:
+        raise InputError(
+            "no prefix in the list",
+            where=str(path),
+            found="no row, or default routes only",
+            expected="a row for each prefix",
+        )
+    columns = (every.family, every.high, every.low, every.length, every.asn)
+    order = np.lexsort(columns[::-1])
+    once = np.full(order.shape, True)  # the same announcement twice says nothing more
+    once[1:] = np.any([column[order][1:] != column[order][:-1] for column in columns], axis=0)
+    kept = order[once]
+    family, high, low, length, asn = (column[kept] for column in columns)
+    return Prefixes(family=family, high=high, low=low, length=length, asn=asn, at=every.at)
+
+
+class _Gathered:
+    """Announcements, one by one."""
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+        self._families, self._lengths, self._asns = array("b"), array("h"), array("q")
+
+    def add(self, family: int, address: bytes, length: int, asns: Iterable[int]) -> None:
+        """Add what several ASes announce."""
+        for asn in asns:
+            self._packed += address.ljust(_BYTES, b"\0")
+            self._families.append(family)
+            self._lengths.append(length)
+            self._asns.append(asn)
+
+    def prefixes(self, at: int | None) -> Prefixes:
+        """All of it, as of seconds since the epoch."""
+        halves = np.frombuffer(bytes(self._packed), ">u8").astype(np.uint64).reshape(-1, 2)
+        return Prefixes(
+            family=np.array(self._families, np.int64),
+            high=halves[:, 0],
+            low=halves[:, 1],
+            length=np.array(self._lengths, np.int64),
+            asn=np.array(self._asns, np.int64),
+            at=None if at is None else datetime.fromtimestamp(at, UTC),
+        )
+
+
+def _of_table(path: Path) -> Prefixes:
+    gathered, at = _Gathered(), None
+    for route in read_table(path):
+        at = route.at if at is None else max(at, route.at)
+        if route.length > 0:
+            gathered.add(route.family, route.address, route.length, filter(None, route.origins))
+    return gathered.prefixes(at)
+
+
+def _of_text(path: Path, head: bytes) -> Prefixes:
+    line = head.removeprefix(_BOM).partition(b"\n")[0]
+    if line.startswith(b"TABLE_DUMP"):
+        read = _dumped
+    elif re.match(rb"[0-9A-Fa-f:.]+\t\d+\t", line):
+        read = _prefix2as
+    else:
+        read = _listed
+    gathered, at = _Gathered(), None
+    seen: set[tuple[str, str]] = set()  # in a routing table every peer says the same
+    for said in read(path):
+        if said.at is not None and (at is None or said.at > at):
+            at = said.at
+        if (said.prefix, said.origins) in seen:
+            continue
+        seen.add((said.prefix, said.origins))
+        network = _network(said.prefix)
+        numbers = (
+            [_asn(word) for word in re.split("[_,]", said.origins)]
+            if said.origins or not said.may_lack
+            else []
+        )
+        if network is None or None in numbers:
             raise InputError(
                 "no prefix and AS number",
-                where=f"{path}, line {line}",
-                found=repr(f"{prefix},{asn}"),
+                where=f"{path}, line {said.line}",
+                found=repr(f"{said.prefix},{said.origins}"),
                 expected="such as 192.0.2.0/24,64500 or 2001:db8::/32,AS64500",
             )
         family, address, length = network
-        packed += address
-        families.append(family)
-        lengths.append(length)
-        asns.append(number)
-    if not asns:
-        raise InputError(
-            "no prefix in the list", where=str(path), found="a header only", expected="a row for each prefix"
+        gathered.add(family, address, length, (number for number in numbers if number is not None))
+    return gathered.prefixes(at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """A line of a list: a prefix, the ASes that announce it with `_` or `,` between, and perhaps when."""
+
+    line: int
+    prefix: str
+    origins: str
+    at: int | None = None
+    may_lack: bool = False
+
+
+def _head(path: Path) -> bytes:
+    head = b""
+    try:
+        for chunk in read_chunks(path):
+            head += chunk
+            if len(head) >= _HEAD_BYTES:
+                break
+    except TruncatedError:
+        if not head:
+            raise
+    return head
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not blank."""
+    rest, number = b"", 0
+    for chunk in chain(read_chunks(path), [b"\n"]):
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            number += 1
+            if number == 1:
+                line = line.removeprefix(_BOM)
+            if line.strip():
+                yield number, line.decode("utf-8", "backslashreplace")
+
+
+def _prefix2as(path: Path) -> Iterator[_Said]:
+    """CAIDA's form."""
+    for number, line in _lines(path):
+        address, _, rest = line.strip().partition("\t")
+        length, _, origins = rest.partition("\t")
+        yield _Said(line=number, prefix=f"{address}/{length}", origins=origins.strip("{}"))
+
+
+def _dumped(path: Path) -> Iterator[_Said]:
+    """The form of `bgpdump -m`; the path's confederations, in brackets, are not its end."""
+    for number, line in _lines(path):
+        cells = line.split("|")
+        if not cells[0].startswith("TABLE_DUMP") or len(cells) < 7 or not cells[1].isdecimal():
+            raise InputError(
+                "no line of a routing table",
+                where=f"{path}, line {number}",
+                found=repr(line[:80]),
+                expected="TABLE_DUMP2|time|B|peer|AS|prefix|path|…",
+            )
+        if cells[5].endswith("/0"):
+            continue
+        hops = [hop for hop in cells[6].split() if hop[0] not in "(["]
+        yield _Said(
+            line=number,
+            prefix=cells[5],
+            origins=hops[-1].strip("{}") if hops else "",
+            at=int(cells[1]),
+            may_lack=True,
         )
-    halves = np.frombuffer(bytes(packed), ">u8").astype(np.uint64).reshape(-1, 2)
-    every = Prefixes(
-        family=np.array(families, np.int64),
-        high=halves[:, 0],
-        low=halves[:, 1],
-        length=np.array(lengths, np.int64),
-        asn=np.array(asns, np.int64),
-    )
-    order = np.lexsort([every.asn, every.length, every.low, every.high, every.family])
-    once = np.full(order.shape, True)  # the same line twice says nothing more
-    once[1:] = np.any(
-        [
-            column[order][1:] != column[order][:-1]
-            for column in (every.family, every.high, every.low, every.length, every.asn)
-        ],
-        axis=0,
-    )
-    kept = order[once]
-    return Prefixes(
-        family=every.family[kept],
-        high=every.high[kept],
-        low=every.low[kept],
-        length=every.length[kept],
-        asn=every.asn[kept],
-    )
 
 
 def without_as(matches: pa.Table) -> int:
@@ -186,10 +314,10 @@ def without_as(matches: pa.Table) -> int:
     return int(pc.sum(pc.not_equal(origins["asn_count"], 1), min_count=0).as_py())
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line number, prefix, AS number, as they are written."""
-    expected = "CSV in UTF-8 with the header prefix,asn"
-    content = b"".join(read_chunks(path)).removeprefix(b"\xef\xbb\xbf")
+def _listed(path: Path) -> Iterator[_Said]:
+    """CSV with a header."""
+    expected = "CSV in UTF-8 with the header prefix,asn; or pfx2as of CAIDA, a routing table in MRT, or as bgpdump -m writes it"
+    content = b"".join(read_chunks(path)).removeprefix(_BOM)
     try:
         reader = csv.reader(content.decode("utf-8").splitlines(), strict=True)
         header = tuple(cell.strip() for cell in next(reader, ()))
@@ -199,9 +327,9 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
             )
         for row in reader:
             if len(row) == len(_COLUMNS):
-                yield reader.line_num, row[0].strip(), row[1].strip()
+                yield _Said(line=reader.line_num, prefix=row[0].strip(), origins=row[1].strip())
             elif row:
-                yield reader.line_num, ",".join(row)[:80], ""
+                yield _Said(line=reader.line_num, prefix=",".join(row)[:80], origins="")
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             "no list of prefixes", where=str(path), found=str(error), expected=expected

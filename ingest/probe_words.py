@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from domain.place import EARTH_RADIUS_KM
 from domain.probe import Probe
 from ingest.columns import schema_of
+from ingest.places import BLUR_KM, distance_sql
 
 PROBE_SCHEMA = schema_of(Probe)
 """Columns of `Lake.probes`."""
@@ -38,9 +38,6 @@ HISTORY_SCHEMA = pa.schema(
     ]
 )
 """Columns of `Lake.probe_history`."""
-
-BLUR_KM = 1.0
-"""A position that is nearer than this to the one said before is the same place: Atlas blurs positions by about so much."""
 
 _PLACE = "CASE WHEN latitude IS NOT NULL AND longitude IS NOT NULL THEN {'latitude': latitude, 'longitude': longitude} END"
 
@@ -114,10 +111,7 @@ before AS (
 ),
 marked AS (
     SELECT *, earlier IS NULL OR CASE relation
-        WHEN 'place' THEN 2 * {EARTH_RADIUS_KM} * asin(least(1.0, sqrt(
-            pow(sin(radians(word.latitude - earlier.latitude) / 2), 2)
-            + cos(radians(word.latitude)) * cos(radians(earlier.latitude))
-            * pow(sin(radians(word.longitude - earlier.longitude) / 2), 2)))) >= {BLUR_KM}
+        WHEN 'place' THEN ({distance_sql("earlier", "word")}) >= {BLUR_KM}
         ELSE word IS DISTINCT FROM earlier END AS begins
     FROM before
 ),

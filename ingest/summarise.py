@@ -14,10 +14,10 @@ from domain.errors import InputError
 from domain.link_state import LEAST_ASNS, LEAST_PROBES, LinkState
 from domain.observation import TIMELESS, UNTIMELY
 from domain.path_state import PathState, packets_needed
-from domain.place import EARTH_RADIUS_KM, FIBRE_KM_PER_MS
 from ingest.columns import schema_of
 from ingest.lake import Lake
-from ingest.probe_words import BLUR_KM, HISTORY
+from ingest.places import distance_sql, faster_than_light_sql
+from ingest.probe_words import HISTORY
 
 PATH_STATE_SCHEMA = schema_of(PathState)
 LINK_STATE_SCHEMA = schema_of(LinkState)
@@ -77,10 +77,7 @@ least AS (
 -- both ends are where they were said to be in that window; of several places the nearest
 apart AS (
     SELECT least.probe_id, target, least.af, start_us, results, rtt_ms,
-        min(2 * {EARTH_RADIUS_KM} * asin(least(1.0, sqrt(
-            pow(sin(radians(there.latitude - here.latitude) / 2), 2)
-            + cos(radians(there.latitude)) * cos(radians(here.latitude))
-            * pow(sin(radians(there.longitude - here.longitude) / 2), 2))))) AS km
+        min({distance_sql("here", "there")}) AS km
     FROM least
     JOIN known AS here ON here.relation = 'place' AND here.probe_id = least.probe_id AND {_held("here")}
     JOIN known AS own ON own.relation = 'address' AND own.address = target AND {_held("own")}
@@ -88,7 +85,7 @@ apart AS (
     GROUP BY ALL
 ),
 impossible AS (
-    SELECT * FROM apart WHERE rtt_ms < 2 * (km - 2 * {BLUR_KM}) / {FIBRE_KM_PER_MS}
+    SELECT * FROM apart WHERE {faster_than_light_sql("rtt_ms", "km")}
 )
 """  # noqa: S608 - text of our own
 
@@ -344,6 +341,14 @@ def results_faster_than_light(
         _FASTER_THAN_LIGHT, _span(window, start, end) | _RULES, first=start, last=_last(window, end)
     )
     return int(answer.column("results")[0].as_py())
+
+
+def atlas_ids(lake: Lake) -> set[int]:
+    """Ids of the probes of Atlas in the lake: those with results, and those that a list describes."""
+    nodes = set(sampled_nodes(lake).to_pylist())
+    measured = lake.query("SELECT probe_id FROM ping UNION SELECT probe_id FROM traceroute")["probe_id"]
+    listed = lake.query("SELECT probe_id FROM probe")["probe_id"]
+    return set(measured.to_pylist()) | (set(listed.to_pylist()) - nodes)
 
 
 def sampled_nodes(lake: Lake) -> pa.Array:

@@ -46,6 +46,7 @@ from ingest.prefixes import Prefixes, read_prefixes, without_as
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.source import Source
 from ingest.summarise import (
+    atlas_ids,
     hop_links,
     link_states,
     measured_addresses,
@@ -57,6 +58,7 @@ from ingest.summarise import (
     sampled_nodes,
     summarise,
 )
+from ingest.table import NO_NODES, TableSource, check_names, read_nodes
 from kg.arrays import PathArrays, path_arrays
 from kg.build import (
     AS_LINK_SCHEMA,
@@ -220,6 +222,79 @@ def retry_quarantine(lake: Lake) -> Retried:
         StoreError: when the lake cannot be read or written.
     """
     return lake.retry_quarantine(lambda raws: parse(raws, "quarantine"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestedTable(Ingested):
+    """What became of a table of samples.
+
+    Attributes:
+        faster_than_light: samples that are, between the places of their nodes.
+        of_itself: rows in which a node measured itself; they are among the quarantined.
+        nodes: nodes that took part; of them `nodes_without_position` have none.
+        bad_node_values: countries, AS numbers, addresses and prefixes in the file of nodes that are none.
+    """
+
+    faster_than_light: int
+    of_itself: int
+    nodes: int
+    nodes_without_position: int
+    bad_node_values: int
+
+
+def ingest_table(
+    lake: Lake,
+    samples: Path,
+    nodes: Path | None = None,
+    *,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    as_of: datetime | None = None,
+    report: Report = unheard,
+) -> IngestedTable:
+    """Land a table of anybody's RTT samples (`ingest.table`), and what a file says of the nodes that took part.
+
+    Args:
+        lake: where they land.
+        samples: CSV, Parquet or a matrix.
+        nodes: CSV or Parquet; None where nothing is known of nodes but their ids.
+        columns: name of a column -> what it is called in the files.
+        constants: name of a column -> what holds of every row.
+        as_of: when the nodes were so; None is now.
+        report: hears how far it is.
+
+    Raises:
+        NotFoundError: when a file is not there.
+        InputError: when one is no such table, lacks a column, or when ids are those of probes of Atlas in that lake: nobody
+            could tell them apart. Batches before have landed.
+        StoreError: when the lake cannot be read or written.
+    """
+    check_names(columns, constants)
+    known = NO_NODES if nodes is None else read_nodes(nodes, columns, constants)
+    source = TableSource(samples, nodes=known, columns=columns, constants=constants)
+    taken = atlas_ids(lake)
+    landed = Landed()
+    for parsed in source.read(report):
+        if both := sorted(taken & set().union(*source.measured.values())):
+            raise InputError(
+                "nodes with ids of probes of Atlas that are in this home",
+                where=str(samples),
+                found=", ".join(map(str, both[:5])) + (" …" if len(both) > 5 else ""),
+                expected="ids that no probe of Atlas here has",
+                next_step="give the table a home of its own (--home DIR), or number its nodes otherwise",
+            )
+        landed += lake.land(parsed)
+    met = source.nodes()
+    lake.merge_probes(met, datetime.now(UTC) if as_of is None else as_of)
+    return IngestedTable(
+        landed=landed,
+        failures=tuple(source.failures),
+        faster_than_light=source.faster_than_light,
+        of_itself=source.of_itself,
+        nodes=met.num_rows,
+        nodes_without_position=met["latitude"].null_count,
+        bad_node_values=known.probes.bad_values + known.probes.bad_positions,
+    )
 
 
 def load_probes(lake: Lake, path: Path, *, as_of: datetime | None = None) -> Probes:
@@ -400,7 +475,7 @@ class Origins:
 
 
 def read_origins(path: Path) -> Origins:
-    """Read who announces which prefix: CSV `prefix,asn`.
+    """Read who announces which prefix, from any of the forms of `ingest.prefixes`. A routing table says itself of when it is.
 
     Raises:
         InputError: when it is no such list; says in which line.
@@ -413,7 +488,7 @@ def read_origins(path: Path) -> Origins:
             reference_org="unknown",
             reference_url_data=None,
             reference_time_fetch=datetime.now(UTC),
-            reference_time_modification=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+            reference_time_modification=prefixes.at or datetime.fromtimestamp(path.stat().st_mtime, UTC),
             method=None,
             synthetic=False,
         ),

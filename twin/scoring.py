@@ -17,8 +17,8 @@ STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
 
 _UNKNOWN = {
     Metric.RTT: "RTT unknown: no packet's own RTT reported",
-    Metric.LOSS: "unknown: the probe could not send",
-    Metric.JITTER: "jitter unknown: no two packets in a row answered",
+    Metric.LOSS: "loss unknown: the probe could not send, or packets are not counted",
+    Metric.JITTER: "jitter unknown: no two packets in a row answered, or their RTTs not reported",
 }
 
 

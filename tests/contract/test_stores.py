@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -681,6 +682,56 @@ def test_arrays_hold_every_state_once_and_the_unmeasured_as_unknown(store: Graph
     assert arrays.loss_ratio[3, v4] == 1.0
     assert arrays.target_end.host.tolist() == [2, 2]  # the anchor's two addresses are one host
     assert arrays.probe_end.country.tolist() == ["LB", "LB"]
+
+
+def test_arrays_of_what_may_not_be_in_doubt_neither_hold_nor_know_what_is(store: GraphStore) -> None:
+    fill(store)
+    known = path_arrays(store, Selection(), timely=True)
+    windows = [{"window_start": T0 + n * H3, "window_end": T0 + (n + 1) * H3} for n in (1, 2)]
+    doubtful = [
+        state(**windows[0], doubtful_results=1, rtt_median_ms=99.0),
+        state(**windows[1], doubtful_results=3, target="198.51.100.1"),
+    ]
+    store.put_facts(PATH_STATE, facts(PATH_STATE, *doubtful), said("ping"))
+    arrays = path_arrays(store, Selection(), timely=True)
+    assert (known.untimely, arrays.untimely) == (0, 2)
+    assert arrays.target.tolist() == known.target.tolist()
+    for name in ("window_start_s", "rtt_ms", "sent", "received"):
+        np.testing.assert_array_equal(getattr(arrays, name), getattr(known, name))
+    assert path_arrays(store, Selection()).pairs == 3
+    store.delete(PATH_STATE, facts(PATH_STATE, state(), state(target="2001:db8::1", af=6)).select(KEY))
+    with pytest.raises(EmptyError, match="found 2 states, all of results whose time is in doubt"):
+        path_arrays(store, Selection(), timely=True)
+
+
+KEY = [p.name for p in PATH_STATE.key]
+
+
+def test_arrays_know_an_rtt_whose_packets_were_not_counted_and_no_loss_of_it(store: GraphStore) -> None:
+    fill(store)
+    uncounted = dict.fromkeys(("sent", "received", "duplicates", "errors", "loss_ratio"))
+    one = state(target="node:7", **uncounted)
+    half = state(target="node:8", **uncounted | {"sent": 3})
+    store.put_facts(PATH_STATE, facts(PATH_STATE, one, half), said("table"))
+    arrays = path_arrays(store, Selection())
+    node = arrays.target.tolist().index("node:7")
+    assert arrays.rtt_ms[0, node] == 11.0
+    assert arrays.measured.all()
+    assert (arrays.sent[0, node], arrays.received[0, node]) == (0, 0)
+    assert arrays.sent[0, arrays.target.tolist().index("node:8")] == 0
+    assert np.isnan(arrays.loss_ratio[0, node])
+
+
+def test_nodes_that_name_one_host_are_one_machine_in_both_roles(store: GraphStore) -> None:
+    fill(store)
+    named = [{"id": number, "host": "a machine"} for number in (1, 3)]
+    store.upsert_nodes(ATLAS_PROBE, nodes(ATLAS_PROBE, *named))
+    store.upsert_edges(ASSIGNED, edges(ASSIGNED, link("node:3", 3, af=4)), said("table"))
+    store.put_facts(PATH_STATE, facts(PATH_STATE, state(probe_id=2, target="node:3")), said("table"))
+    arrays = path_arrays(store, Selection())
+    to_node = arrays.target.tolist().index("node:3")
+    assert (arrays.probe_end.host[to_node], arrays.target_end.host[to_node]) == (2, 1)
+    assert set(arrays.probe_end.host.tolist()) == {1, 2}
 
 
 def test_arrays_for_a_forecast_know_nobody_s_later_country(store: GraphStore) -> None:

@@ -93,6 +93,22 @@ def test_a_pair_never_measured_is_out_of_range_and_gets_no_number(name, arrays):
 
 
 @every
+def test_of_paths_whose_packets_nobody_counted_rtt_is_predicted_and_no_loss_and_no_jitter(name, arrays):
+    uncounted = replace(
+        arrays,
+        sent=np.zeros_like(arrays.sent),
+        received=np.zeros_like(arrays.received),
+        jitter_ms=np.full_like(arrays.jitter_ms, np.nan),
+    )
+    predictor, split = fitted(name, uncounted)
+    told = predictor.predict(uncounted, split.test)
+    assert told.in_range.all()
+    assert np.nanmedian(np.abs(told.rtt_ms - arrays.rtt_ms[split.test.windows])) < 10.0
+    for unknown in (told.any_loss_probability, told.loss_ratio, told.jitter_ms):
+        assert np.isnan(unknown).all()
+
+
+@every
 def test_a_constant_series_is_predicted(name, arrays):
     rtt = np.where(np.isfinite(arrays.rtt_ms), 42.0, np.nan)
     constant = replace(arrays, rtt_ms=rtt, jitter_ms=np.where(np.isfinite(rtt), 0.5, np.nan))

@@ -174,3 +174,61 @@ def test_matches_are_those_that_ipaddress_finds_by_trying_all(
 def test_the_error_shows_the_row_as_it_was_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=re.escape("'not a prefix,64500'")):
         read(tmp_path, "not a prefix,64500")
+
+
+PREFIX2AS = "192.0.2.0\t24\t64500\n198.51.100.0\t24\t64501_64502\n203.0.113.0\t24\t64503,64504\n2001:db8::\t32\t64505\n"
+DUMP = (
+    "TABLE_DUMP2|1600000000|B|192.0.2.1|64500|0.0.0.0/0|64500|IGP|192.0.2.1|0|0||NAG||\n"
+    "TABLE_DUMP2|1600000000|B|192.0.2.1|64500|192.0.2.0/24|64500 3356 64500|IGP|192.0.2.1|0|0||NAG||\n"
+    "TABLE_DUMP2|1600000001|B|192.0.2.2|64501|192.0.2.0/24|64501 64500|IGP|192.0.2.2|0|0||NAG||\n"
+    "TABLE_DUMP2|1600000001|B|192.0.2.2|64501|198.51.100.0/24|64501 {64502,64501}|IGP|192.0.2.2|0|0||NAG||\n"
+    "TABLE_DUMP2|1600000001|B|192.0.2.2|64501|203.0.113.0/24||IGP|192.0.2.2|0|0||NAG||\n"
+    "TABLE_DUMP2|1600000001|B|192.0.2.2|64501|2001:db8::/32|64505 (65000)|IGP|192.0.2.2|0|0||NAG||\n"
+)
+
+
+def test_the_list_of_caida_is_read_with_all_its_origins(tmp_path: Path) -> None:
+    path = tmp_path / "routeviews.pfx2as.gz"
+    path.write_bytes(gzip.compress(PREFIX2AS.encode()))
+    prefixes = read_prefixes(path)
+    assert prefixes.at is None
+    assert match(prefixes, "192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1") == [
+        ("192.0.2.1", "192.0.2.0/24", 64500),
+        ("198.51.100.1", "198.51.100.0/24", 64501),
+        ("198.51.100.1", "198.51.100.0/24", 64502),
+        ("2001:db8::1", "2001:db8::/32", 64505),
+        ("203.0.113.1", "203.0.113.0/24", 64503),
+        ("203.0.113.1", "203.0.113.0/24", 64504),
+    ]
+
+
+def test_a_routing_table_as_text_is_read_without_its_default_route(tmp_path: Path) -> None:
+    path = tmp_path / "rib.txt"
+    path.write_text(DUMP)
+    prefixes = read_prefixes(path)
+    assert prefixes.at is not None
+    assert prefixes.at.timestamp() == 1600000001
+    assert match(prefixes, "192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1") == [
+        ("192.0.2.1", "192.0.2.0/24", 64500),
+        ("198.51.100.1", "198.51.100.0/24", 64501),
+        ("198.51.100.1", "198.51.100.0/24", 64502),
+        ("2001:db8::1", "2001:db8::/32", 64505),
+        ("203.0.113.1", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (PREFIX2AS + "192.0.2.0\t33\t1\n", 5),
+        (PREFIX2AS + "192.0.2.0\t24\t\n", 5),
+        (PREFIX2AS + "192.0.2.0\n", 5),
+        (DUMP + "BGP4MP|1600000001|A|192.0.2.2|64501|203.0.113.0/24|1|IGP\n", 7),
+        (DUMP + "TABLE_DUMP2|1600000001|B|192.0.2.2|64501|203.0.113.0/24|x|IGP\n", 7),
+    ],
+)
+def test_a_line_that_is_no_announcement_is_named(tmp_path: Path, text: str, line: int) -> None:
+    path = tmp_path / "list"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"line {line}"):
+        read_prefixes(path)

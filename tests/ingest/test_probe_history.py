@@ -17,7 +17,8 @@ from domain.errors import InputError, StoreError
 from domain.place import distance_km
 from ingest.lake import Lake
 from ingest.lake_files import Kind
-from ingest.probe_words import BLUR_KM, HISTORY_SCHEMA, PROBE_SCHEMA
+from ingest.places import BLUR_KM
+from ingest.probe_words import HISTORY_SCHEMA, PROBE_SCHEMA
 from ingest.probes import probes_table
 
 Word = dict[str, Any]

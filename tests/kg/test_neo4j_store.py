@@ -106,10 +106,20 @@ def test_constraints_and_indexes_are_those_of_the_schema(database: TestDatabase)
 
 def test_a_graph_of_another_version_is_refused_in_one_line(database: TestDatabase) -> None:
     opened(database).close()
-    for version, words in ((VERSION + 1, "newer"), (VERSION - 1, "older")):
+    for version, words in ((VERSION + 1, "newer"), (VERSION - 2, "older")):
         told(database, "MATCH (g:QoetwinGraph) SET g.version = $version", version=version)
         with pytest.raises(StoreError, match=words):
             opened(database)
+
+
+def test_a_graph_of_version_2_becomes_one_of_this_version(database: TestDatabase) -> None:
+    with opened(database) as store:
+        fill(store)
+        before = everything(store)
+    told(database, "MATCH (g:QoetwinGraph) SET g.version = 2")
+    with opened(database) as store:
+        assert everything(store) == before
+    assert told(database, "MATCH (g:QoetwinGraph) RETURN g.version") == [[VERSION]]
 
 
 def test_states_lie_beside_the_edge_that_they_are_about_and_are_found_by_their_time(

@@ -41,6 +41,7 @@ from kg.schema import (
 )
 from kg.sqlite_store import SQLiteStore
 from kg.tables import described
+from tests.contract import test_stores as contract
 from tests.contract.test_stores import H3, T0, edges, facts, link, nodes, places, said, score, state
 
 VERSION_1 = Path(__file__).with_name("graph_version_1.sql")
@@ -286,6 +287,22 @@ def test_a_graph_of_version_1_is_migrated_once_and_is_then_like_a_new_one(path: 
     with SQLiteStore(path, create=False) as store:
         assert (store.revision(), everything(store)) == (revision, migrated)
     SQLiteStore(tmp_path / "new", create=True).close()
+    layout = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    assert ask(path, layout) == ask(tmp_path / "new", layout)
+
+
+def test_a_graph_of_version_2_becomes_one_of_this_version_and_loses_nothing(
+    path: Path, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(VERSION_1.with_name("graph_version_2.sql").read_text())
+    probe = {"id": 2, "name": "an anchor", "status": "Connected", "is_anchor": True, "synthetic": False}
+    with SQLiteStore(tmp_path / "new", create=True) as new, SQLiteStore(path, create=False) as store:
+        contract.fill(new)
+        new.upsert_nodes(ATLAS_PROBE, nodes(ATLAS_PROBE, probe))
+        assert everything(store) == everything(new)
+        assert store.facts(PATH_STATE)["doubtful_results"].null_count == 2
+    assert ask(path, "PRAGMA foreign_key_check") == []
     layout = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
     assert ask(path, layout) == ask(tmp_path / "new", layout)
 

@@ -11,17 +11,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
+from domain.errors import InputError
+from domain.progress import unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
 from gnn.protocols import protocol_named
 from ingest.lake import Lake
 from ingest.parse import parse
 from ingest.probes import probes_table
+from kg.check import check
+from kg.history import differences
 from kg.schema import (
     ASSIGNED,
     COUNTRY_SCORE,
     EDGE_TYPES,
+    HAD_STATUS,
     NEXT_HOP,
     PART_OF_PREFIX,
     PATH_SCORE,
@@ -33,7 +39,7 @@ from kg.store import open_store
 from kg.tables import TIME, fact_schema
 from qoe.profile import load_profile
 from tests.twin.test_qoe import SAID, T0, state
-from twin.pipeline import build_graph, export, read_origins, summarise_lake
+from twin.pipeline import build_graph, export, ingest_table, read_origins, summarise_lake
 
 H3 = timedelta(hours=3)
 
@@ -152,3 +158,91 @@ def test_one_clock_that_is_years_ahead_makes_no_other_window_old(tmp_path: Path)
     assert [year for year in pc.year(kept["window_start"]).to_pylist() if year < 2099] == [
         datetime.fromtimestamp(recently, UTC).year
     ]
+
+
+SAMPLES = """from,to,mean,when
+0,1,60.5,2020-07-19T00:10:00Z
+0,1,61.5,2020-07-19T00:20:00Z
+1,0,62.0,2020-07-19T00:10:00Z
+1,2,0.5,2020-07-19T00:10:00Z
+1,1,0.1,2020-07-19T00:10:00Z
+"""
+NODES = """id,lat,lon,asn,country,address,host
+0,33.89,35.50,64500,LB,,beirut
+1,52.37,4.90,64501,NL,192.0.2.1,amsterdam
+2,-33.87,151.21,64502,AU,,sydney
+"""
+COLUMNS = {"probe_id": "from", "target_id": "to", "rtt_avg_ms": "mean", "timestamp": "when"}
+
+
+def table(folder: Path) -> tuple[Path, Path]:
+    samples, nodes = folder / "samples.csv", folder / "nodes.csv"
+    samples.write_text(SAMPLES)
+    nodes.write_text(NODES)
+    return samples, nodes
+
+
+def test_a_table_of_anybody_goes_the_whole_way_and_nothing_of_it_is_said_to_be_atlas_s(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    for observations in (4, 0):
+        ingested = ingest_table(lake, *table(tmp_path), columns=COLUMNS, constants={"af": "4"})
+        assert (ingested.landed.observations, ingested.landed.quarantined) == (observations, 1)
+        assert (ingested.of_itself, ingested.faster_than_light, ingested.nodes) == (1, 1, 3)
+    (tmp_path / "prefixes.csv").write_text("prefix,asn\n192.0.2.0/24,64501\n")
+    with open_store("sqlite", tmp_path, create=True) as store:
+        summary = summarise_lake(lake, H3)
+        built = build_graph(summary, store, load_profile(), origins=read_origins(tmp_path / "prefixes.csv"))
+        assert (built.states, built.results_faster_than_light, built.addresses_without_as) == (2, 1, 0)
+        states = store.facts(PATH_STATE, with_provenance=True).to_pylist()
+        assert [(row["probe_id"], row["target"], row["rtt_median_ms"], row["sent"]) for row in states] == [
+            (0, "192.0.2.1", 61.0, None),
+            (1, "node:0", 62.0, None),
+        ]
+        said_by = {row["reference_name"] for kind in EDGE_TYPES for row in store.edges(kind).to_pylist()}
+        assert said_by == {"table", "prefixes", f"profile {load_profile().label}"}
+        assert {(row["reference_name"], row["reference_org"]) for row in states} == {("table", "unknown")}
+        assert {
+            row["reference_name"] for row in store.facts(TARGET_STATE, with_provenance=True).to_pylist()
+        } == {"table"}
+        (there,) = store.pairs(Selection(targets=("node:0",))).to_pylist()
+        assert (there["target_country"], there["target_asn"], there["target_probe_id"]) == ("LB", 64500, 0)
+        assert store.pairs(Selection(prefixes=("192.0.2.0/24",)))["probe_id"].to_pylist() == [1]
+        assert check(store, report=unheard) == []
+
+
+def test_nodes_with_the_ids_of_probes_of_atlas_are_refused_before_they_land(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    lake.merge_probes(probes_table([{"id": 1}]).table, datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(
+        InputError, match=r"ids of probes of Atlas.*found 1; .*home of its own \(--home DIR\)"
+    ):
+        ingest_table(lake, *table(tmp_path), columns=COLUMNS, constants={"af": "4"})
+    assert lake.query("SELECT * FROM sample").num_rows == 0
+
+
+def test_scores_and_networks_of_places_are_of_where_the_probe_was_then(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    node = {"id": 0, "address_v4": None, "asn_v4": 64500, "country": "LB", "lat": 33.89, "lon": 35.5}
+    first = datetime(2020, 7, 19, tzinfo=UTC)
+    moved = node | {"country": "SY", "asn_v4": 64999}
+    record = {
+        "type": "ping", "msm_id": 1, "prb_id": 7, "af": 4, "dst_addr": "192.0.2.1", "dst_name": "192.0.2.1", "fw": 5000,
+        "sent": 3, "rcvd": 3, "min": 1.0, "avg": 2.0, "max": 3.0, "result": [{"rtt": 1.0}, {"rtt": 2.0}, {"rtt": 3.0}],
+    }  # fmt: skip
+    days = [first + timedelta(days=n) for n in range(4)]
+    lake.land(parse([record | {"timestamp": int(day.timestamp())} for day in days], "test"))
+    lake.merge_probes(probes_table([node | {"id": 7, "status": "Connected"}]).table, first)
+    lake.merge_probes(
+        probes_table([moved | {"id": 7, "status": "Abandoned"}]).table, first + timedelta(days=2)
+    )
+    with open_store("sqlite", tmp_path, create=True) as store:
+        build_graph(summarise_lake(lake, H3), store, load_profile())
+        found = {(row["country_code"], row["window_start"]) for row in store.facts(COUNTRY_SCORE).to_pylist()}
+        assert found == {("LB", days[0]), ("LB", days[1]), ("SY", days[2]), ("SY", days[3])}
+        for day, status in ((days[1], "Connected"), (days[3], "Abandoned")):
+            assert store.edges(HAD_STATUS, at=day)["target"].to_pylist() == [status]
+        changed = differences(store, days[1], days[3], most=10)
+        (row,) = (one for one in changed.rows if one.type == HAD_STATUS.table)
+        assert (row.before, row.after) == ("Connected", "Abandoned")

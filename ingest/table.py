@@ -1,0 +1,808 @@
+"""Tables of anybody's RTT samples, and of the nodes between which they were measured.
+
+Samples are CSV (any of `, ; |` or tab between cells, plain or compressed) with a header, Parquet, or a square matrix of numbers
+without a header, all told by their content. A column that has another name there is named (`--column NAME=THEIRS`), and one that is
+not there is stated (`--set NAME=VALUE`). What is neither is unknown.
+
+    probe_id target_id   who measured whom: the id of a node, or its `name` or `address` where a file of nodes gives them
+    af                   4 or 6
+    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds or microseconds since 1970
+    rtt_avg_ms           mean RTT; empty where nothing came back
+    rtt_min_ms rtt_max_ms rtt_mdev_ms    of the same packets; optional, as are all below
+    sent received lost   packets; `received` is `sent` less `lost` where only that is there
+    utilisation_ratio    used over available bandwidth, 0 to 1
+
+Each `_ms` may be `_s` instead: seconds. A matrix has the columns `row`, `column` and `value`, and unless said otherwise they are
+`probe_id`, `target_id` and `rtt_avg_ms`; rows and columns are numbered from 0.
+
+Nodes are CSV or Parquet:
+
+    id                   a whole number, 0 or more
+    lat lon              WGS84 degrees
+    asn country prefix address is_anchor host name    optional; nodes of one `host` are one machine
+
+A row that is not understood goes into quarantine, as JSON; so does a node's measurement of itself, which measures nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from domain.errors import InputError, NotFoundError, TruncatedError
+from domain.observation import CLOCK_TOLERANCE_S, NODE, Doubt
+from domain.progress import Report
+from ingest.batch import BATCH_BYTES, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
+from ingest.compression import read_chunks
+from ingest.places import distance_sql, faster_than_light_sql
+from ingest.probe_words import PROBE_SCHEMA
+from ingest.probes import Probes, probes_table
+
+RTTS = ("rtt_min_ms", "rtt_avg_ms", "rtt_max_ms", "rtt_mdev_ms")
+COUNTS = ("sent", "received", "lost")
+NEEDED = ("probe_id", "target_id", "af", "timestamp", "rtt_avg_ms")
+SAMPLE_NAMES = (*NEEDED, *(name for name in RTTS if name not in NEEDED), *COUNTS, "utilisation_ratio")
+"""Names of the columns of samples; each `_ms` may be `_s`."""
+
+NODE_NAMES = ("id", "lat", "lon", "asn", "country", "prefix", "address", "is_anchor", "host", "name")
+"""Names of the columns of nodes."""
+
+_SECONDS = {name.removesuffix("_ms") + "_s": name for name in RTTS}
+_OTHER_NAMES = {"lat": "latitude", "lon": "longitude"}
+_MATRIX = {"probe_id": "row", "target_id": "column", "rtt_avg_ms": "value"}
+_DELIMITERS = ",\t;|"
+_UNKNOWN = ("", "na", "n/a", "nan", "-nan", "null", "none", "u", "-", "*", r"\n")
+"""How tables say that they do not know."""
+
+_ROWS = 1 << 18
+_LONGEST_RECORD = 1 << 26
+_BOM = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_HOW_TO_NUMBER = "number the nodes from 0 in a column id of a file of nodes (--nodes), which names them in a column name or address"
+
+_NODE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("address_v4", pa.string()),
+        pa.field("address_v6", pa.string()),
+        pa.field("host", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """The nodes of a table.
+
+    Attributes:
+        probes: rows of `domain.probe.Probe`, with the AS and the prefix of both families, and how many of their values are none.
+    """
+
+    probes: Probes
+
+    @property
+    def table(self) -> pa.Table:
+        """Where each node is, its addresses, its host."""
+        found = self.probes.table
+        columns = [found["probe_id" if name == "id" else name] for name in _NODE_SCHEMA.names]
+        return pa.table(columns, schema=_NODE_SCHEMA)
+
+    def of(self, measured: Mapping[int, set[int]]) -> pa.Table:
+        """The nodes that took part, as rows of `Probe`.
+
+        Args:
+            measured: address family -> ids of the nodes that measured, or were measured, in it. A node without an address of a
+                family gets `node:ID` for it, so that it is known as a target; one without metadata is known by its id.
+        """
+        every = sorted(set().union(*measured.values()))
+        known = self.probes.table.filter(pa.array(np.isin(self.probes.table["probe_id"].to_numpy(), every)))
+        others = sorted(set(every) - set(known["probe_id"].to_pylist()))
+        table = pa.concat_tables([known, probes_table([{"id": one} for one in others], least_id=0).table])
+        rows = table.to_pylist()
+        for row in rows:
+            for family in (4, 6):
+                if row["probe_id"] not in measured.get(family, ()):
+                    row[f"asn_v{family}"] = None
+                elif row[f"address_v{family}"] is None:
+                    row[f"address_v{family}"] = f"{NODE}{row['probe_id']}"
+        return pa.Table.from_pylist(rows, PROBE_SCHEMA)
+
+
+NO_NODES = Nodes(probes=probes_table([]))
+
+
+def check_names(columns: Mapping[str, str], constants: Mapping[str, str]) -> None:
+    """Are these names of columns?
+
+    Raises:
+        InputError: when one is not, or when one is both named and stated.
+    """
+    for name in (*columns, *constants):
+        if name not in SAMPLE_NAMES and name not in NODE_NAMES and name not in _SECONDS:
+            raise InputError(
+                "no column of a table",
+                found=repr(name),
+                expected=f"of samples {', '.join(SAMPLE_NAMES)} (_s for _ms: seconds); of nodes {', '.join(NODE_NAMES)}",
+            )
+    if both := sorted(columns.keys() & constants.keys()):
+        raise InputError(
+            "a column that is both named and stated", found=both[0], expected="--column or --set, not both"
+        )
+
+
+def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, str]) -> Nodes:
+    """Read a file of nodes.
+
+    Args:
+        path: CSV or Parquet.
+        columns: name of a column -> what it is called there.
+        constants: name of a column -> what holds of every node.
+
+    Raises:
+        NotFoundError: when there is no such file.
+        InputError: when it is none, lacks `id`, `lat` or `lon`, or has an id that is no whole number, or twice.
+    """
+    check_names(columns, constants)
+    header, rows = _node_rows(path)
+    place: dict[str, str] = {}
+    for name in NODE_NAMES:
+        theirs = columns.get(name, name)
+        if name not in columns and name not in header:
+            theirs = _OTHER_NAMES.get(name, name)
+        if theirs in header:
+            place[name] = theirs
+        elif name in columns or (name in ("id", "lat", "lon") and name not in constants):
+            raise _lacks(path, name, columns.get(name, name), header)
+    objects, seen = [], set()
+    for number, row in enumerate(rows):
+        node = {name: row[theirs] for name, theirs in place.items()} | {
+            name: value for name, value in constants.items() if name in NODE_NAMES
+        }
+        word = str(node["id"]).strip()
+        if re.fullmatch(r"\d{1,15}(\.0+)?", word, re.ASCII) is None:
+            raise InputError(
+                "a node whose id is no whole number",
+                where=f"{path}, row {number}",
+                found=repr(word),
+                expected="0, 1, 2 …",
+                next_step=_HOW_TO_NUMBER,
+            )
+        if word in seen:
+            raise InputError(
+                "two nodes of one id",
+                where=f"{path}, row {number}",
+                found=word,
+                expected="a row for each node",
+            )
+        seen.add(word)
+        asn, address, prefix = (node.pop(name, None) for name in ("asn", "address", "prefix"))
+        told = {
+            f"{name}_v{family}": value
+            for name, value in (("address", address), ("prefix", prefix))
+            for family in (4, 6)
+            if (":" in str(value)) == (family == 6)
+        }
+        objects.append(node | told | {"asn_v4": asn, "asn_v6": asn})
+    if not objects:
+        raise InputError("a file without nodes", where=str(path), expected="a row for each node")
+    return Nodes(probes=probes_table(objects, least_id=0))
+
+
+def _node_rows(path: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
+    if _is_parquet(path):
+        with _parquet_errors(path):
+            table = pq.read_table(path, partitioning=None)
+        return table.column_names, iter(table.to_pylist())
+    content = b"".join(read_chunks(path)).removeprefix(_BOM)
+    try:
+        text = content.decode("utf-8")
+        header = _header(text.partition("\n")[0])
+        lines = csv.reader(io.StringIO(text), delimiter=header.delimiter, strict=True)
+        next(lines, None)
+        rows = [row for row in lines if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            "not a table of nodes", where=str(path), found=str(error), expected="CSV in UTF-8, or Parquet"
+        ) from error
+    for number, row in enumerate(rows):
+        if len(row) != len(header.names):
+            raise InputError(
+                "a row of another length than the header",
+                where=f"{path}, row {number}",
+                found=f"{len(row)} cells",
+                expected=f"{len(header.names)}",
+            )
+    return header.names, (dict(zip(header.names, row, strict=True)) for row in rows)
+
+
+class TableSource:
+    """A file of RTT samples. It is read once.
+
+    Args:
+        path: CSV, Parquet or a matrix.
+        nodes: between which they were measured.
+        columns: name of a column -> what it is called there.
+        constants: name of a column -> what holds of every sample.
+
+    Attributes:
+        failures: a file that is cut.
+        measured: address family -> ids of the nodes that took part.
+        faster_than_light: samples that are, between the places of their nodes.
+        of_itself: rows in which a node, or a host, measured itself; they are in quarantine.
+
+    Raises:
+        InputError: when a name is none of a column, or a constant no value of it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        nodes: Nodes = NO_NODES,
+        columns: Mapping[str, str],
+        constants: Mapping[str, str],
+    ) -> None:
+        check_names(columns, constants)
+        self.path = path
+        self.failures: list[InputError] = []
+        self.measured: dict[int, set[int]] = {4: set(), 6: set()}
+        self.faster_than_light = 0
+        self.of_itself = 0
+        self._nodes = nodes
+        self._columns = {name: theirs for name, theirs in columns.items() if name not in NODE_NAMES}
+        self._constants = {name: value for name, value in constants.items() if name not in NODE_NAMES}
+        self._read_at = datetime.now(UTC)
+
+    def read(self, report: Report) -> Iterator[Parsed]:
+        """Give the samples, batch by batch.
+
+        Raises:
+            NotFoundError: when there is no such file.
+            InputError: when it is no table, lacks a column, or when no row of its first batch is a sample; nothing has been given then.
+        """
+        report("reading the table", 0, None)
+        read = 0
+        with (
+            TemporaryDirectory(prefix="qoetwin-") as spill,
+            duckdb.connect(
+                config={"autoinstall_known_extensions": False, "temp_directory": spill}
+            ) as database,
+        ):
+            for setting in ("TimeZone = 'UTC'", "enable_progress_bar = false"):
+                database.execute(f"SET {setting}")
+            database.register("nodes", self._nodes.table)
+            database.register("names", self._names())
+            for rows in self._rows():
+                parsed = self._parsed(database, rows)
+                if read == 0 and parsed.observations == 0 and parsed.records > 0:
+                    raise self._no_sample(rows, parsed)
+                read += parsed.records
+                yield parsed
+                report("reading the table", read, None)
+        if read == 0:
+            raise InputError("a table without rows", where=str(self.path), expected="a row for each sample")
+
+    def nodes(self) -> pa.Table:
+        """The nodes that took part in what was read, as rows of `Probe`."""
+        return self._nodes.of(self.measured)
+
+    # Rows
+
+    def _rows(self) -> Iterator[_Rows]:
+        if _is_parquet(self.path):
+            return self._parquet()
+        return self._text()
+
+    def _parquet(self) -> Iterator[_Rows]:
+        position = 0
+        with _parquet_errors(self.path), pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            for batch in file.iter_batches(batch_size=_ROWS):
+                yield _Rows(
+                    names=names,
+                    table=pa.Table.from_batches([batch]),
+                    position=np.arange(position, position + batch.num_rows),
+                )
+                position += batch.num_rows
+
+    def _text(self) -> Iterator[_Rows]:
+        blocks = _Blocks(self.path)
+        first = next(blocks, b"")
+        line, _, rest = first.partition(b"\n")
+        header = _header(line.decode("utf-8", "backslashreplace"))
+        if all(_NUMBER.fullmatch(name) for name in header.names):
+            yield from self._matrix()
+            return
+        position, body = 0, rest
+        while True:
+            if body.strip():
+                rows = _csv_rows(self.path, body, header, position)
+                position += len(rows.position) + len(rows.other_lengths)
+                yield rows
+            if (more := next(blocks, None)) is None:
+                break
+            body = more
+        if blocks.cut is not None:
+            self.failures.append(blocks.cut)
+            cut = str(blocks.cut.found)
+            yield _Rows(
+                names=header.names,
+                table=pa.table({name: pa.array([], pa.string()) for name in _numbered(header.names)}),
+                position=np.arange(0),
+                other_lengths=((position, f"the file is cut: {cut}", blocks.tail),),
+                cut=cut,
+            )
+
+    def _matrix(self) -> Iterator[_Rows]:
+        """The cells of a square matrix, row by row; it is read twice, since it is square only when all of it is."""
+        lengths = [len(_cells(line)) for line in _lines(self.path)]
+        if not lengths or set(lengths) != {len(lengths)}:
+            raise InputError(
+                "a table of numbers without a header, which is no square matrix either",
+                where=str(self.path),
+                found=f"{len(lengths)} rows of {min(lengths, default=0)} to {max(lengths, default=0)} cells",
+                expected="a header with the names of columns, or as many rows as columns",
+            )
+        size = len(lengths)
+        together = max(1, _ROWS // size)
+        numbers = pa.array(np.arange(size).astype(str))
+        lines = _lines(self.path)
+        for first in range(0, size, together):
+            cells = [_cells(line) for _, line in zip(range(min(together, size - first)), lines, strict=False)]
+            row = np.repeat(np.arange(first, first + len(cells)), size)
+            table = pa.table(
+                {
+                    "c0": pa.array(row.astype(str)),
+                    "c1": pa.chunked_array([numbers] * len(cells)),
+                    "c2": pa.array([cell for line in cells for cell in line]),
+                }
+            )
+            yield _Rows(
+                names=list(_MATRIX.values()),
+                table=table,
+                position=np.arange(first * size, first * size + len(row)),
+                is_matrix=True,
+            )
+
+    # What they mean
+
+    def _names(self) -> pa.Table:
+        """Words by which samples may name a node, each of one node only."""
+        found = self._nodes.probes.table
+        words: dict[str, set[int]] = {}
+        for column in ("name", "address_v4", "address_v6"):
+            for node, word in zip(found["probe_id"].to_pylist(), found[column].to_pylist(), strict=True):
+                if word is not None:
+                    words.setdefault(word, set()).add(node)
+        single = {word: min(nodes) for word, nodes in words.items() if len(nodes) == 1}
+        return pa.table(
+            {"word": pa.array(single.keys(), pa.string()), "id": pa.array(single.values(), pa.int64())}
+        )
+
+    def _told(self, rows: _Rows) -> dict[str, str]:
+        """Name of a column -> SQL for its words in these rows, where it is there."""
+        told: dict[str, str] = {}
+        usual = _MATRIX if rows.is_matrix else {}
+        given = {**self._columns, **self._constants}
+        for name in (*SAMPLE_NAMES, *_SECONDS):
+            if name in self._constants:
+                told[name] = "$" + name
+                continue
+            in_seconds = name.removesuffix("_ms") + "_s"
+            theirs = self._columns.get(name, name)
+            if name not in self._columns and name in usual and in_seconds not in given:
+                theirs = usual[name]
+            if rows.names.count(theirs) == 1:
+                told[name] = f"CAST(batch.c{rows.names.index(theirs)} AS VARCHAR)"
+            elif theirs in rows.names or name in self._columns:
+                raise _lacks(self.path, name, theirs, rows.names)
+        for seconds, name in _SECONDS.items():
+            if seconds in told and name in told:
+                raise InputError(
+                    "one RTT in two units",
+                    where=str(self.path),
+                    found=f"{name} and {seconds}",
+                    expected="one of them",
+                )
+        for name in NEEDED:
+            if name not in told and name.removesuffix("_ms") + "_s" not in told:
+                raise _lacks(self.path, name, name, rows.names)
+        return told
+
+    def _parsed(self, database: duckdb.DuckDBPyConnection, rows: _Rows) -> Parsed:
+        told = self._told(rows)
+        table = rows.table.rename_columns(_numbered(rows.names))
+        database.register("batch", table.append_column("row", pa.array(np.arange(table.num_rows))))
+        constants = {name: value for name, value in self._constants.items() if name in told}
+        try:
+            found = database.sql(
+                _meaning(told), params=constants | {"read_at_us": _epoch_us(self._read_at)}
+            ).to_arrow_table()
+        finally:
+            database.unregister("batch")
+        good = found.filter(pc.is_null(found["reason"]))
+        bad = found.filter(pc.is_valid(found["reason"]))
+        self.of_itself += int(pc.sum(bad["of_itself"], min_count=0).as_py())
+        for family, ids in self.measured.items():
+            own = good.filter(pc.equal(good["af"], family))
+            for column in ("probe_id", "target_id"):
+                ids.update(own[column].unique().to_pylist())
+        samples = _samples(good)
+        self.faster_than_light += int(pc.sum(good["is_faster_than_light"], min_count=0).as_py())
+        return Parsed(samples=samples, quarantined=self._quarantined(rows, bad), cut=rows.cut)
+
+    def _quarantined(self, rows: _Rows, bad: pa.Table) -> pa.Table:
+        row = bad["row"].to_numpy()
+        names = [name or f"column {number}" for number, name in enumerate(rows.names)]
+        raw = [
+            _as_json(dict(zip(names, values.values(), strict=True)))
+            for values in rows.table.take(pa.array(row)).to_pylist()
+        ]
+        lengths = rows.other_lengths
+        return pa.table(
+            [
+                pa.repeat(self.path.name, len(raw) + len(lengths)),
+                pa.array(
+                    [*rows.position[row].tolist(), *(position for position, _, _ in lengths)], pa.int64()
+                ),
+                pa.array([*bad["reason"].to_pylist(), *(reason for _, reason, _ in lengths)], pa.string()),
+                pa.array([*raw, *(text for _, _, text in lengths)], pa.binary()),
+            ],
+            schema=QUARANTINE_SCHEMA,
+        )
+
+    def _no_sample(self, rows: _Rows, parsed: Parsed) -> InputError:
+        reason = parsed.quarantined["reason"][0].as_py()
+        return InputError(
+            "not RTT samples",
+            where=str(self.path),
+            found=f"{parsed.records} rows of which none is one; the first: {reason}",
+            expected=f"columns {', '.join(NEEDED)}; found {', '.join(rows.names[:20])}",
+            next_step=_HOW_TO_NUMBER
+            if "of no node" in reason
+            else "say which column is which with --column NAME=THEIRS, and what holds of all rows with --set NAME=VALUE",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    names: list[str]
+    delimiter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """R rows of a table.
+
+    Attributes:
+        names: of the columns, as the file has them.
+        table: (R,) the columns, in that order.
+        position: (R,) zero-based number of each row in the file.
+        other_lengths: rows that have more or fewer cells than the header: position, reason, text.
+        is_matrix: the rows are cells of a matrix.
+        cut: why the file ends after these.
+    """
+
+    names: list[str]
+    table: pa.Table
+    position: np.ndarray[tuple[int], np.dtype[np.int64]]
+    other_lengths: tuple[tuple[int, str, bytes], ...] = ()
+    is_matrix: bool = False
+    cut: str | None = None
+
+
+class _Blocks:
+    """The content of a text file in blocks of whole records; afterwards `cut` and `tail` say how it ended.
+
+    A record ends at the end of a line that is in no quotes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.cut: TruncatedError | None = None
+        self.tail = b""
+        self._path = path
+        self._blocks = self._read()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._blocks
+
+    def __next__(self) -> bytes:
+        return next(self._blocks)
+
+    def _read(self) -> Iterator[bytes]:
+        pending = bytearray()
+        begun = False
+        try:
+            for chunk in read_chunks(self._path):
+                pending += chunk
+                if not begun and len(pending) >= len(_BOM):
+                    begun = True
+                    if pending.startswith(_BOM):
+                        del pending[: len(_BOM)]
+                if len(pending) >= BATCH_BYTES and (end := _end_of_record(pending)) > 0:
+                    yield bytes(pending[:end])
+                    del pending[:end]
+        except TruncatedError as error:
+            end = _end_of_record(pending)
+            self.cut, self.tail = error, bytes(pending[end:])
+            del pending[end:]
+        if pending:
+            yield bytes(pending)
+
+
+def _end_of_record(text: bytearray) -> int:
+    """Where the last whole record ends; 0 where none does."""
+    quotes = text.count(b'"')
+    end = len(text)
+    while (line_end := text.rfind(b"\n", 0, end)) >= 0:
+        quotes -= text.count(b'"', line_end, end)
+        if quotes % 2 == 0 or len(text) > _LONGEST_RECORD:
+            return line_end + 1
+        end = line_end
+    return 0
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file that are not blank."""
+    rest = b""
+    for chunk in read_chunks(path):
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        yield from (line.decode("utf-8", "backslashreplace") for line in lines if line.strip())
+    if rest.strip():
+        yield rest.decode("utf-8", "backslashreplace")
+
+
+def _cells(line: str) -> list[str]:
+    return [cell for cell in re.split(r"[\s,;|]+", line.strip().removeprefix("\ufeff")) if cell]
+
+
+def _header(line: str) -> _Header:
+    """The cells of the first line, and what is between them: the delimiter that is most often there."""
+    delimiter = max(_DELIMITERS, key=line.count)
+    if line.count(delimiter) == 0 and len(line.split()) > 1:
+        delimiter = " "
+    try:
+        cells = next(csv.reader([line.strip().removeprefix("#")], delimiter=delimiter), [])
+    except csv.Error:
+        cells = [line]  # no header: the column that is missing will be named
+    return _Header(
+        names=[cell.strip() for cell in cells if cell.strip() or delimiter != " "], delimiter=delimiter
+    )
+
+
+def _numbered(names: list[str]) -> list[str]:
+    return [f"c{number}" for number in range(len(names))]
+
+
+def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows:
+    """Parse a block of whole records."""
+    if not block.isascii():  # a letter of another alphabet is no reason to lose the numbers beside it
+        block = block.decode("utf-8", "backslashreplace").encode()
+    names = _numbered(header.names)
+    others: list[tuple[int, str, bytes]] = []
+
+    def other(row: pa_csv.InvalidRow) -> str:
+        reason = f"{row.actual_columns} cells, and {row.expected_columns} in the header"
+        others.append((position + row.number - 1, reason, row.text.encode()))
+        return "skip"
+
+    try:
+        table = pa_csv.read_csv(
+            io.BytesIO(block),
+            # rows are numbered where one thread reads them
+            read_options=pa_csv.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=header.delimiter, newlines_in_values=True, invalid_row_handler=other
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            "not a table", where=str(path), found=str(error), expected="CSV in UTF-8, or Parquet"
+        ) from error
+    whole = np.arange(position, position + table.num_rows + len(others))
+    return _Rows(
+        names=header.names,
+        table=table,
+        position=np.setdiff1d(whole, [number for number, _, _ in others]),
+        other_lengths=tuple(others),
+    )
+
+
+def _meaning(told: Mapping[str, str]) -> str:
+    """SQL over `batch`, `nodes` and `names`: what each row means, or in `reason` why it means nothing.
+
+    Args:
+        told: name of a column -> SQL for its words.
+    """
+    unknown = ", ".join(f"'{word}'" for word in _UNKNOWN)
+
+    def word(name: str) -> str:
+        if name not in told:
+            return f"NULL::VARCHAR AS {name}"
+        text = f"trim({told[name]}::VARCHAR)"
+        return f"CASE WHEN lower({text}) NOT IN ({unknown}) THEN {text} END AS {name}"
+
+    def number(name: str) -> str:
+        return (
+            f"(CASE WHEN isfinite(TRY_CAST(word.{name} AS DOUBLE)) THEN TRY_CAST(word.{name} AS DOUBLE) END)"
+        )
+
+    def whole(name: str) -> str:
+        return (
+            f"(CASE WHEN regexp_full_match(word.{name}, '[0-9]{{1,15}}([.]0+)?')"
+            f" THEN CAST(split_part(word.{name}, '.', 1) AS BIGINT) END)"
+        )
+
+    seconds = {name: unit for unit, name in _SECONDS.items()}
+    numbers = [f"coalesce({number(name)}, {number(seconds[name])} * 1000.0) AS {name}" for name in RTTS]
+    numbers += [f"{number('utilisation_ratio')} AS utilisation_ratio"]
+    numbers += [f"{whole(name)} AS {name}" for name in ("af", *COUNTS)]
+    doubts = ", ".join(
+        f"CASE WHEN {condition} THEN ['{doubt}'] ELSE [] END"
+        for doubt, condition in (  # sorted
+            (Doubt.CLOCK_AHEAD, f"timestamp_us > $read_at_us + {CLOCK_TOLERANCE_S * 1_000_000}"),
+            (Doubt.FASTER_THAN_LIGHT, "is_faster_than_light"),
+        )
+    )
+
+    def wrong(name: str, condition: str, words: str) -> str:
+        return f"CASE WHEN {condition} THEN '{name}: ' || word.{name} || ' {words}' END"
+
+    reasons = [
+        *(
+            f"CASE WHEN word.{name} IS NULL THEN 'no {name}' END"
+            for name in NEEDED
+            if not name.startswith("rtt")
+        ),
+        *(
+            wrong(name, f"typed.{name} IS NULL", "is the id, name or address of no node")
+            for name in ("probe_id", "target_id")
+        ),
+        wrong("af", "typed.af IS NULL OR typed.af NOT IN (4, 6)", "is neither 4 nor 6"),
+        wrong("timestamp", "timestamp_us IS NULL", "is neither ISO 8601 nor a time since 1970"),
+        *(
+            wrong(one, f"{number(one)} IS NULL OR {number(one)} < 0", "is no number of 0 or more")
+            for name in RTTS
+            for one in (name, seconds[name])
+        ),
+        *(wrong(name, f"typed.{name} IS NULL", "is no whole number of 0 or more") for name in COUNTS),
+        wrong(
+            "utilisation_ratio",
+            "typed.utilisation_ratio IS NULL OR typed.utilisation_ratio NOT BETWEEN 0 AND 1",
+            "is not between 0 and 1",
+        ),
+        "CASE WHEN typed.received NOT BETWEEN 0 AND typed.sent OR typed.received < 0 THEN 'more packets received, or lost, than sent' END",
+        "CASE WHEN typed.received = 0 AND typed.rtt_avg_ms IS NOT NULL THEN 'an RTT, and no packet received' END",
+        "CASE WHEN typed.rtt_min_ms > coalesce(typed.rtt_avg_ms, typed.rtt_max_ms) OR typed.rtt_avg_ms > typed.rtt_max_ms"
+        " THEN 'least, mean and greatest RTT are not in this order' END",
+    ]
+    return f"""
+    WITH word AS (
+        SELECT row, {", ".join(word(name) for name in (*SAMPLE_NAMES, *_SECONDS))} FROM batch
+    ),
+    typed AS (
+        SELECT row, {", ".join(numbers)},
+            coalesce({whole("probe_id")}, prober.id) AS probe_id,
+            coalesce({whole("target_id")}, probed.id) AS target_id,
+            CASE
+                WHEN regexp_full_match(word.timestamp, '[1-9][0-9]{{8,16}}([.][0-9]+)?') THEN
+                    CAST(round(CAST(word.timestamp AS DOUBLE) * CASE
+                        WHEN CAST(word.timestamp AS DOUBLE) >= 1e14 THEN 1
+                        WHEN CAST(word.timestamp AS DOUBLE) >= 1e11 THEN 1e3
+                        ELSE 1e6 END) AS BIGINT)
+                WHEN regexp_matches(word.timestamp, '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') THEN
+                    epoch_us(TRY_CAST(word.timestamp AS TIMESTAMPTZ))
+            END AS timestamp_us
+        FROM word
+        LEFT JOIN names AS prober ON prober.word = word.probe_id
+        LEFT JOIN names AS probed ON probed.word = word.target_id
+    ),
+    counted AS (
+        SELECT * REPLACE (coalesce(received, sent - lost) AS received) FROM typed
+    ),
+    placed AS (
+        SELECT typed.*,
+            coalesce(CASE af WHEN 4 THEN there.address_v4 ELSE there.address_v6 END, '{NODE}' || target_id) AS target,
+            coalesce({faster_than_light_sql("coalesce(rtt_min_ms, rtt_avg_ms)", distance_sql("here", "there"))}, false)
+                AS is_faster_than_light,
+            typed.probe_id = target_id OR coalesce(here.host = there.host, false) AS of_itself
+        FROM counted AS typed
+        LEFT JOIN nodes AS here ON here.id = typed.probe_id
+        LEFT JOIN nodes AS there ON there.id = target_id
+    ),
+    judged AS (
+        SELECT typed.*, nullif(concat_ws('; ', {", ".join(reasons)}), '') AS why
+        FROM placed AS typed JOIN word ON word.row = typed.row
+    )
+    SELECT * EXCLUDE (why, of_itself, is_faster_than_light), list_concat({doubts}) AS doubts,
+        coalesce(why, CASE WHEN of_itself THEN 'a measurement of itself' END) AS reason,
+        why IS NULL AND of_itself AS of_itself,
+        is_faster_than_light
+    FROM judged
+    ORDER BY row
+    """  # noqa: S608 - names of our own
+
+
+def _samples(good: pa.Table) -> pa.Table:
+    """Rows of `RttSample`."""
+    known = {
+        "timestamp": good["timestamp_us"].cast(pa.int64()),
+        "synthetic": pa.repeat(False, good.num_rows),
+    }
+    columns = [known[name] if name in known else good[name] for name in SAMPLE_SCHEMA.names]
+    return pa.table(
+        [column.cast(field.type) for column, field in zip(columns, SAMPLE_SCHEMA, strict=True)],
+        schema=SAMPLE_SCHEMA,
+    )
+
+
+def _as_json(row: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except FileNotFoundError as error:
+        raise NotFoundError("no such file", where=str(path)) from error
+    except OSError as error:
+        raise InputError("a file that cannot be read", where=str(path), found=error.strerror) from error
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            "a Parquet file that cannot be read", where=str(path), found=str(error).splitlines()[0]
+        ) from error
+
+
+def _lacks(path: Path, name: str, theirs: str, header: list[str]) -> InputError:
+    there = f"the columns {', '.join(map(repr, header[:20]))}"
+    if header.count(theirs) > 1:
+        return InputError(
+            "a column that is there twice", where=str(path), found=repr(theirs), expected="once"
+        )
+    if name != theirs:
+        return InputError(
+            "a column that is not there",
+            where=str(path),
+            found=there,
+            expected=f"{theirs!r}, named for {name}",
+        )
+    return InputError(
+        "a column that is needed and not there",
+        where=str(path),
+        found=there,
+        expected=name,
+        next_step=f"write --column {name}=THEIRS, or --set {name}=VALUE where it is the same for all",
+    )
+
+
+def _epoch_us(moment: datetime) -> int:
+    return (moment - datetime.fromtimestamp(0, tz=UTC)) // timedelta(microseconds=1)

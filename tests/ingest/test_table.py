@@ -1,0 +1,515 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ingest.table
+from domain.errors import InputError, NotFoundError
+from domain.observation import Doubt
+from domain.place import fibre_rtt_ms
+from domain.progress import unheard
+from ingest.batch import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
+from ingest.table import NO_NODES, Nodes, TableSource, read_nodes
+
+HEADER = "probe_id,target_id,af,timestamp,rtt_avg_ms"
+DAY = datetime(2020, 7, 19, tzinfo=UTC)
+
+
+def source(
+    tmp_path: Path,
+    text: str | bytes,
+    *,
+    nodes: Nodes = NO_NODES,
+    columns: dict[str, str] | None = None,
+    constants: dict[str, str] | None = None,
+) -> TableSource:
+    path = tmp_path / "samples"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return TableSource(path, nodes=nodes, columns=columns or {}, constants=constants or {})
+
+
+def read(one: TableSource) -> Parsed:
+    """All of its batches together."""
+    found = list(one.read(unheard))
+    for parsed in found:
+        assert parsed.samples.schema == SAMPLE_SCHEMA
+        assert parsed.quarantined.schema == QUARANTINE_SCHEMA
+    return Parsed(
+        samples=pa.concat_tables([parsed.samples for parsed in found]),
+        quarantined=pa.concat_tables([parsed.quarantined for parsed in found]),
+        cut=found[-1].cut,
+    )
+
+
+def rows(tmp_path: Path, *lines: str, header: str = HEADER, **more: Any) -> list[dict[str, Any]]:
+    return list(read(source(tmp_path, "\n".join([header, *lines]) + "\n", **more)).samples.to_pylist())
+
+
+def nodes_file(tmp_path: Path, *lines: str, header: str = "id,lat,lon", **columns: str) -> Nodes:
+    path = tmp_path / "nodes.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return read_nodes(path, columns, {})
+
+
+# What a row means
+
+
+def test_a_row_is_a_sample_and_what_it_does_not_state_is_unknown(tmp_path: Path) -> None:
+    assert rows(tmp_path, "3,4,4,2020-07-19T00:00:00Z,12.5") == [
+        {
+            "probe_id": 3, "target": "node:4", "af": 4, "timestamp": DAY, "sent": None, "received": None,
+            "rtt_min_ms": None, "rtt_avg_ms": 12.5, "rtt_max_ms": None, "rtt_mdev_ms": None,
+            "utilisation_ratio": None, "doubts": [], "synthetic": False,
+        }
+    ]  # fmt: skip
+
+
+def test_columns_are_named_and_constants_are_stated(tmp_path: Path) -> None:
+    (row,) = rows(
+        tmp_path,
+        "3;4;10;9;5;14;1;0.25",
+        header="from;to;mean;least;lost;most;dev;load",
+        columns={
+            "probe_id": "from", "target_id": "to", "rtt_avg_ms": "mean", "rtt_min_ms": "least", "rtt_max_ms": "most",
+            "rtt_mdev_ms": "dev", "utilisation_ratio": "load",
+        },
+        constants={"af": "6", "timestamp": "2020-07-19", "sent": "20"},
+    )  # fmt: skip
+    assert (row["probe_id"], row["target"], row["af"], row["timestamp"]) == (3, "node:4", 6, DAY)
+    assert (row["sent"], row["received"], row["utilisation_ratio"]) == (20, 15, 0.25)
+    assert [row[f"rtt_{name}_ms"] for name in ("min", "avg", "max", "mdev")] == [9.0, 10.0, 14.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("word", "moment"),
+    [
+        ("2020-07-19T00:00:00Z", DAY),
+        ("2020-07-19 02:00:00+02:00", DAY),
+        ("2020-07-19", DAY),
+        ("2020-07-19 00:00:00.25", DAY + timedelta(seconds=0.25)),
+        ("1595116800", DAY),
+        ("1595116800.5", DAY + timedelta(seconds=0.5)),
+        ("1595116800250", DAY + timedelta(seconds=0.25)),
+        ("1595116800250000", DAY + timedelta(seconds=0.25)),
+    ],
+)
+def test_times_are_iso_8601_or_count_from_1970(tmp_path: Path, word: str, moment: datetime) -> None:
+    assert rows(tmp_path, f"3,4,4,{word},1.0")[0]["timestamp"] == moment
+
+
+def test_seconds_are_a_unit_of_their_own(tmp_path: Path) -> None:
+    header = "probe_id,target_id,af,timestamp,rtt_avg_s,rtt_min_ms"
+    (row,) = rows(tmp_path, "3,4,4,2020-07-19,0.0125,11.0", header=header)
+    assert (row["rtt_avg_ms"], row["rtt_min_ms"]) == (12.5, 11.0)
+    with pytest.raises(InputError, match=r"one RTT in two units.*rtt_avg_ms and rtt_avg_s"):
+        rows(tmp_path, "3,4,4,2020-07-19,12,0.012", header=HEADER + ",rtt_avg_s")
+
+
+@pytest.mark.parametrize("word", ["", "NA", "nan", "NULL", "U", "-", "*", "\\N"])
+def test_words_for_unknown_are_unknown(tmp_path: Path, word: str) -> None:
+    (row,) = rows(tmp_path, f"3,4,4,2020-07-19,{word},10,0", header=HEADER + ",sent,received")
+    assert (row["rtt_avg_ms"], row["sent"], row["received"]) == (None, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (",4,4,2020-07-19,1,,", "no probe_id"),
+        ("x,4,4,2020-07-19,1,,", "probe_id: x is the id, name or address of no node"),
+        ("-1,4,4,2020-07-19,1,,", "probe_id: -1 is the id"),
+        ("1.5,4,4,2020-07-19,1,,", "probe_id: 1.5 is the id"),
+        ("3,4,5,2020-07-19,1,,", "af: 5 is neither 4 nor 6"),
+        ("3,4,4,yesterday,1,,", "timestamp: yesterday is neither ISO 8601"),
+        ("3,4,4,20200719,1,,", "timestamp: 20200719 is neither ISO 8601"),
+        ("3,4,4,infinity,1,,", "timestamp: infinity is neither"),
+        ("3,4,4,2020-13-19,1,,", "timestamp: 2020-13-19 is neither"),
+        ("3,4,4,2020-07-19,fast,,", "rtt_avg_ms: fast is no number of 0 or more"),
+        ("3,4,4,2020-07-19,-1,,", "rtt_avg_ms: -1 is no number of 0 or more"),
+        ("3,4,4,2020-07-19,inf,,", "rtt_avg_ms: inf is no number of 0 or more"),
+        ("3,4,4,2020-07-19,1,2.5,", "sent: 2.5 is no whole number"),
+        ("3,4,4,2020-07-19,1,3,4", "more packets received, or lost, than sent"),
+        ("3,4,4,2020-07-19,1,3,0", "an RTT, and no packet received"),
+        ("3,3,4,2020-07-19,1,,", "a measurement of itself"),
+        ("3,4,4,2020-07-19", "4 cells, and 7 in the header"),
+        ("3,4,4,2020-07-19,1,,,8", "8 cells, and 7 in the header"),
+    ],
+)
+def test_a_row_that_is_no_sample_is_kept_whole_with_its_place_and_reason(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    good = "3,4,4,2020-07-19T01:00Z,1,,"
+    text = "\n".join([HEADER + ",sent,received", good, "", line, good.replace("01:00", "02:00")]) + "\n"
+    parsed = read(source(tmp_path, text))
+    assert parsed.samples.num_rows == 2
+    (kept,) = parsed.quarantined.to_pylist()
+    assert (kept["source"], kept["position"]) == ("samples", 1)
+    assert kept["reason"].startswith(reason)
+    raw = kept["raw"].decode()
+    cells = raw.split(",") if "cells" in reason else list(json.loads(raw).values())
+    assert cells == line.split(",")
+
+
+def test_contradictions_of_least_mean_and_greatest_are_no_sample(tmp_path: Path) -> None:
+    header = HEADER + ",rtt_min_ms,rtt_max_ms,utilisation_ratio"
+    lines = (
+        "3,4,4,2020-07-19,5,6,7,",
+        "3,4,4,2020-07-20,5,4,4.5,",
+        "3,4,4,2020-07-21,,4,3,",
+        "3,4,4,2020-07-22,5,5,5,2",
+    )
+    parsed = read(source(tmp_path, "\n".join([header, "3,4,4,2020-07-18,5,5,5,1", *lines])))
+    assert parsed.samples.num_rows == 1
+    assert parsed.quarantined["reason"].to_pylist() == [
+        *["least, mean and greatest RTT are not in this order"] * 3,
+        "utilisation_ratio: 2 is not between 0 and 1",
+    ]
+
+
+def test_a_time_to_come_is_kept_and_in_doubt(tmp_path: Path) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    now = datetime.now(UTC)
+    found = rows(tmp_path, f"3,4,4,{ahead.isoformat()},1", f"3,4,4,{now.isoformat()},1")
+    assert [row["doubts"] for row in found] == [[str(Doubt.CLOCK_AHEAD)], []]
+
+
+# Forms
+
+
+TEXT = f"{HEADER}\n" + "".join(f'{n},4,4,2020-07-19,"{n}.5"\n' for n in range(5, 50))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode(),
+        b"\xef\xbb\xbf" + TEXT.encode(),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.rstrip().encode(),
+        TEXT.replace(",", "\t").encode(),
+        gzip.compress(TEXT.encode()),
+        bz2.compress(TEXT.encode()),
+    ],
+)
+def test_csv_is_read_however_it_is_written(tmp_path: Path, content: bytes) -> None:
+    parsed = read(source(tmp_path, content))
+    assert parsed.samples["rtt_avg_ms"].to_pylist() == [n + 0.5 for n in range(5, 50)]
+    assert parsed.quarantined.num_rows == 0
+
+
+def test_blocks_end_where_records_end_and_positions_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.table, "BATCH_BYTES", 64)
+    monkeypatch.setattr("ingest.compression._INFLATED_BYTES", 10)
+    lines = [f'{n},4,4,2020-07-19,{n}.5,"two\nlines, {n}"' for n in range(5, 40)]
+    lines[20] = "nonsense,4,4,2020-07-19,1,"
+    lines[30] = "too few"
+    parsed = read(source(tmp_path, "\n".join([HEADER + ",note", *lines]) + "\n"))
+    assert parsed.samples["probe_id"].to_pylist() == [n for n in range(5, 40) if n not in (25, 35)]
+    assert parsed.quarantined["position"].to_pylist() == [20, 30]
+
+
+def test_a_file_that_is_cut_gives_its_whole_rows_and_says_so(tmp_path: Path) -> None:
+    whole = gzip.compress(
+        "\n".join([HEADER, *(f"{n},4,4,2020-07-19,{n * 7919 % 1000}.5" for n in range(5, 9000))]).encode()
+    )
+    one = source(tmp_path, whole[: len(whole) // 2])
+    parsed = read(one)
+    assert 100 < parsed.samples.num_rows < 9000
+    assert [type(failure).__name__ for failure in one.failures] == ["TruncatedError"]
+    assert parsed.cut is not None
+    assert parsed.quarantined["reason"][0].as_py().startswith("the file is cut")
+    assert parsed.quarantined["position"][0].as_py() == parsed.samples.num_rows
+
+
+def test_letters_of_another_alphabet_than_utf_8_harm_nothing(tmp_path: Path) -> None:
+    parsed = read(
+        source(tmp_path, (HEADER + ",place\n3,4,4,2020-07-19,1,S\u00e3o Paulo\n").encode("latin-1"))
+    )
+    assert parsed.samples.num_rows == 1
+
+
+def test_parquet_is_read_with_the_types_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "samples"
+    table = pa.table(
+        {
+            "probe_id": pa.array([3, 3, 3], pa.int32()),
+            "target_id": pa.array(["4", "5", "3"]),
+            "af": pa.array([4.0, 6.0, 4.0]),
+            "timestamp": pa.array([DAY] * 3, pa.timestamp("ns", tz="Europe/Berlin")),
+            "rtt_avg_ms": pa.array([0.1, None, 1.0], pa.float32()).cast(pa.float64()),
+        }
+    )
+    pq.write_table(table, path)
+    parsed = read(TableSource(path, columns={}, constants={}))
+    assert parsed.samples["target"].to_pylist() == ["node:4", "node:5"]
+    assert parsed.samples["timestamp"].to_pylist() == [DAY, DAY]
+    assert parsed.samples["rtt_avg_ms"].to_pylist() == [table["rtt_avg_ms"][0].as_py(), None]
+    assert parsed.quarantined["position"].to_pylist() == [2]
+    assert json.loads(parsed.quarantined["raw"][0].as_py())["target_id"] == "3"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="Parquet file that cannot be read"):
+        read(TableSource(path, columns={}, constants={}))
+
+
+@pytest.mark.parametrize("delimiter", ["\t", " ", ", ", ";"])
+def test_a_matrix_has_a_sample_a_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
+) -> None:
+    monkeypatch.setattr(ingest.table, "_ROWS", 7)
+    lines = [delimiter.join(f"0.{row}{column}" for column in range(5)) for row in range(5)]
+    one = source(
+        tmp_path,
+        "\n".join(lines),
+        columns={"rtt_avg_s": "value"},
+        constants={"af": "4", "timestamp": "2020-07-19"},
+    )
+    parsed = read(one)
+    assert {
+        (row["probe_id"], row["target"]): row["rtt_avg_ms"] for row in parsed.samples.to_pylist()
+    } == pytest.approx(
+        {
+            (row, f"node:{column}"): 100.0 * row + 10.0 * column
+            for row in range(5)
+            for column in range(5)
+            if row != column
+        }
+    )
+    assert one.of_itself == 5
+    assert parsed.quarantined["position"].to_pylist() == [0, 6, 12, 18, 24]
+
+
+def test_numbers_that_are_no_square_are_no_matrix(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no square matrix either.*found 2 rows of 2 to 3 cells"):
+        read(source(tmp_path, "1 2 3\n4 5\n", constants={"af": "4", "timestamp": "2020-07-19"}))
+
+
+@settings(max_examples=25)
+@given(
+    table=st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.integers(10, 19),
+            st.floats(0, 1e6),
+            st.one_of(st.none(), st.integers(1, 99)),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    parquet=st.booleans(),
+)
+def test_what_is_written_is_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, table: list[tuple[Any, ...]], parquet: bool
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "samples"
+    names = ["probe_id", "target_id", "rtt_avg_ms", "sent"]
+    if parquet:
+        pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in table]), path)
+    else:
+        lines = [",".join("" if cell is None else repr(cell) for cell in row) for row in table]
+        path.write_text("\n".join([",".join(names), *lines]))
+    constants = {"af": "4", "timestamp": "2020-07-19"}
+    found = read(TableSource(path, columns={}, constants=constants)).samples.to_pylist()
+    assert [
+        (row["probe_id"], int(row["target"][5:]), row["rtt_avg_ms"], row["sent"]) for row in found
+    ] == table
+
+
+# What is no table
+
+
+def test_a_column_that_is_needed_is_named_with_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"'src', 'dst'.*expected probe_id; write --column probe_id=THEIRS, or --set"
+    ):
+        rows(tmp_path, "1,2", header="src,dst")
+    with pytest.raises(InputError, match="expected 'source', named for probe_id"):
+        rows(tmp_path, "3,4,4,2020-07-19,1", columns={"probe_id": "source"})
+    with pytest.raises(InputError, match=r"no column of a table.*'rtt'"):
+        rows(tmp_path, "3,4,4,2020-07-19,1", columns={"rtt": "x"})
+    with pytest.raises(InputError, match=r"both named and stated.*af"):
+        rows(tmp_path, "3,4,4,2020-07-19,1", columns={"af": "x"}, constants={"af": "4"})
+    with pytest.raises(InputError, match=r"there twice.*'af'"):
+        rows(tmp_path, "3,4,4,4,2020-07-19,1", header="probe_id,target_id,af,af,timestamp,rtt_avg_ms")
+
+
+def test_a_file_of_which_no_row_is_a_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"2 rows of which none is one; the first: af: 5 .*--set NAME=VALUE"):
+        rows(
+            tmp_path,
+            "3,4,2020-07-19,1",
+            "3,5,2020-07-19,1",
+            header=HEADER.replace("af,", ""),
+            constants={"af": "5"},
+        )
+    with pytest.raises(InputError, match=r"probe_id: sydney .*number the nodes from 0"):
+        rows(tmp_path, "sydney,tokyo,4,2020-07-19,1")
+    with pytest.raises(InputError, match="without rows"):
+        rows(tmp_path)
+    with pytest.raises(NotFoundError):
+        read(TableSource(tmp_path / "nothing", columns={}, constants={}))
+
+
+@settings(max_examples=25)
+@given(content=st.binary(max_size=200))
+def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("table") / "samples"
+    path.write_bytes(content)
+    for one in (content, HEADER.encode() + b"\n3,4,4,2020-07-19,1\n" + content):
+        path.write_bytes(one)
+        try:
+            found = read(TableSource(path, columns={}, constants={}))
+        except InputError:
+            assert one is content or b'"' in content or b"\0" in content
+        else:
+            assert found.records > 0
+
+
+# Nodes
+
+
+NODES = (
+    "1,33.89,35.50,64500,lb,192.0.2.1,192.0.2.0/24,yes,a,Beirut",
+    "2,52.37,4.90,AS64501,Netherlands,2001:DB8::2,,no,b,Amsterdam",
+    "3,,,,,,,,b,",
+)
+NODE_HEADER = "id,lat,lon,asn,country,address,prefix,is_anchor,host,name"
+
+
+def test_nodes_that_took_part_are_probes_with_addresses_of_the_families_measured(tmp_path: Path) -> None:
+    known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
+    assert known.probes.bad_values == 1
+    first, second, third, other = known.of({4: {1, 2, 3}, 6: {2, 9}}).to_pylist()
+    assert (first["asn_v4"], first["asn_v6"], first["address_v4"], first["address_v6"]) == (
+        64500,
+        None,
+        "192.0.2.1",
+        None,
+    )
+    assert (first["country"], first["prefix_v4"], first["is_anchor"], first["host"]) == (
+        "LB",
+        "192.0.2.0/24",
+        True,
+        "a",
+    )
+    assert (second["asn_v4"], second["asn_v6"], second["address_v4"], second["address_v6"]) == (
+        *(64501, 64501, "node:2"),
+        "2001:db8::2",
+    )
+    assert (second["country"], second["name"]) == (None, "Amsterdam")
+    assert (third["latitude"], third["address_v4"], third["host"]) == (None, "node:3", "b")
+    assert (other["probe_id"], other["address_v6"], other["latitude"]) == (9, "node:9", None)
+
+
+def test_samples_name_nodes_by_id_by_name_or_by_address(tmp_path: Path) -> None:
+    known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
+    found = rows(
+        tmp_path,
+        "Beirut,Amsterdam,4,2020-07-19,99",
+        "2001:db8::2,192.0.2.1,4,2020-07-19,99",
+        "1,2,6,2020-07-19,99",
+        "2,1,6,2020-07-19,99",
+        nodes=known,
+    )
+    assert [(row["probe_id"], row["target"]) for row in found] == [
+        *((1, "node:2"), (2, "192.0.2.1"), (1, "2001:db8::2")),
+        (2, "node:1"),
+    ]
+
+
+def test_nodes_of_one_host_do_not_measure_each_other(tmp_path: Path) -> None:
+    known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
+    one = source(tmp_path, f"{HEADER}\n2,3,4,2020-07-19,0.1\n1,3,4,2020-07-19,0.1\n", nodes=known)
+    parsed = read(one)
+    assert (parsed.samples["probe_id"].to_pylist(), one.of_itself) == ([1], 1)
+
+
+def test_what_is_faster_than_light_is_kept_flagged_and_counted(tmp_path: Path) -> None:
+    known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
+    least = fibre_rtt_ms(3182.0)
+    one = source(
+        tmp_path,
+        f"{HEADER},rtt_min_ms\n1,2,4,2020-07-19,{least - 1},\n1,2,4,2020-07-20,{least + 1},\n"
+        f"1,2,4,2020-07-21,{least + 1},{least - 1}\n1,3,4,2020-07-19,0.1,\n",
+        nodes=known,
+    )
+    fast = [str(Doubt.FASTER_THAN_LIGHT)]
+    assert read(one).samples["doubts"].to_pylist() == [fast, [], fast, []]
+    assert one.faster_than_light == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "message"),
+    [
+        (["x,1,2"], "id,lat,lon", r"no whole number.*row 0; found 'x'.*number the nodes"),
+        (["1,1,2", "1,3,4"], "id,lat,lon", "two nodes of one id.*row 1; found 1"),
+        (["1,1"], "id,lat", "expected lon; write --column lon=THEIRS"),
+        (["1,1"], "id,lat,lon", "another length than the header.*found 2 cells"),
+        ([], "id,lat,lon", "a file without nodes"),
+    ],
+)
+def test_a_file_of_nodes_that_is_none_says_what_is_wrong(
+    tmp_path: Path, lines: list[str], header: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        nodes_file(tmp_path, *lines, header=header)
+
+
+def test_nodes_are_read_from_parquet_and_under_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "nodes"
+    pq.write_table(pa.table({"number": [0, 1], "latitude": [1.0, None], "longitude": [2.0, None]}), path)
+    table = read_nodes(path, {"id": "number"}, {"is_anchor": "true"}).probes.table
+    assert table["probe_id"].to_pylist() == [0, 1]
+    assert table["latitude"].to_pylist() == [1.0, None]
+    assert table["is_anchor"].to_pylist() == [True, True]
+
+
+# Recorded
+
+
+@pytest.mark.recorded
+def test_the_recorded_matrix_of_city_servers_is_read_as_it_is(recorded: Path) -> None:
+    folder = recorded / "rtt" / "wondernetwork"
+    columns = {
+        "probe_id": "source", "target_id": "destination", "rtt_min_ms": "min", "rtt_avg_ms": "avg", "rtt_max_ms": "max",
+        "rtt_mdev_ms": "mdev",
+    }  # fmt: skip
+    known = read_nodes(folder / "servers.csv", columns, {})
+    one = TableSource(
+        folder / "pings.csv.gz",
+        nodes=known,
+        columns=columns,
+        constants={"af": "4", "timestamp": "2020-07-19"},
+    )
+    parsed = read(one)
+    assert (parsed.records, one.of_itself, parsed.quarantined.num_rows) == (39695, 195, 195)
+    assert (parsed.samples["sent"].null_count, parsed.samples["received"].null_count) == (39500, 39500)
+    met = one.nodes()
+    assert (met.num_rows, met["latitude"].null_count) == (200, 4)
+    place = {row["probe_id"]: (row["latitude"], row["longitude"]) for row in met.to_pylist()}
+    impossible = 0
+    for row in parsed.samples.to_pylist():
+        here, there = place[row["probe_id"]], place[int(row["target"][5:])]
+        if None not in (*here, *there):
+            impossible += row["rtt_min_ms"] < fibre_rtt_ms(great_circle_km(*here, *there) - 2.0)
+    assert one.faster_than_light == impossible > 0
+
+
+def great_circle_km(
+    latitude: float, longitude: float, other_latitude: float, other_longitude: float
+) -> float:
+    """By the spherical law of cosines, unlike the code under test."""
+    one, other, turn = (math.radians(x) for x in (latitude, other_latitude, other_longitude - longitude))
+    cosine = math.sin(one) * math.sin(other) + math.cos(one) * math.cos(other) * math.cos(turn)
+    return 6371.0088 * math.acos(min(1.0, cosine))
