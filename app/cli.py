@@ -79,37 +79,58 @@ def ingest() -> None:
 
 
 @ingest.command("files")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @common
 def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str, form: Format) -> None:
-    """Read files of Atlas results (NDJSON or a JSON array; plain, gzip, bzip2, xz), or all files in folders."""
+    """Read files of Atlas results, or all files in folders; - is standard input.
+
+    What a file is, its content tells: NDJSON, a JSON array or JSON objects one after the other; plain, gzip, bzip2, xz or zstd; by itself or in a
+    tar or zip. A file that was read before is not read again.
+    """
     from twin.pipeline import ingest_files
 
     before = perf_counter()
     with progress(_notice) as report:
-        ingested = ingest_files(_lake(home), paths, report=report)
+        ingested = ingest_files(_lake(home), paths, stdin=sys.stdin.buffer, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
 
 
-@ingest.command("atlas")
-@click.option(
+_measurements = click.option(
     "--measurement",
     "-m",
     "measurements",
     multiple=True,
-    required=True,
     type=click.IntRange(1, MOST_ID),
     help="Atlas measurement id.",
 )
-@click.option("--from", "start", type=Time(), required=True, help="First moment (ISO 8601).")
-@click.option("--to", "stop", type=Time(), required=True, help="First moment no longer wanted.")
-@click.option("--probe", "probes", multiple=True, type=click.IntRange(1, MOST_ID), help="Only this probe.")
+_probes = click.option(
+    "--probe", "probes", multiple=True, type=click.IntRange(1, MOST_ID), help="Only this probe."
+)
+
+
+@ingest.command("atlas")
+@_measurements
+@click.option("--target", help="Measurements of this name or address, beside those that are named.")
+@click.option("--tag", "tags", multiple=True, help="Measurements with this tag, likewise.")
+@click.option(
+    "--type", "kind", type=click.Choice(["ping", "traceroute"]), help="Of those: of this type only."
+)
+@click.option("--af", type=click.Choice(["4", "6"]), help="Of those: over this address family only.")
+@click.option("--from", "start", type=Time(), help="First moment (ISO 8601).")
+@click.option("--to", "stop", type=Time(), help="First moment no longer wanted.")
+@click.option("--latest", is_flag=True, help="The latest result of each probe, instead of a span of time.")
+@_probes
 @answered_by
 @common
 def ingest_atlas_command(
     measurements: tuple[int, ...],
-    start: datetime,
-    stop: datetime,
+    target: str | None,
+    tags: tuple[str, ...],
+    kind: str | None,
+    af: str | None,
+    start: datetime | None,
+    stop: datetime | None,
+    latest: bool,
     probes: tuple[int, ...],
     server: str,
     certificate: Path | None,
@@ -118,16 +139,161 @@ def ingest_atlas_command(
     form: Format,
 ) -> None:
     """Pull results through the Atlas API. Public measurements need no key; for others set QOETWIN_ATLAS_KEY."""
-    from twin.pipeline import ingest_atlas
+    from domain.observation import ResultType
+    from twin.pipeline import ingest_atlas, ingest_latest
 
-    if start >= stop:
-        raise click.UsageError("--to must be later than --from")
+    found = target is not None or bool(tags)
+    if not measurements and not found:
+        raise click.UsageError("say of which measurements: -m ID, --target NAME or --tag TAG")
+    if not found and (kind is not None or af is not None):
+        raise click.UsageError("--type and --af choose among what --target and --tag find")
     source = _source(server, certificate)
     before = perf_counter()
     with progress(_notice) as report:
         lake = _lake(home)
-        ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
+        if found:
+            listed = source.find_measurements(
+                target=target,
+                tags=tags,
+                kind=None if kind is None else ResultType(kind),
+                af=None if af is None else int(af),
+            )
+            measurements = tuple(dict.fromkeys([*measurements, *(one["id"] for one in listed)]))
+            _notice(f"{len(measurements)} measurements")
+        if latest:
+            if start is not None or stop is not None:
+                raise click.UsageError("--latest is no span of time: leave out --from and --to")
+            ingested = ingest_latest(lake, source, measurements, probes=probes, report=report)
+        else:
+            if start is None or stop is None:
+                raise click.UsageError("say of when: --from and --to, or --latest")
+            if start >= stop:
+                raise click.UsageError("--to must be later than --from")
+            ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
+
+
+@ingest.command("stream")
+@_measurements
+@click.option("--for", "lasting", type=Length(of_any=True), help="How long. Default: until it is stopped.")
+@click.option(
+    "--since",
+    type=Time(),
+    help="What was stored from then on is asked for first: heard_until of the run before (ISO 8601).",
+)
+@click.option(
+    "--stream-server",
+    default="atlas-stream.ripe.net",
+    show_default=True,
+    help="Who streams, HOST or HOST:PORT.",
+)
+@_probes
+@answered_by
+@common
+def ingest_stream_command(
+    measurements: tuple[int, ...],
+    lasting: timedelta | None,
+    since: datetime | None,
+    stream_server: str,
+    probes: tuple[int, ...],
+    server: str,
+    certificate: Path | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Listen to results as Atlas stores them, until told to stop (SIGTERM, Ctrl-C). Gaps are filled through the API."""
+    from app.scheduler import stopped_by_signals
+    from ingest.stream import AtlasStreamed, StreamSettings
+    from twin.pipeline import ingest as ingest_source
+
+    if not measurements:
+        raise click.UsageError("say which measurements: -m ID")
+    before = perf_counter()
+    with stopped_by_signals(_notice) as stop, progress(_notice) as report:
+        source = AtlasStreamed(
+            _source(server, certificate),
+            measurements,
+            probes,
+            lasting=lasting,
+            stop=stop,
+            since=since,
+            settings=StreamSettings(server=stream_server),
+        )
+        ingested = ingest_source(_lake(home), source, at_once=True, report=report)
+    _write_ingested(
+        ingested, perf_counter() - before, form, gaps=len(source.gaps), heard_until=source.heard_until
+    )
+
+
+@ingest.command("table")
+@click.argument("samples", type=click.Path(path_type=Path))
+@click.option(
+    "--nodes", type=click.Path(path_type=Path), help="The nodes: CSV or Parquet with id, lat, lon …"
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME=THEIRS",
+    help="Our column NAME is called THEIRS there.",
+)
+@click.option(
+    "--set", "constants", multiple=True, metavar="NAME=VALUE", help="Column NAME is VALUE in every row."
+)
+@click.option("--as-of", type=Time(), help="When the nodes were so (ISO 8601). Default: now.")
+@common
+def ingest_table_command(
+    samples: Path,
+    nodes: Path | None,
+    columns: tuple[str, ...],
+    constants: tuple[str, ...],
+    as_of: datetime | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Read RTT samples of other measurements than Atlas's: CSV, Parquet, or a matrix.
+
+    Columns: probe_id, target_id, af, timestamp, rtt_avg_ms; optional: rtt_min_ms, rtt_max_ms, rtt_mdev_ms, sent, received, lost, utilisation_ratio
+    (each _ms may be _s). Of nodes: id, lat, lon; optional: asn, country, prefix, address, is_anchor, host, name. What is not there is unknown.
+    """
+    from twin.pipeline import ingest_table
+
+    before = perf_counter()
+    with progress(_notice) as report:
+        done = ingest_table(
+            _lake(home),
+            samples,
+            nodes,
+            columns=_pairs("--column", columns),
+            constants=_pairs("--set", constants),
+            as_of=as_of,
+            report=report,
+        )
+    about = {
+        "faster_than_light": done.faster_than_light,
+        "of_itself": done.of_itself,
+        "nodes": done.nodes,
+        "nodes_without_position": done.nodes_without_position,
+        "bad_node_values": done.bad_node_values,
+    }
+    if done.faster_than_light > 0:
+        _notice(
+            f"note: {done.faster_than_light} samples are faster than light in fibre between the places of their nodes; they are kept, and are in no state"
+        )
+    _write_ingested(done, perf_counter() - before, form, **about)
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    """What NAME=VALUE options say, each name once."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or name in pairs:
+            raise click.UsageError(f"{option} {text!r}: expected NAME=VALUE, each name once")
+        pairs[name] = value
+    return pairs
 
 
 @ingest.group()
@@ -835,12 +1001,10 @@ def _notice(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _write_ingested(ingested: Ingested, seconds: float, form: Format) -> None:
+def _write_ingested(ingested: Ingested, seconds: float, form: Format, **about: Cell) -> None:
     """Say what landed; what failed is a line each, and then the whole has failed."""
-    click.echo(
-        object_as_text(asdict(ingested.landed) | {"seconds": round(seconds, 3)}, form, title="ingested"),
-        nl=False,
-    )
+    row: Row = asdict(ingested.landed) | about | {"seconds": round(seconds, 3)}
+    click.echo(object_as_text(row, form, title="ingested"), nl=False)
     for failure in ingested.failures:
         _notice(f"qoetwin: {failure.line()}")
     if ingested.failures:

@@ -51,6 +51,7 @@ COMPACTED_BYTES = 1 << 23
 COMPACTED_FILES = 8
 """Small files of a day that are let be before they are put together."""
 
+_COMMITS_BETWEEN = 16
 _HOUR_US = 3_600_000_000
 _ATTEMPTS = 5
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
@@ -523,6 +524,7 @@ class Landing:
         self._parts: list[Parsed] = []
         self._bytes = 0
         self._since = monotonic()
+        self._commits = 0
         self.landed = Landed()
 
     def add(self, parsed: Parsed) -> None:
@@ -547,6 +549,9 @@ class Landing:
         if self._parts:
             self.landed += self._lake.commit(self._parts)
             self._parts, self._bytes = [], 0
+            self._commits += 1
+            if self._commits % _COMMITS_BETWEEN == 0:  # what lands for days does not wait for its end
+                self._lake.compact(least_files=COMPACTED_FILES)
         self._since = monotonic()
 
     def __enter__(self) -> Landing:

@@ -104,8 +104,14 @@ class Ingested:
     failures: tuple[InputError, ...] = ()
 
 
-def ingest(lake: Lake, source: Source, *, report: Report = unheard) -> Ingested:
+def ingest(lake: Lake, source: Source, *, at_once: bool = False, report: Report = unheard) -> Ingested:
     """Land what a source gives.
+
+    Args:
+        lake: where it lands.
+        source: where it comes from.
+        at_once: whether each batch is safe as soon as it was given, as the next may be long in coming.
+        report: hears how far it is.
 
     Raises:
         SourceError: when the source does not answer as it should; what came before has landed.
@@ -114,6 +120,8 @@ def ingest(lake: Lake, source: Source, *, report: Report = unheard) -> Ingested:
     with lake.landing() as landing:
         for parsed in source.read(report):
             landing.add(parsed)
+            if at_once:
+                landing.commit()
     return Ingested(landed=landing.landed, failures=tuple(source.failures))
 
 
@@ -169,6 +177,20 @@ def ingest_atlas(
     from ingest.atlas import AtlasResults
 
     return ingest(lake, AtlasResults(source, measurements, start, stop, probes), report=report)
+
+
+def ingest_latest(
+    lake: Lake,
+    source: AtlasSource,
+    measurements: Sequence[int],
+    *,
+    probes: Sequence[int] = (),
+    report: Report = unheard,
+) -> Ingested:
+    """Land the latest result of each probe of measurements; raises as `ingest_atlas` does."""
+    from ingest.atlas import AtlasLatest
+
+    return ingest(lake, AtlasLatest(source, measurements, probes), report=report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,21 +295,21 @@ def ingest_table(
     known = NO_NODES if nodes is None else read_nodes(nodes, columns, constants)
     source = TableSource(samples, nodes=known, columns=columns, constants=constants)
     taken = atlas_ids(lake)
-    landed = Landed()
-    for parsed in source.read(report):
-        if both := sorted(taken & set().union(*source.measured.values())):
-            raise InputError(
-                "nodes with ids of probes of Atlas that are in this home",
-                where=str(samples),
-                found=", ".join(map(str, both[:5])) + (" …" if len(both) > 5 else ""),
-                expected="ids that no probe of Atlas here has",
-                next_step="give the table a home of its own (--home DIR), or number its nodes otherwise",
-            )
-        landed += lake.land(parsed)
+    with lake.landing() as landing:
+        for parsed in source.read(report):
+            if both := sorted(taken & set().union(*source.measured.values())):
+                raise InputError(
+                    "nodes with ids of probes of Atlas that are in this home",
+                    where=str(samples),
+                    found=", ".join(map(str, both[:5])) + (" …" if len(both) > 5 else ""),
+                    expected="ids that no probe of Atlas here has",
+                    next_step="give the table a home of its own (--home DIR), or number its nodes otherwise",
+                )
+            landing.add(parsed)
     met = source.nodes()
     lake.merge_probes(met, datetime.now(UTC) if as_of is None else as_of)
     return IngestedTable(
-        landed=landed,
+        landed=landing.landed,
         failures=tuple(source.failures),
         faster_than_light=source.faster_than_light,
         of_itself=source.of_itself,
