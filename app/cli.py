@@ -413,7 +413,7 @@ def graph() -> None:
 @click.option(
     "--prefixes",
     type=click.Path(path_type=Path),
-    help="Who announces what: CSV prefix,asn. Without it, an earlier list stays as it was; else no hop is in an AS.",
+    help="Who announces what: CSV prefix,asn, CAIDA prefix-to-AS, MRT or bgpdump -m. Without it, an earlier list stays as it was; else no hop is in an AS.",
 )
 @click.option(
     "--keep",
