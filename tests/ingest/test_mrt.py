@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import bz2
+import signal
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,10 @@ PATHS = st.lists(
 
 @given(table=st.lists(st.tuples(NETWORKS, st.lists(PATHS, min_size=1, max_size=3)), min_size=1, max_size=4))
 def test_routes_are_those_that_mrtparse_reads(tmp_path_factory: pytest.TempPathFactory, table: Any) -> None:
+    handler = signal.getsignal(signal.SIGPIPE)
     from mrtparse import Reader
+
+    signal.signal(signal.SIGPIPE, handler)  # importing it makes broken connections deadly
 
     path = tmp_path_factory.mktemp("rib") / "rib"
     path.write_bytes(peers(3) + b"".join(rib(str(network), *paths) for network, paths in table))
