@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from domain.errors import InputError, StoreError
 from ingest.batch import Counts, Parsed, SourceFile
@@ -38,6 +40,7 @@ from ingest.earlier_lake import adopt, earlier_files
 from ingest.lake_files import DATED, IDENTITY, SCHEMAS, Kind, damaged, dataset, read, stage
 from ingest.manifest import Entry, Manifest, Staged
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
+from ingest.workers import usable_cores
 
 LANDED_BYTES = 1 << 26
 """Parsed batches are gathered up to so many bytes of Arrow, and then committed together."""
@@ -171,30 +174,22 @@ class Lake:
             Kind.TRACEROUTE: [part.traceroutes for part in parts],
             Kind.SAMPLE: [part.samples for part in parts],
         }
-        staged: list[Staged] = []
         touched: dict[str, list[int]] = {}
+        days: list[tuple[pa.Table, Kind, str]] = []
         for kind, several in tables.items():
             table = pa.concat_tables(several)
             if table.num_rows == 0:
                 continue
-            times_us = table["timestamp"].cast(pa.int64())
-            ends = pc.min_max(times_us)
-            fresh = self._fresh(
-                table, kind, self.manifest.files(kind, ends["min"].as_py(), ends["max"].as_py())
-            )
-            if fresh.num_rows == 0:
-                continue
-            new_us = fresh["timestamp"].cast(pa.int64()).to_numpy()
-            if np.any(np.diff(new_us) < 0):
-                order = np.argsort(new_us, kind="stable")
-                fresh, new_us = fresh.take(pa.array(order)), new_us[order]
-            touched[kind] = np.unique(new_us // _HOUR_US).tolist()
-            days = new_us // (24 * _HOUR_US)
-            starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
-            for start, stop in pairwise(starts):
-                staged.append(
-                    stage(fresh.slice(start, stop - start), kind, _day(int(days[start])), self.manifest)
-                )
+            ends = pc.min_max(table["timestamp"].cast(pa.int64()))
+            files = self.manifest.files(kind, ends["min"].as_py(), ends["max"].as_py())
+            fresh = self._fresh(table, kind, files)
+            if fresh.num_rows > 0:
+                touched[kind] = np.unique(_times_us(fresh) // _HOUR_US).tolist()
+                days += [(rows, kind, day) for day, rows in _by_day(fresh).items()]
+        with ThreadPoolExecutor(
+            usable_cores()
+        ) as pool:  # packing is most of the work, and needs no interpreter
+            staged = [*pool.map(lambda one: stage(one[0], one[1], one[2], self.manifest), days)]
         return staged, touched
 
     def _stage_quarantine(self, rows: pa.Table) -> list[Staged]:
@@ -583,6 +578,29 @@ def _gathered(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         group.append(entry)
     if len(group) > 1:
         yield group
+
+
+def _times_us(table: pa.Table) -> NDArray[np.int64]:
+    """(N,) when each row began, in microseconds since 1970."""
+    times: NDArray[np.int64] = table["timestamp"].cast(pa.int64()).to_numpy()
+    return times
+
+
+_MOST_RUNS = 256
+
+
+def _by_day(table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each day, in their order. Results arrive mostly day by day, and then nothing is copied."""
+    days = _times_us(table) // (24 * _HOUR_US)
+    starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    if len(starts) > _MOST_RUNS:
+        order = np.argsort(days, kind="stable")
+        table, days = table.take(pa.array(order)), days[order]
+        starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    runs: dict[str, list[pa.Table]] = {}
+    for start, stop in pairwise(starts):
+        runs.setdefault(_day(int(days[start])), []).append(table.slice(start, stop - start))
+    return {day: pa.concat_tables(several) for day, several in runs.items()}
 
 
 def _day(number: int) -> str:
