@@ -8,6 +8,7 @@ files are named by version, and off recorded results of 2012 to 2023:
     1       `addr` and `name`, only the summary
     4460    a list of packets, `af`, `proto`; still `addr` and `name`
     4550    `msm_name`, `lts` and `step` of pings; `srcaddr` in packets
+    4570    the size of a ping is that of its payload; the ICMP header counted before
     4600    `group_id`; `lts` of traceroutes
     4700    stray blanks before keys (" proto", " lts")
     4720    RTTs of pings to the nanosecond, to the microsecond before
@@ -25,7 +26,8 @@ _Json: TypeAlias = dict[str, Any]
 
 _SUMMARY = ("avg", "dup", "max", "min", "rcvd", "sent")
 _IDENTITY = ("fw", "msm_id", "prb_id", "synthetic", "timestamp", "type")
-_PACKETS, _NAMED, _GROUPED, _NANOSECONDS, _STORED, _VERSIONED = 4460, 4550, 4600, 4720, 4970, 5020
+_PACKETS, _NAMED, _PAYLOADS, _GROUPED, _NANOSECONDS, _STORED, _VERSIONED = 4460, 4550, 4570, 4600, 4720, 4970, 5020
+_ICMP_HEADER_BYTES = 8
 _WITHOUT_TYPE = 4480
 _BLANKS = {4700: "proto", 4720: "lts"}
 
@@ -68,6 +70,8 @@ def written(result: _Json) -> _Json:
                 told.pop(key, None)
     if firmware == _WITHOUT_TYPE:
         del told["type"]
+    if pinging and firmware < _PAYLOADS:
+        told["size"] += _ICMP_HEADER_BYTES
     if pinging and _NAMED <= firmware < _STORED:
         told["result"] = _with_sources(told)
     stray = _BLANKS.get(firmware)
