@@ -89,6 +89,19 @@ class StoppedError(Exception):
     """We were told to stop."""
 
 
+def atlas_of(config: Config, key: str | None) -> AtlasSource:
+    """The Atlas that a configuration names, asked with a key or without.
+
+    Raises:
+        QoetwinError: as `AtlasSource` does.
+    """
+    from ingest.atlas import AtlasSource  # cousteau is only for those who ask the API
+
+    table = config.atlas
+    verify = True if table.certificate is None else config.path(table.certificate)
+    return AtlasSource(server=table.server, verify=verify, api_key=key)
+
+
 def next_run(table: SourceTable, state: JobState | None, now: datetime) -> datetime | None:
     """When a job is due; in the past when it should have run already, None when it is not known yet.
 
@@ -135,6 +148,7 @@ class Runner:
         now: the clock, aware.
         say: hears, in a line, of what landed and of what failed.
         stop: when it is set, runs end soon, and well.
+        open_atlas: how Atlas is asked, with which key if any.
     """
 
     def __init__(
@@ -146,12 +160,14 @@ class Runner:
         now: Callable[[], datetime],
         say: Callable[[str], None],
         stop: threading.Event,
+        open_atlas: Callable[[Config, str | None], AtlasSource] = atlas_of,
     ) -> None:
         self.config = config
         self.state = ScheduleState(home)
         self.stop = stop
         self._home = home
         self._open_graph = open_graph
+        self._open_atlas = open_atlas
         self._now = now
         self._say = say
         self._lake = Lake(home / "lake")
@@ -232,7 +248,7 @@ class Runner:
         """Do what a source is there for; return what failed while the rest went well."""
         match table:
             case AtlasResultsTable():
-                return self._results(table, self._atlas(key))
+                return self._results(table, self._open_atlas(self.config, key))
             case FilesTable():
                 files = FileSource(
                     _files_in(self.config.path(table.path)),
@@ -244,20 +260,13 @@ class Runner:
                 source.raise_ended()
                 return files.failures
             case ProbesTable():
-                atlas = self._atlas(key)
+                atlas = self._open_atlas(self.config, key)
                 synced = (sync_probes(self._lake, atlas, report=self._report) for _ in range(1))
                 for probes in until_stopped(synced, self.stop):
                     self.state.landed(table.name, Landed(results_read=probes.read), {})
                 return ()
             case _:
                 assert_never(table)
-
-    def _atlas(self, key: str | None) -> AtlasSource:
-        from ingest.atlas import AtlasSource
-
-        table = self.config.atlas
-        verify = True if table.certificate is None else self.config.path(table.certificate)
-        return AtlasSource(server=table.server, verify=verify, api_key=key)
 
     def _report(self, what: str, done: int, total: int | None) -> None:  # noqa: ARG002 - what a `Report` hears
         """The place where long work ends when it is told to."""

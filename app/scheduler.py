@@ -81,13 +81,16 @@ def keep_running(runner: Runner, home: Path, say: Callable[[str], None]) -> bool
     def run(name: str) -> None:
         with busy:
             running.add(name)
-        outcome = runner.run(name, only_due=True)
-        changed.set()
-        if not runner.stop.is_set():
-            trouble = outcome in (Outcome.FAILED, Outcome.ELSEWHERE)
-            plan(name, _PAUSE if trouble else timedelta(0))
-        with busy:
-            running.discard(name)
+        outcome = Outcome.FAILED
+        try:
+            outcome = runner.run(name, only_due=True)
+        finally:  # whatever happened, it is planned again
+            changed.set()
+            if not runner.stop.is_set():
+                trouble = outcome in (Outcome.FAILED, Outcome.ELSEWHERE)
+                plan(name, _PAUSE if trouble else timedelta(0))
+            with busy:
+                running.discard(name)
 
     graph = threading.Thread(target=_keep_graph, args=(runner, changed), name="qoetwin-graph", daemon=True)
     with held(home, SCHEDULER) as alone:

@@ -9,6 +9,7 @@
     │   ├── UnreachableError  nothing answers there
     │   └── UntrustedError    its certificate cannot be trusted
     ├── StoreError            the knowledge graph or the lake cannot be read or written
+    │   ├── DamagedError      a file that it is made of is gone, or not as it was written
     │   └── EmptyError        it is well, but what is asked of it was never put in
     ├── LeakError             a model would see its own answer; the training is refused
     ├── DataError             there is too little, or not the right kind, to learn or to score
@@ -89,6 +90,10 @@ class UntrustedError(SourceError):
 
 class StoreError(QoetwinError):
     """The knowledge graph or the lake cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """A file that the lake is made of is gone, or not as it was written."""
 
 
 class EmptyError(StoreError):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from domain.errors import StoreError
 from domain.observation import CLOCK_IN_STEP_S, CLOCK_TOLERANCE_S, Doubt
-from ingest.lake_files import SCHEMAS, VERSION_KEY, Kind, damaged, stage
+from ingest.lake_files import DIGEST, SCHEMAS, VERSION_KEY, Kind, damaged, stage
 from ingest.manifest import Manifest, Staged
 
 _DOUBTS = f"""list_filter([
@@ -28,7 +28,7 @@ _PLAIN_SQL = {
         ends_before_start=f"CASE WHEN end_timestamp < timestamp THEN '{Doubt.ENDS_BEFORE_START}' END"
     )
     + " AS doubts FROM rows",
-    b"quarantine/1": "SELECT *, sha256(raw) AS digest FROM rows",
+    b"quarantine/1": f"SELECT *, {DIGEST} AS digest FROM rows",  # noqa: S608 - words of our own
     b"probe/1": "SELECT *, $written::TIMESTAMPTZ AS as_of, NULL AS host FROM rows",
     b"probe/2": "SELECT *, NULL AS host FROM rows",
 }

@@ -34,10 +34,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from domain.errors import InputError, StoreError
+from domain.errors import DamagedError, InputError, StoreError
 from ingest.batch import Counts, Parsed, SourceFile
 from ingest.earlier_lake import adopt, earlier_files
-from ingest.lake_files import DATED, IDENTITY, SCHEMAS, Kind, damaged, dataset, read, stage
+from ingest.lake_files import DATED, DIGEST, IDENTITY, SCHEMAS, Kind, damaged, dataset, read, stage
 from ingest.manifest import Entry, Manifest, Staged
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 from ingest.workers import usable_cores
@@ -198,7 +198,7 @@ class Lake:
             return []
         with _database() as database:
             database.register("rows", rows)
-            digested = database.sql("SELECT *, sha256(raw) AS digest FROM rows").to_arrow_table()
+            digested = database.sql(f"SELECT *, {DIGEST} AS digest FROM rows").to_arrow_table()  # noqa: S608
         digested = digested.cast(SCHEMAS[Kind.QUARANTINE])
         fresh = self._fresh(digested, Kind.QUARANTINE, self.manifest.files(Kind.QUARANTINE))
         return [stage(fresh, Kind.QUARANTINE, None, self.manifest)] if fresh.num_rows > 0 else []
@@ -390,7 +390,7 @@ class Lake:
     # Upkeep
 
     def retry_quarantine(self, parse: Callable[[Sequence[bytes]], Parsed]) -> Retried:
-        """Parse what is in quarantine again: what is understood now lands, and leaves it; of the rest the reason is renewed.
+        """Parse what is in quarantine again: what is understood now lands, and leaves it; the rest stays as it is.
 
         Args:
             parse: the parser; positions in what it quarantines are places in what it was given.
@@ -404,17 +404,14 @@ class Lake:
                 (place,) = self.manifest.places([entry])
                 rows = read(place, Kind.QUARANTINE)
                 parsed = parse(rows["raw"].to_pylist())
-                still = parsed.quarantined
+                kept = rows.take(parsed.quarantined["position"])
                 staged, touched = self._stage_new([parsed])
                 new = sum(one.entry.rows for one in staged)
                 tried += rows.num_rows
                 observations += new
                 duplicates += parsed.observations - new
-                quarantined += still.num_rows
-                kept = rows.take(still["position"]).set_column(
-                    rows.schema.get_field_index("reason"), rows.schema.field("reason"), still["reason"]
-                )
-                if kept.equals(rows):
+                quarantined += kept.num_rows
+                if kept.num_rows == rows.num_rows:
                     continue
                 if kept.num_rows > 0:
                     staged.append(stage(kept, Kind.QUARANTINE, None, self.manifest))
@@ -452,23 +449,23 @@ class Lake:
         self.manifest.commit([together], removed=[entry.path for entry in entries], touched={}, read={})
         return len(entries) - 1
 
-    def repair(self) -> list[StoreError]:
+    def repair(self) -> list[DamagedError]:
         """Let go of files that are gone or damaged, so that the rest can be used; return what was wrong with each.
 
         Damaged files are moved to `<folder>/damaged`. No source file counts as read any longer, so that their records can be
         ingested again; those that are there still count as duplicates.
 
         Raises:
-            StoreError: when the lake cannot be written.
+            StoreError: when a file may not be read or is of another version, or the lake cannot be written.
         """
-        found: list[StoreError] = []
+        found: list[DamagedError] = []
         with self._alone():
             for kind in Kind:
                 for entry in self.manifest.files(kind):
                     (place,) = self.manifest.places([entry])
                     try:
                         read(place, kind)
-                    except StoreError as error:
+                    except DamagedError as error:
                         found.append(error)
                         self._let_go(entry, place)
         return found
@@ -508,7 +505,7 @@ class Lake:
 
 
 class Landing:
-    """Gathers parsed batches and lands them; a context manager. When it ends by an error, what is not committed yet is let go.
+    """Gathers parsed batches and lands them; a context manager. What is gathered when it ends lands too, unless the lake itself failed.
 
     Attributes:
         landed: what became of all that was committed so far.

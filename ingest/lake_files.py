@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from domain.errors import StoreError
+from domain.errors import DamagedError, StoreError
 from ingest.batch import PING_SCHEMA, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, TRACEROUTE_SCHEMA
 from ingest.manifest import Entry, Manifest, Staged
 from ingest.probe_words import WORD_SCHEMA
@@ -51,9 +51,15 @@ IDENTITY = {
     Kind.PING: ("msm_id", "probe_id", "timestamp", "af", "target", "target_name"),
     Kind.TRACEROUTE: ("msm_id", "probe_id", "timestamp", "af", "target", "target_name"),
     Kind.SAMPLE: ("probe_id", "target", "af", "timestamp"),
-    Kind.QUARANTINE: ("source", "position", "digest"),
+    Kind.QUARANTINE: ("digest",),
 }
-"""What a row is identified by, within its table: two that agree in all of it, null or not, are one."""
+"""What a row is identified by, within its table: two that agree in all of it, null or not, are one.
+
+A record that is not understood is identified by its bytes: whoever asks for it again, by another address, brings the same one.
+"""
+
+DIGEST = "sha256(CASE WHEN octet_length(raw) > 0 THEN raw ELSE encode(source || ' ' || position) END)"
+"""SQL for what identifies a record that is not understood; where nothing is left of it, that is where it was missed."""
 
 DATED = (Kind.PING, Kind.TRACEROUTE, Kind.SAMPLE)
 """Tables whose rows have a `timestamp`; they lie in a folder a day."""
@@ -171,7 +177,7 @@ def check(file: Path, kind: Kind) -> None:
             where=str(file),
             found="no version" if found is None else repr(found.decode("utf-8", "replace")),
             expected=repr(VERSIONS[kind].decode()),
-            next_step=_REPAIR,
+            next_step="use the qoetwin that wrote it",
         )
     if not schema.remove_metadata().equals(SCHEMAS[kind]):
         raise damaged(file, ValueError("other columns than those of this version"))
@@ -195,9 +201,9 @@ def read(file: Path, kind: Kind) -> pa.Table:
 _REPAIR = "put the file back, or let go of it with qoetwin ingest repair, and ingest its records again"
 
 
-def damaged(file: Path, error: Exception) -> StoreError:
+def damaged(file: Path, error: Exception) -> DamagedError:
     """The error for a file that is not as it was written."""
-    return StoreError(
+    return DamagedError(
         "a damaged file in the lake",
         where=str(file),
         found=str(error).splitlines()[0],

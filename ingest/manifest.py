@@ -5,7 +5,7 @@
 
 A commit is one transaction of SQLite: it happens or it does not, also under `kill -9`. Files are written before it, under
 `.staging`, and moved after it; who dies before the commit leaves files that nobody names, who dies after it leaves files that
-are named and not yet moved: `recover` deletes the first and moves the second. Only who holds the lake's lock writes.
+are named and not yet moved: `recover` deletes the first and moves the second. Only who holds the lake's lock commits.
 """
 
 from __future__ import annotations
@@ -159,6 +159,8 @@ class Manifest:
             The number of the commit.
         """
         now_us = int(datetime.now(UTC).timestamp() * 1e6)
+        if added:
+            sync_folder(self.staging)  # names last before the manifest says them
         with self._transaction() as database:
             database.execute(
                 "DELETE FROM to_publish"

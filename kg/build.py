@@ -325,6 +325,21 @@ def add_centralities(store: GraphStore, generator: np.random.Generator) -> None:
 # NSKG
 
 
+def delete_other_states(store: GraphStore, fact_type: FactType, said: pa.Table, within: Selection) -> int:
+    """Delete the states of windows that are not these: what was measured there is no longer what it was taken for.
+
+    Args:
+        store: the graph.
+        fact_type: which states.
+        said: all of them that there are in those windows, with the columns of their key.
+        within: the windows.
+
+    Returns:
+        How many went; what is derived from them, and about the same, goes with them.
+    """
+    return _delete_others(store, fact_type, store.facts(fact_type, within, ()), said)
+
+
 def add_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> None:
     """Write the states of paths.
 

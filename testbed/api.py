@@ -27,7 +27,10 @@ from testbed.internet import FIRST_ANCHOR_ID
 from testbed.weather import Weather
 
 _ROOT = "/api/v2/"
-_PAGE_SIZE, _MOST_PAGE_SIZE = 100, 500
+_PAGE_SIZE = 100
+MOST_PAGE_SIZE = 500
+"""Atlas puts no more objects on a page, whatever it is asked for."""
+
 _AT_ONCE = {ResultType.PING: 4_000, ResultType.TRACEROUTE: 1_000}
 _CODES = {HTTPStatus.BAD_REQUEST: 102, HTTPStatus.NOT_FOUND: 104, HTTPStatus.METHOD_NOT_ALLOWED: 105}
 _EVERYWHERE = frozenset({"format", "key"})
@@ -68,11 +71,17 @@ class Api:
         campaign: what is measured.
         weather: of its Internet.
         now: the time: what is stored later is not there yet. None: all is there.
+        most_page_size: objects on a page of a listing, at most.
     """
 
     def __init__(
-        self, campaign: Campaign, weather: Weather, now: Callable[[], datetime] | None = None
+        self,
+        campaign: Campaign,
+        weather: Weather,
+        now: Callable[[], datetime] | None = None,
+        most_page_size: int = MOST_PAGE_SIZE,
     ) -> None:
+        self._most_page_size = most_page_size
         self._campaign = campaign
         self._weather = weather
         self._now = now
@@ -196,7 +205,7 @@ class Api:
         if "tags" in query:
             wanted = set(query["tags"].split(","))
             found = [measurement for measurement in found if wanted <= set(measurement["tags"])]
-        return _page(found, query, link)
+        return _page(found, query, link, self._most_page_size)
 
     def _probes(self, query: Query, link: str) -> Answer:
         _check(query, "id__in", "country_code", "asn_v4", "is_anchor", "page", "page_size")
@@ -210,7 +219,7 @@ class Api:
             and (anchors is None or (host.anchor_id is not None) is anchors)
             and ("country_code" not in query or host.city.country == query["country_code"].upper())
         ]
-        return _page(found, query, link)
+        return _page(found, query, link, self._most_page_size)
 
     def _anchors(self, query: Query, link: str) -> Answer:
         _check(query, "country", "page", "page_size")
@@ -219,7 +228,7 @@ class Api:
             for host in self._campaign.internet.anchors
             if "country" not in query or host.city.country == query["country"].upper()
         ]
-        return _page(found, query, link)
+        return _page(found, query, link, self._most_page_size)
 
     def _results(self, measurement: Measurement, query: Query) -> Answer:
         _check(query, "start", "stop", "probe_ids")
@@ -343,11 +352,11 @@ def _one_of(query: Query, name: str, values: list[str]) -> str:
     return value
 
 
-def _page(found: list[Json], query: Query, link: str) -> Answer:
+def _page(found: list[Json], query: Query, link: str, most: int) -> Answer:
     page = _number(query, "page") if "page" in query else 1
-    size = min(_number(query, "page_size"), _MOST_PAGE_SIZE) if "page_size" in query else _PAGE_SIZE
+    size = min(_number(query, "page_size") if "page_size" in query else _PAGE_SIZE, most)
     if size < 1:
-        raise InputError("an empty page", where="page_size", found="0", expected=f"1 to {_MOST_PAGE_SIZE}")
+        raise InputError("an empty page", where="page_size", found="0", expected=f"1 to {most}")
     pages = max(1, -(-len(found) // size))
     if not 1 <= page <= pages:
         raise UnknownNameError("no such page", found=str(page), expected=f"1 to {pages}")

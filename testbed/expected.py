@@ -76,9 +76,8 @@ def _envelope(result: Json) -> Row:
         "protocol": result["proto"] if listed else None,
         "firmware": firmware,
         "clock_age_s": age_s if age_s is not None and age_s >= 0 else None,
-        "size_bytes": result["size"]
-        if listed
-        else None,  # of the first firmwares nobody knows what they counted
+        # What size the first firmwares mean, nobody knows.
+        "size_bytes": result["size"] if listed else None,
         "doubts": sorted(doubts),
         "synthetic": True,
     }

@@ -7,8 +7,8 @@ files are named by version, and off recorded results of 2012 to 2023:
     0       numbers are strings, only the summary and the addresses
     1       `addr` and `name`, only the summary
     4460    a list of packets, `af`, `proto`; still `addr` and `name`
-    1 - 4550  `size` of pings counts the ICMP header
     4550    `msm_name`, `lts` and `step` of pings; `srcaddr` in packets
+    4570    the size of a ping is that of its payload; the ICMP header counted before
     4600    `group_id`; `lts` of traceroutes
     4700    stray blanks before keys (" proto", " lts")
     4720    RTTs of pings to the nanosecond, to the microsecond before
@@ -26,8 +26,15 @@ _Json: TypeAlias = dict[str, Any]
 
 _SUMMARY = ("avg", "dup", "max", "min", "rcvd", "sent")
 _IDENTITY = ("fw", "msm_id", "prb_id", "synthetic", "timestamp", "type")
-_PACKETS, _NAMED, _GROUPED, _NANOSECONDS, _STORED, _VERSIONED = 4460, 4550, 4600, 4720, 4970, 5020
-_WITHOUT_HEADER = 4570
+_PACKETS, _NAMED, _PAYLOADS, _GROUPED, _NANOSECONDS, _STORED, _VERSIONED = (
+    4460,
+    4550,
+    4570,
+    4600,
+    4720,
+    4970,
+    5020,
+)
 _ICMP_HEADER_BYTES = 8
 _WITHOUT_TYPE = 4480
 _BLANKS = {4700: "proto", 4720: "lts"}
@@ -56,8 +63,6 @@ def written(result: _Json) -> _Json:
     if firmware < _PACKETS and pinging:
         return _summary(result)
     told = dict(result)
-    if pinging and firmware < _WITHOUT_HEADER:
-        told["size"] += _ICMP_HEADER_BYTES
     if pinging and firmware < _NAMED:
         told["addr"], told["name"] = told["dst_addr"], told["dst_name"]
     absent = [
@@ -73,6 +78,8 @@ def written(result: _Json) -> _Json:
                 told.pop(key, None)
     if firmware == _WITHOUT_TYPE:
         del told["type"]
+    if pinging and firmware < _PAYLOADS:
+        told["size"] += _ICMP_HEADER_BYTES
     if pinging and _NAMED <= firmware < _STORED:
         told["result"] = _with_sources(told)
     stray = _BLANKS.get(firmware)
@@ -85,8 +92,7 @@ def _summary(ping: _Json) -> _Json:
     if ping["fw"] == 0:
         texts = {key: str(value) for key, value in counts.items()}
         return {**told, **texts, "dst_addr": ping["dst_addr"], "src_addr": ping["src_addr"]}
-    named = {"addr": ping["dst_addr"], "name": ping["dst_name"], "from": ping["from"]}
-    named["size"] = ping["size"] + _ICMP_HEADER_BYTES
+    named = {"addr": ping["dst_addr"], "name": ping["dst_name"], "from": ping["from"], "size": ping["size"]}
     return {**told, **counts, **named}
 
 

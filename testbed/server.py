@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from domain.errors import SourceError
 from domain.observation import ResultType
 from domain.window import Window
-from testbed.api import Answer, Api, place_of, refusal
+from testbed.api import MOST_PAGE_SIZE, Answer, Api, place_of, refusal
 from testbed.campaign import NO_HABITS, PING_INTERVAL, TRACEROUTE_INTERVAL, Campaign
 from testbed.certificate import Certificate, make_certificates
 from testbed.events import Event, schedule
@@ -55,6 +55,7 @@ class TestbedServer:
             there, and there is no stream.
         faults: what goes wrong with which request.
         certificate: what kind the server presents.
+        most_page_size: objects on a page of a listing, at most.
 
     Raises:
         InputError: when the window is naive or empty, or an interval too short.
@@ -83,13 +84,14 @@ class TestbedServer:
         now: Callable[[], datetime] | None = None,
         faults: Faults | None = None,
         certificate: Certificate = Certificate.GOOD,
+        most_page_size: int = MOST_PAGE_SIZE,
     ) -> None:
         window = Window(start=start, end=end)
         self.campaign = Campaign.plan(internet, window, ping_interval, traceroute_interval, habits)
         self.truth = Truth(internet, schedule(internet, window) if events is None else events)
         self.faults = Faults.none() if faults is None else faults
         self._weather = Weather(internet, self.truth.events)
-        self._api = Api(self.campaign, self._weather, now)
+        self._api = Api(self.campaign, self._weather, now, most_page_size)
         self._now = now
         self._kind = certificate
         self._port = port

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.application import Application
-from domain.errors import EmptyError, InputError
+from domain.errors import EmptyError, InputError, QoetwinError, SourceError
 from domain.observation import ResultType
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
@@ -38,6 +38,7 @@ from gnn.predictor import counted
 from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, predictor_named
+from ingest.batch import Parsed
 from ingest.files import STDIN, FileSource, find_files
 from ingest.lake import Lake, Landed, Retried
 from ingest.lake_files import Kind
@@ -75,11 +76,23 @@ from kg.build import (
     add_states,
     as_adjacency,
     delete_other_as_links,
+    delete_other_states,
+    end_states,
     place_scores,
     without_announced,
 )
 from kg.centrality import CENTRALITY_SEED
-from kg.schema import AS_SCORE, COUNTRY_SCORE, FACT_TYPES, PATH_SCORE, FactType
+from kg.schema import (
+    AS_SCORE,
+    COUNTRY_SCORE,
+    FACT_TYPES,
+    LINK_STATE,
+    PATH_SCORE,
+    PATH_STATE,
+    PROBE_STATE,
+    TARGET_STATE,
+    FactType,
+)
 from kg.scope import is_node
 from kg.store import GraphStore
 from qoe.profile import Profile
@@ -101,7 +114,7 @@ class Ingested:
     """
 
     landed: Landed
-    failures: tuple[InputError, ...] = ()
+    failures: tuple[QoetwinError, ...] = ()
 
 
 def ingest(lake: Lake, source: Source, *, at_once: bool = False, report: Report = unheard) -> Ingested:
@@ -113,16 +126,44 @@ def ingest(lake: Lake, source: Source, *, at_once: bool = False, report: Report 
         at_once: whether each batch is safe as soon as it was given, as the next may be long in coming.
         report: hears how far it is.
 
+    Returns:
+        What landed, also when the source failed after that: its error is then the last of the failures.
+
     Raises:
-        SourceError: when the source does not answer as it should; what came before has landed.
+        SourceError: when the source does not answer as it should, and nothing came before.
+        InputError: when probes have ids of nodes of tables that are in the lake: nobody could tell them apart.
         StoreError: when the lake cannot be read or written.
     """
+    nodes = sampled_nodes(lake) if lake.files(Kind.SAMPLE) else None
+    failed: list[QoetwinError] = []
     with lake.landing() as landing:
-        for parsed in source.read(report):
-            landing.add(parsed)
-            if at_once:
-                landing.commit()
-    return Ingested(landed=landing.landed, failures=tuple(source.failures))
+        try:
+            for parsed in source.read(report):
+                if nodes is not None:
+                    _refuse_nodes(parsed, nodes, lake)
+                landing.add(parsed)
+                if at_once:
+                    landing.commit()
+        except SourceError as error:
+            landing.commit()
+            if landing.landed == Landed():
+                raise
+            failed.append(error)
+    return Ingested(landed=landing.landed, failures=(*source.failures, *failed))
+
+
+def _refuse_nodes(parsed: Parsed, nodes: pa.Array, lake: Lake) -> None:
+    """InputError when a result is of a probe whose id is that of a node of a table."""
+    for table in (parsed.pings, parsed.traceroutes):
+        both = table["probe_id"].filter(pc.is_in(table["probe_id"], value_set=nodes)).unique().to_pylist()
+        if both:
+            raise InputError(
+                "probes with ids of nodes of a table that is in this home",
+                where=str(lake.folder.parent),
+                found=", ".join(map(str, both[:5])) + (" …" if len(both) > 5 else ""),
+                expected="ids that no node here has",
+                next_step="give the table a home of its own (--home DIR)",
+            )
 
 
 def ingest_files(
@@ -372,7 +413,8 @@ class Summary:
 
     Attributes:
         window: length of a window.
-        spans: the windows that it is about, in order: all, or those that were asked for.
+        spans: the windows that it is about, in order.
+        whole: whether they are all that the lake holds; else those that were asked for.
         probes: rows of `domain.probe.Probe`: what is known of each, latest.
         probe_history: since when and until when each of it held.
         addresses: of hops and targets in all the lake, and of nodes.
@@ -390,6 +432,7 @@ class Summary:
 
     window: timedelta
     spans: tuple[Window, ...]
+    whole: bool
     addresses: pa.Array
     probes: pa.Table
     probe_history: pa.Table
@@ -447,6 +490,7 @@ def summarise_lake(
     summary = Summary(
         window=window,
         spans=(_span(states, of_links),) if only is None else tuple(only),
+        whole=only is None,
         addresses=pa.chunked_array(
             [*hops["from_address"].chunks, *hops["to_address"].chunks, measured_addresses(lake)], pa.string()
         ).unique(),
@@ -531,7 +575,7 @@ class Built:
         doubtful_results: results in states whose time is in doubt (rule `untimely`): forecasts leave their states out.
         pruned: facts deleted, as they are older than retention allows.
         no_longer_said: prefixes, links between ASes, and scores of ASes and countries deleted, as they followed from a list of
-            prefixes or of probes that was replaced.
+            prefixes or of probes that was replaced; and states of windows built again that were found to be none.
         windows_from, windows_until: the span of the windows.
         synthetic: True when any of it comes from the testbed.
     """
@@ -620,6 +664,8 @@ def build_graph(
             said_by = replace(origins.provenance, synthetic=synthetic_too)
             no_longer_said += add_prefixes(store, matches, said_by)
             no_longer_said += delete_other_as_links(store, as_links)
+        if not summary.whole:
+            no_longer_said += _delete_other_states(store, summary)
         for what, table, write, kind, method in steps:
             report(f"writing {what}", 0, 1)
             for synthetic in (False, True):
@@ -739,6 +785,27 @@ def _provenance(summary: Summary, *kinds: Kind, method: str | None, synthetic: b
         reference_time_modification=None,
         method=method,
         synthetic=synthetic,
+    )
+
+
+def _delete_other_states(store: GraphStore, summary: Summary) -> int:
+    """Delete what windows that are built again no longer hold: late data can show that a state was none."""
+    said = {
+        PATH_STATE: summary.states,
+        PROBE_STATE: end_states(summary.states, PROBE_STATE),
+        TARGET_STATE: end_states(summary.states, TARGET_STATE),
+        LINK_STATE: summary.link_states,
+    }
+    window_s = int(summary.window.total_seconds())
+    return sum(
+        delete_other_states(
+            store,
+            fact_type,
+            _in_span(facts, span),
+            Selection(start=span.start, end=span.end, window_s=window_s),
+        )
+        for span in summary.spans
+        for fact_type, facts in said.items()
     )
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from domain.errors import StoreError
+from ingest.batch import Parsed
 from ingest.files import parse_file
 from ingest.lake import Lake, Landed
 from ingest.lake_files import Kind
@@ -71,17 +72,25 @@ def test_results_that_differ_in_any_part_of_their_identity_all_land(
     assert land(lake, *records).observations == 0
 
 
-def test_quarantine_keeps_a_record_once_by_source_position_and_content(lake: Lake) -> None:
+def test_quarantine_keeps_a_record_once_whoever_brings_it_again(lake: Lake) -> None:
     land(lake, b"{a", b"{a")
     land(lake, b"{a", b"{b")
-    land(lake, b"{a", source="elsewhere")
+    assert land(lake, b"{a", source="https://elsewhere?start=7").quarantined == 1
     rows = lake.query("SELECT source, position, raw FROM quarantine ORDER BY ALL").to_pylist()
     assert [(row["source"], row["position"], row["raw"]) for row in rows] == [
-        ("elsewhere", 0, b"{a"),
         ("test", 0, b"{a"),
-        ("test", 1, b"{a"),
         ("test", 1, b"{b"),
     ]
+
+
+def test_of_records_of_which_nothing_is_left_each_is_kept(lake: Lake) -> None:
+    for source in ("one", "other", "one"):
+        cut = parse([], source).quarantined
+        row = pa.table(
+            {"source": [source], "position": [3], "reason": ["cut"], "raw": [b""]}, schema=cut.schema
+        )
+        lake.land(Parsed(quarantined=row))
+    assert lake.query("SELECT source FROM quarantine ORDER BY ALL")["source"].to_pylist() == ["one", "other"]
 
 
 def test_what_is_read_back_is_what_was_parsed(ping: Make, traceroute: Make, lake: Lake) -> None:

@@ -103,6 +103,14 @@ def test_paging_gives_each_object_once(server: TestbedServer, where: dict[str, A
         assert len(ids) == asked.total_count == count
 
 
+def test_a_page_is_no_larger_than_the_server_makes_them(internet: SyntheticInternet, window: Window) -> None:
+    with TestbedServer(internet, window.start, window.end, events=(), most_page_size=2) as few:
+        for wanted in ("", "?page_size=50"):
+            page = get(few, f"/api/v2/probes/{wanted}").json()
+            assert (len(page["results"]), page["count"]) == (2, len(internet.hosts))
+            assert "page=2" in page["next"]
+
+
 def test_pages_name_their_neighbours_and_keep_the_filters(server: TestbedServer) -> None:
     first = get(server, "/api/v2/measurements/?page_size=2&type=ping").json()
     assert first["previous"] is None
