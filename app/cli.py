@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -437,7 +439,7 @@ def graph_build_command(
     lake = _lake(home, must_exist=True)
     origins = None if prefixes is None else read_origins(prefixes)
     before = perf_counter()
-    with progress(_notice) as report:
+    with _writing(home), progress(_notice) as report:
         summary = summarise_lake(
             lake, window, keep=keep, report=report
         )  # before there is a graph to stay empty
@@ -548,7 +550,7 @@ def graph_prune_command(
     """Delete states and scores of old windows. Topology stays. What the lake holds comes back with the next build."""
     from twin.pipeline import prune_graph
 
-    with _open(home, store, create=False) as opened:
+    with _open(home, store, create=False) as opened, _writing(home):
         pruned = prune_graph(opened, before, window, only_count=not yes)
     rows: list[Row] = [{"what": what, "count": count, "deleted": yes} for what, count in pruned.items()]
     click.echo(as_text(rows, form), nl=False)
@@ -754,7 +756,7 @@ def graph_import_command(file: Path, shape: str, home: Path | None, store: str, 
     """Read a graph that was exported, here or elsewhere, into this one. Writing the same twice changes nothing."""
     from kg.exchange import read_graph, write
 
-    with progress(_notice) as report:
+    with _writing(home), progress(_notice) as report:
         found = read_graph(file, shape, report=report)  # before an empty graph is made
         with _open(home, store, create=True) as opened:
             counts = write(opened, found, report)
@@ -1097,6 +1099,22 @@ def _lake(home: Path | None, *, must_exist: bool = False) -> Lake:
             next_step="ingest something first: qoetwin ingest files PATH",
         )
     return Lake(folder)
+
+
+@contextmanager
+def _writing(home: Path | None) -> Iterator[None]:
+    """Nobody else of this home writes to its graph meanwhile, a schedule least of all."""
+    from app.schedule_state import GRAPH, held
+
+    told = False
+    while True:
+        with held(_home(home), GRAPH) as ours:
+            if ours:
+                yield
+                return
+        if not told:
+            _notice("waiting for another process that writes to the graph")
+        told = True
 
 
 def _open(home: Path | None, store: str, *, create: bool) -> GraphStore:

@@ -350,16 +350,17 @@ class Runner:
         return Outcome.STOPPED
 
     def _refresh(self) -> Outcome:
-        if not (self._lake.folder.is_dir() and self._lake.files(Kind.PING)):
+        if not any(self._lake.files(kind) for kind in (Kind.PING, Kind.SAMPLE)):
             return Outcome.DONE  # there is nothing that a graph could be made of
         head = self._lake.manifest.head()
-        if head == self._refreshed:
-            return Outcome.DONE
         failures: list[str] = []
         until: datetime | None = None
         with _telling(failures, "graph"):
             table = self.config.graph
+            before = self._origins
             origins = None if table.prefixes is None else self._read_origins(self.config.path(table.prefixes))
+            if head == self._refreshed and self._origins is before:
+                return Outcome.DONE
             with self._open_graph() as store:
                 try:
                     built = refresh_graph(

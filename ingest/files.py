@@ -185,6 +185,7 @@ class _File:
         path: where it is.
         digest: what is known of its bytes; None while it is not known.
         parts: how many of its parts are being read.
+        mark: what its file was when it was hashed; what is another file by its end has another digest.
         counts: what it gave so far.
         close: to be called when it was read.
         hashing: what makes its digest, where it can be read only once.
@@ -194,6 +195,7 @@ class _File:
     path: Path
     digest: str | None = None
     parts: int = 1
+    mark: tuple[int, ...] | None = None
     counts: Counts = field(default_factory=Counts)
     close: Callable[[], None] = lambda: None
     hashing: _Hashing | None = None
@@ -282,6 +284,8 @@ class _Reading:
                 file.close()
                 if file.hashing is not None:
                     file.digest = file.hashing.digest()
+                if file.mark is not None and _mark(file.path.stat()) != file.mark:
+                    file.digest = None  # somebody has changed it meanwhile
                 if file.counts.results_read > 0 and file.digest is not None:
                     self._put(Parsed(finished=self._source_file(file, file.digest)))
                     self._finished.add(file.digest)
@@ -340,6 +344,7 @@ class _Reading:
 
     def _is_new(self, file: _File, stream: BinaryIO) -> bool:
         """Whether the bytes of a file are to be read; its digest is known then."""
+        file.mark = _mark(os.fstat(stream.fileno()))
         digest = sha256()
         while chunk := stream.read(_READ_BYTES):
             digest.update(chunk)
@@ -724,6 +729,10 @@ class _Hashing(io.RawIOBase):
 
     def digest(self) -> str:
         return self._digest.hexdigest()
+
+
+def _mark(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _open(path: Path) -> BinaryIO:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from domain.provenance import Provenance
 from domain.window import Window
 from ingest.lake import Lake
+from ingest.lake_files import Kind
 from ingest.parse import parse
 from ingest.probes import probes_table
 from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES, PATH_STATE
@@ -151,3 +152,39 @@ def test_windows_that_hold_touched_hours_are_whole(
 ) -> None:
     hour: Callable[[int], datetime] = lambda number: datetime.fromtimestamp(number * 3600, tz=UTC)  # noqa: E731
     assert _windows(hours, length) == [Window(start=hour(start), end=hour(end)) for start, end in spans]
+
+
+def test_a_state_that_late_data_show_to_be_none_goes_with_all_that_followed_from_it(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    at_s = int(T0.timestamp())
+    places = [
+        {"id": 1, "latitude": 50.1, "longitude": 8.7, "address_v4": "198.51.100.1"},
+        {"id": 2, "latitude": -33.9, "longitude": 151.2, "address_v4": "192.0.2.1", "is_anchor": True},
+    ]
+    lake.merge_probes(probes_table(places).table, T0)
+    lake.land(
+        parse([ping(1, timestamp=at_s + slot * 10_800, result=[{"rtt": 300.0}]) for slot in (0, 1)], "test")
+    )
+    with (
+        open_store("sqlite", tmp_path, create=True) as store,
+        open_store("sqlite", tmp_path / "other", create=True) as fresh,
+    ):
+        assert refreshed(tmp_path, lake, store).states == 2
+        lake.land(parse([ping(1, timestamp=at_s + 60, result=[{"rtt": 0.5}])], "test"))
+        assert refreshed(tmp_path, lake, store).no_longer_said > 0
+        build_graph(summarise_lake(lake, H3), fresh, PROFILE)
+        found, expected = content(store), content(fresh)
+        for fact_type in FACT_TYPES:
+            assert found[fact_type.label] == expected[fact_type.label]
+
+
+def test_windows_whose_files_were_let_go_of_are_emptied(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    at_s = int(T0.timestamp())
+    lake.land(parse([ping(1, timestamp=at_s + day * 86_400) for day in (0, 1)], "test"))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        assert refreshed(tmp_path, lake, store).states == 2
+        lake.files(Kind.PING)[0].unlink()
+        lake.repair()
+        assert refreshed(tmp_path, lake, store).states == 0
+        assert store.counts()[PATH_STATE.label] == 1
