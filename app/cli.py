@@ -756,9 +756,9 @@ def graph_import_command(file: Path, shape: str, home: Path | None, store: str, 
     """Read a graph that was exported, here or elsewhere, into this one. Writing the same twice changes nothing."""
     from kg.exchange import read_graph, write
 
-    with _writing(home), progress(_notice) as report:
+    with progress(_notice) as report:
         found = read_graph(file, shape, report=report)  # before an empty graph is made
-        with _open(home, store, create=True) as opened:
+        with _writing(home), _open(home, store, create=True) as opened:
             counts = write(opened, found, report)
     click.echo(object_as_text(counts, form), nl=False)
 
