@@ -160,7 +160,11 @@ def ingest_atlas_command(
                 kind=None if kind is None else ResultType(kind),
                 af=None if af is None else int(af),
             )
-            measurements = tuple(dict.fromkeys([*measurements, *(one["id"] for one in listed)]))
+            ids = [one["id"] for one in listed]
+            if not ids:
+                asked = " ".join(word for word in (target, *tags) if word)
+                raise NotFoundError("no such measurement", where=server, found=f"none for {asked!r}")
+            measurements = tuple(dict.fromkeys([*measurements, *ids]))
             _notice(f"{len(measurements)} measurements")
         if latest:
             if start is not None or stop is not None:
@@ -204,7 +208,11 @@ def ingest_stream_command(
     store: str,
     form: Format,
 ) -> None:
-    """Listen to results as Atlas stores them, until told to stop (SIGTERM, Ctrl-C). Gaps are filled through the API."""
+    """Listen to results as Atlas stores them, until told to stop (SIGTERM, Ctrl-C). Gaps are filled through the API.
+
+    With --for it waits a minute more at the end, and asks the API for what was on its way. To go on later without a gap, give heard_until of this
+    run as --since of the next; to leave ingestion running for good, qoetwin schedule is simpler.
+    """
     from app.scheduler import stopped_by_signals
     from ingest.stream import AtlasStreamed, StreamSettings
     from twin.pipeline import ingest as ingest_source
@@ -319,9 +327,9 @@ def quarantine_list_command(
     rows = [asdict(record) for record in found.records]
     shown = ("source", "position", "reason", "bytes", "beginning")
     if rows:
-        click.echo(as_text(rows, form, columns=shown), nl=False)
+        _out(as_text(rows, form, columns=shown), nl=False)
     elif form is not Format.TABLE:
-        click.echo(as_text([], form), nl=False)
+        _out(as_text([], form), nl=False)
     _notice(
         f"{found.total} records in quarantine" + (f", {len(rows)} shown" if len(rows) < found.total else "")
     )
@@ -355,7 +363,7 @@ def ingest_repair_command(home: Path | None, store: str, form: Format) -> None:
     Their records can be ingested again. Exit 1 if there were any.
     """
     found = _lake(home, must_exist=True).repair()
-    click.echo(as_text([{"file": error.where, "found": error.found} for error in found], form), nl=False)
+    _out(as_text([{"file": error.where, "found": error.found} for error in found], form), nl=False)
     if found:
         _notice(f"{len(found)} files were let go of; ingest their records again, then: qoetwin graph build")
         sys.exit(1)
@@ -518,7 +526,7 @@ def graph_show_command(
             _notice("nothing changed")
     elif label is not None and len(rows) == most:
         _notice(f"note: stopped at {most} edges; --most shows more")
-    click.echo(as_text(rows, form), nl=False)
+    _out(as_text(rows, form), nl=False)
 
 
 def _node(label: str, key: str | None) -> tuple[NodeType, int | str]:
@@ -553,7 +561,7 @@ def graph_prune_command(
     with _open(home, store, create=False) as opened, _writing(home):
         pruned = prune_graph(opened, before, window, only_count=not yes)
     rows: list[Row] = [{"what": what, "count": count, "deleted": yes} for what, count in pruned.items()]
-    click.echo(as_text(rows, form), nl=False)
+    _out(as_text(rows, form), nl=False)
     if not any(pruned.values()):
         _notice("there is nothing that old")
     elif not yes:
@@ -568,7 +576,7 @@ def graph_check_command(home: Path | None, store: str, form: Format) -> None:
 
     with _open(home, store, create=False) as opened, progress(_notice) as report:
         findings = check(opened, report=report)
-    click.echo(as_text([asdict(finding) for finding in findings], form), nl=False)
+    _out(as_text([asdict(finding) for finding in findings], form), nl=False)
     if findings:
         _notice(f"{len(findings)} things are wrong")
         sys.exit(1)
@@ -659,7 +667,7 @@ def graph_query_command(
         {name: _cell(value) if flat else value for name, value in zip(answer.columns, row, strict=True)}
         for row in answer.rows
     ]
-    click.echo(as_text(rows, form, columns=list(answer.columns)), nl=False)
+    _out(as_text(rows, form, columns=list(answer.columns)), nl=False)
     if answer.cut:
         _notice(f"note: stopped at {limit} rows; --limit gives more")
 
@@ -809,7 +817,7 @@ def qoe_command(
         "limiting_metric",
     ]
     columns += [name for name in ("synthetic", "reason") if any(row[name] for row in rows)]
-    click.echo(as_text(rows, form, columns=columns), nl=False)
+    _out(as_text(rows, form, columns=columns), nl=False)
 
 
 @cli.command("train")
@@ -940,7 +948,7 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
             "source", "kind", "running", "last_success", "lag_s", "results_read", "observations", "duplicates", "quarantined", "next_run",
         ]  # fmt: skip
         if found.sources:
-            click.echo(as_text(found.sources, form, columns=columns), nl=False)
+            _out(as_text(found.sources, form, columns=columns), nl=False)
         home_failed = ("graph", found.home["graph_last_error_at"], found.home["graph_last_error"])
         about = {name: value for name, value in found.home.items() if not name.startswith("graph_last_error")}
         click.echo(object_as_text(about, form), nl=False)
@@ -951,7 +959,7 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
             if line is not None:
                 click.echo(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
     else:
-        click.echo(as_text(found.sources, form), nl=False)
+        _out(as_text(found.sources, form), nl=False)
     if check and found.failing:
         sys.exit(1)
 
@@ -973,18 +981,18 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     page = folder / "demo.html"
     write_page(demo, page, command=f"{sys.argv[0]} demo --home {folder}")
     if form is not Format.TABLE:
-        click.echo(as_text(quality_rows(demo), form), nl=False)
+        _out(as_text(quality_rows(demo), form), nl=False)
         return
     counts: list[Row] = [
         {"step": step, "what": what, "count": count} for step, what, count in count_rows(demo)
     ]
-    click.echo(as_text(counts, form, title="What each step read and wrote (synthetic)"))
-    click.echo(
+    _out(as_text(counts, form, title="What each step read and wrote (synthetic)"))
+    _out(
         as_text(
             quality_rows(demo), form, title="Quality of experience by application and country (synthetic)"
         )
     )
-    click.echo(
+    _out(
         as_text(
             figure_rows(demo.trained.evaluation),
             form,
@@ -997,6 +1005,13 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
 
 
 # What commands share
+
+
+def _out(text: str, *, nl: bool = True) -> None:
+    """Write data: to a terminal without what could move its cursor, to anything else as it is."""
+    if sys.stdout.isatty():
+        text = "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
+    click.echo(text, nl=nl, color=True)  # else click takes out what looks like a colour
 
 
 def _notice(text: str) -> None:
@@ -1068,9 +1083,9 @@ def _write_trained(trained: Trained, form: Format) -> None:
         from app.figures import figure_rows
 
         title = f"{evaluation.protocol}{' (synthetic)' if evaluation.synthetic else ''}"
-        click.echo(as_text(figure_rows(evaluation), form, title=title), nl=False)
+        _out(as_text(figure_rows(evaluation), form, title=title), nl=False)
     else:
-        click.echo(as_text([{**row.as_json(), **about} for row in evaluation.rows], form), nl=False)
+        _out(as_text([{**row.as_json(), **about} for row in evaluation.rows], form), nl=False)
     _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {len(audit.windows)} windows")
     _notice(evaluation.conclusion)
     _notice(f"saved: {trained.folder}")

@@ -37,7 +37,18 @@ from numpy.typing import NDArray
 from domain.errors import DamagedError, InputError, StoreError
 from ingest.batch import Counts, Parsed, SourceFile
 from ingest.earlier_lake import adopt, earlier_files
-from ingest.lake_files import DATED, DIGEST, IDENTITY, SCHEMAS, Kind, damaged, dataset, read, stage
+from ingest.lake_files import (
+    DATED,
+    DIGEST,
+    IDENTITY,
+    SCHEMAS,
+    Kind,
+    damaged,
+    dataset,
+    is_current,
+    read,
+    stage,
+)
 from ingest.manifest import Entry, Manifest, Staged
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 from ingest.workers import usable_cores
@@ -498,6 +509,13 @@ class Lake:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self.manifest.recover()
             if not self.manifest.exists and (earlier := earlier_files(self.folder)):
+                if any(is_current(file, Kind(file.relative_to(self.folder).parts[0])) for file in earlier):
+                    raise StoreError(
+                        "the lake's manifest is gone",
+                        where=str(self.folder / "manifest.sqlite"),
+                        found=f"{len(earlier)} files, and nothing that says which of them count",
+                        next_step="put it back from a backup, or move the lake away and ingest again",
+                    )
                 adopt(self.folder, earlier, self.manifest)
             yield
         finally:

@@ -183,6 +183,15 @@ def check(file: Path, kind: Kind) -> None:
         raise damaged(file, ValueError("other columns than those of this version"))
 
 
+def is_current(file: Path, kind: Kind) -> bool:
+    """Whether a file says that it is of this version."""
+    try:
+        metadata = pq.read_schema(file).metadata
+    except (pa.ArrowException, OSError):
+        return False  # whoever reads it says what is wrong
+    return metadata is not None and metadata.get(VERSION_KEY) == VERSIONS[kind]
+
+
 def read(file: Path, kind: Kind) -> pa.Table:
     """All rows of one file.
 

@@ -84,8 +84,15 @@ class Manifest:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever committed."""
-        return self._path.exists()
+        """Whether anything was ever committed. A file of no length is what a killed run, or a full disk, leaves of making it."""
+        try:
+            return self._path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(
+                "the lake cannot be read", where=str(self._path), found=error.strerror
+            ) from error
 
     def head(self) -> int:
         """The number of the last commit; 0 before the first."""
@@ -278,7 +285,7 @@ class Manifest:
                 "the lake's manifest cannot be used",
                 where=str(self._path),
                 found=str(error),
-                next_step="free some space, or look who else writes there",
+                next_step="free some space, or look who else writes there; if it is damaged, put it back from a backup",
             ) from error
 
     def _create(self, database: sqlite3.Connection) -> None:

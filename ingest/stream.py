@@ -168,7 +168,7 @@ class AtlasStreamed:
                 if records:
                     yield parse_batch(self._batch(records, position))
                     position += len(records)
-                    report("listening", position, None)
+                    report("listening: results heard", position, None)
                 pending += self._noted(listener)
                 due = [gap for gap in pending if self._now() >= gap.end + self._settings.settling]
                 pending = [gap for gap in pending if gap not in due]
@@ -181,6 +181,8 @@ class AtlasStreamed:
             pending += self._noted(listener)
             if listener.failure is not None:
                 raise listener.failure
+            if pending and not self._stop.is_set():
+                report("waiting until Atlas has stored what was on its way, to ask for it", 0, None)
             yield from self._settled(pending)
         finally:
             listener.end(None)

@@ -338,3 +338,17 @@ def test_polars_like_readers_find_whole_files_and_only_those_of_the_lake(ping: M
     ]
     lake.land(pings(ping, (3, 0)))
     assert not stray.exists()
+
+
+def test_a_manifest_that_is_gone_or_empty_is_told_and_no_new_lake_is_begun_over_the_old(
+    ping: Make, lake: Lake
+) -> None:
+    lake.land(parse([ping()], "test"))
+    for lose in (Path.unlink, lambda path: path.write_bytes(b"")):
+        manifest = (lake.folder / "manifest.sqlite").read_bytes()
+        lose(lake.folder / "manifest.sqlite")
+        for use in (lambda: lake.query("SELECT * FROM ping"), lambda: lake.land(parse([ping()], "test"))):
+            with pytest.raises(StoreError, match="manifest is gone"):
+                use()
+        (lake.folder / "manifest.sqlite").write_bytes(manifest)
+    assert lake.land(parse([ping()], "test")).duplicates == 1
