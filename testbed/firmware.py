@@ -26,15 +26,8 @@ _Json: TypeAlias = dict[str, Any]
 
 _SUMMARY = ("avg", "dup", "max", "min", "rcvd", "sent")
 _IDENTITY = ("fw", "msm_id", "prb_id", "synthetic", "timestamp", "type")
-_PACKETS, _NAMED, _PAYLOADS, _GROUPED, _NANOSECONDS, _STORED, _VERSIONED = (
-    4460,
-    4550,
-    4570,
-    4600,
-    4720,
-    4970,
-    5020,
-)
+_PACKETS, _NAMED, _PAYLOADS, _GROUPED = 4460, 4550, 4570, 4600
+_NANOSECONDS, _STORED, _VERSIONED = 4720, 4970, 5020
 _ICMP_HEADER_BYTES = 8
 _WITHOUT_TYPE = 4480
 _BLANKS = {4700: "proto", 4720: "lts"}

@@ -48,11 +48,15 @@ from twin.pipeline import build_graph, ingest, summarise_lake
 START = parse_time("2026-01-05T12:30Z")
 END = START + timedelta(hours=1)
 FAR = timedelta(hours=3)
-"""More than clocks are wrong by (two hours) and results are late by (33 minutes) together; so far back is looked."""
+"""More than clocks are wrong by (two hours) and results are late by (33 minutes) together."""
 
 MINUTE = timedelta(minutes=1)
 WINDOW = timedelta(hours=1)
-HABITS = Habits(old_firmware_ratio=0.4, bad_clock_ratio=0.3, late_ratio=0.1, odd_ratio=0.2)
+PUNCTUAL = Habits(old_firmware_ratio=0.4, late_ratio=0.1, late_by_s=300, odd_ratio=0.2)
+"""Little need be looked back, so what a watermark is wrong by is missed."""
+
+OUT_OF_STEP = Habits(old_firmware_ratio=0.4, bad_clock_ratio=0.3, late_ratio=0.1, odd_ratio=0.2)
+"""Clocks are wrong by up to two hours, results late by up to half an hour."""
 
 OF_ATLAS = (
     Fault(kind=FaultKind.BUSY),
@@ -75,7 +79,7 @@ OF_THE_STREAM = (
 TOO_LONG = Fault(kind=FaultKind.BUSY, retry_after="7200")
 """Longer than anybody waits: the measurement is refused, and asked for again by the next run."""
 
-STOPPED_AT, DOWN_AT, DOWNTIME = 5, 15, range(20, 40)
+STOPPED_AT, DOWN_AT, DOWNTIME = 15, 30, range(35, 55)
 """Minutes of the hour: a run is stopped in its middle, Atlas is down, nothing runs."""
 
 JUNK = b'{"type":"ping","prb_id":7,"msm_id":"a word"}'
@@ -88,6 +92,7 @@ class Hour:
     Attributes:
         probes, anchors: of the Internet.
         ping_interval, traceroute_interval: of its measurements.
+        habits: of probes and results.
         step: so many minutes at a time it is looked what is due; divides 5.
         every: rhythm of the jobs of results and files.
         answer_s: real seconds for an answer: one that drips is not waited for.
@@ -101,6 +106,7 @@ class Hour:
     anchors: int = 2
     ping_interval: timedelta = timedelta(minutes=4)
     traceroute_interval: timedelta = timedelta(minutes=12)
+    habits: Habits = PUNCTUAL
     step: int = 5
     every: timedelta = timedelta(minutes=30)
     answer_s: float = 0.5
@@ -108,6 +114,11 @@ class Hour:
     kills: int = 0
     stream: bool = False
     seed: int = 4
+
+    @property
+    def look_back(self) -> timedelta:
+        """As little as finds everything: what clocks are behind by and what results are late by, together."""
+        return timedelta(seconds=self.habits.most_skew_s + self.habits.longest_until_stored_s) + MINUTE
 
 
 class Trouble:
@@ -166,7 +177,7 @@ class Watched:
         self._store.__exit__(*how)
 
 
-def configuration(server: TestbedServer, every: timedelta, look_back: timedelta = FAR) -> str:
+def configuration(server: TestbedServer, every: timedelta, look_back: timedelta) -> str:
     """A `qoetwin.toml`: pings by ids (one measurement in two sources), traceroutes by a filter, files, probes."""
     pings = [one.msm_id for one in server.campaign.measurements if (one.type, one.af) == (ResultType.PING, 4)]
     half = len(pings) // 2 + 1
@@ -254,7 +265,7 @@ class Play:
             START,
             END,
             events=(),
-            habits=HABITS,
+            habits=hour.habits,
             ping_interval=hour.ping_interval,
             traceroute_interval=hour.traceroute_interval,
             now=self.clock.now,
@@ -323,7 +334,9 @@ class Play:
         """Play it; say what was met."""
         begun = time.monotonic()
         with self.atlas, self.archive:
-            (self.home / "qoetwin.toml").write_text(configuration(self.atlas, self.hour.every))
+            (self.home / "qoetwin.toml").write_text(
+                configuration(self.atlas, self.hour.every, self.hour.look_back)
+            )
             with self._streaming() if self.hour.stream else _nothing():
                 kills = self._minutes()
             finished = self._finished()
@@ -363,7 +376,7 @@ class Play:
                 self._stopped(runner)
             if minute == DOWN_AT:
                 self._down(runner)
-            if kills < self.hour.kills and minute % 3 == 2:
+            if kills < self.hour.kills and minute % 5 == 2:
                 kills += self._killed(5 + 3 * kills)
             self.run(runner)
         if kills < self.hour.kills:
@@ -372,16 +385,16 @@ class Play:
 
     def _files_of(self, minute: int) -> None:
         match minute:
-            case 15:
-                self.file("a.ndjson.gz", cut=True)
             case 30:
+                self.file("a.ndjson.gz", cut=True)
+            case 40:
                 self.file("a.ndjson.gz")
             case 45:
                 self.file("b.json.gz", junk=True)
 
     def _stopped(self, runner: Runner) -> None:
         """A run is told to stop while Atlas is being asked; the next one goes on from there."""
-        self.trouble.then = (2, self.stop.set)
+        self.trouble.then = (1, self.stop.set)
         outcomes = self.run(runner, Runner.run_all)
         self.stop.clear()
         self.wrong += twice(self.lake)

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.jobs import Outcome
 from domain.observation import ResultType
 from testbed.faults import FaultKind
-from tests.app.hour import END, FAR, MINUTE, START, Hour, Play, configuration
+from tests.app.hour import END, FAR, MINUTE, OUT_OF_STEP, START, Hour, Play, configuration
 from tests.ingest.as_rows import rows
 
 
@@ -34,7 +34,7 @@ def test_what_is_stored_within_look_back_of_its_time_is_had_and_what_comes_later
     tmp_path: Path,
 ) -> None:
     look_back = timedelta(minutes=20)
-    play = Play(Hour(faults=0.0, seed=8), tmp_path)
+    play = Play(Hour(habits=OUT_OF_STEP, faults=0.0, seed=8), tmp_path)
     with play.atlas:
         (play.home / "qoetwin.toml").write_text(configuration(play.atlas, 7 * MINUTE, look_back))
         runner = play.runner()
