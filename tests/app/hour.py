@@ -376,8 +376,8 @@ class Play:
                 self._stopped(runner)
             if minute == DOWN_AT:
                 self._down(runner)
-            if kills < self.hour.kills and minute % 5 == 2:
-                kills += self._killed(5 + 3 * kills)
+            if kills < self.hour.kills and minute % 4 == 2:
+                kills += self._killed(2 + 2 * kills)
             self.run(runner)
         if kills < self.hour.kills:
             self.wrong.append(f"only {kills} processes were killed")
