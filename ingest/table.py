@@ -185,14 +185,15 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
                 expected="0, 1, 2 …",
                 next_step=_HOW_TO_NUMBER,
             )
-        if word in seen:
+        identity = int(word.partition(".")[0])
+        if identity in seen:
             raise InputError(
                 "two nodes of one id",
                 where=f"{path}, row {number}",
                 found=word,
                 expected="a row for each node",
             )
-        seen.add(word)
+        seen.add(identity)
         asn, address, prefix = (node.pop(name, None) for name in ("asn", "address", "prefix"))
         told = {
             f"{name}_v{family}": value

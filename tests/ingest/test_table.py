@@ -454,6 +454,8 @@ def test_what_is_faster_than_light_is_kept_flagged_and_counted(tmp_path: Path) -
     [
         (["x,1,2"], "id,lat,lon", r"no whole number.*row 0; found 'x'.*number the nodes"),
         (["1,1,2", "1,3,4"], "id,lat,lon", "two nodes of one id.*row 1; found 1"),
+        (["1,1,2", "01,3,4"], "id,lat,lon", "two nodes of one id.*row 1; found 01"),
+        (["1,1,2", "1.0,3,4"], "id,lat,lon", r"two nodes of one id.*row 1; found 1\.0"),
         (["1,1"], "id,lat", "expected lon; write --column lon=THEIRS"),
         (["1,1"], "id,lat,lon", "another length than the header.*found 2 cells"),
         ([], "id,lat,lon", "a file without nodes"),
