@@ -452,11 +452,9 @@ class TableSource:
 
     def _quarantined(self, rows: _Rows, bad: pa.Table) -> pa.Table:
         row = bad["row"].to_numpy()
-        names = [name or f"column {number}" for number, name in enumerate(rows.names)]
-        raw = [
-            _as_json(dict(zip(names, values.values(), strict=True)))
-            for values in rows.table.take(pa.array(row)).to_pylist()
-        ]
+        names = _keys(rows.names)
+        columns = [column.to_pylist() for column in rows.table.take(pa.array(row)).columns]
+        raw = [_as_json(dict(zip(names, cells, strict=True))) for cells in zip(*columns, strict=True)]
         lengths = rows.other_lengths
         return pa.table(
             [
@@ -592,6 +590,17 @@ def _header(line: str) -> _Header:
 
 def _numbered(names: list[str]) -> list[str]:
     return [f"c{number}" for number in range(len(names))]
+
+
+def _keys(names: list[str]) -> list[str]:
+    """A key for each column: its name, and its number too where it has none or another column has the same."""
+    keys: list[str] = []
+    for number, name in enumerate(names):
+        key = name or f"column {number}"
+        while key in keys or (key != name and key in names):
+            key += f" (column {number})"
+        keys.append(key)
+    return keys
 
 
 def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows:

@@ -160,6 +160,18 @@ def test_a_row_that_is_no_sample_is_kept_whole_with_its_place_and_reason(
     assert cells == line.split(",")
 
 
+@pytest.mark.parametrize("names", [("note", "note"), ("", "column 5"), ("column 6", ""), ("note", "note (column 6)")])
+@pytest.mark.parametrize("parquet", [False, True])
+def test_columns_of_one_name_or_none_are_kept_each(tmp_path: Path, names: tuple[str, str], parquet: bool) -> None:
+    cells = [["3", "4", "4", "2020-07-19", "1", "a", "b"], ["x", "4", "4", "2020-07-19", "1", "c", "d"]]
+    header = [*HEADER.split(","), *names]
+    one = source(tmp_path, "\n".join(",".join(row) for row in [header, *cells]))
+    if parquet:
+        pq.write_table(pa.table([pa.array(column) for column in zip(*cells, strict=True)], names=header), one.path)
+    (raw,) = read(one).quarantined["raw"].to_pylist()
+    assert list(json.loads(raw).values()) == cells[1]
+
+
 def test_contradictions_of_least_mean_and_greatest_are_no_sample(tmp_path: Path) -> None:
     header = HEADER + ",rtt_min_ms,rtt_max_ms,utilisation_ratio"
     lines = (
