@@ -6,7 +6,8 @@ not there is stated (`--set NAME=VALUE`). What is neither is unknown.
 
     probe_id target_id   who measured whom: the id of a node, or its `name` or `address` where a file of nodes gives them
     af                   4 or 6
-    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds or microseconds since 1970
+    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds or microseconds since 1970; of the years
+                         1990 to 2099
     rtt_avg_ms           mean RTT; empty where nothing came back
     rtt_min_ms rtt_max_ms rtt_mdev_ms    of the same packets; optional, as are all below
     sent received lost   packets; `received` is `sent` less `lost` where only that is there
@@ -72,6 +73,8 @@ _UNKNOWN = ("", "na", "n/a", "nan", "-nan", "null", "none", "u", "-", "*", r"\n"
 
 _ROWS = 1 << 18
 _LONGEST_RECORD = 1 << 26
+_FIRST, _END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""When anybody may have measured: what is outside is another number, or another unit."""
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _HOW_TO_NUMBER = "number the nodes from 0 in a column id of a file of nodes (--nodes), which names them in a column name or address"
@@ -211,6 +214,7 @@ def _node_rows(path: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
     if _is_parquet(path):
         with _parquet_errors(path):
             table = pq.read_table(path, partitioning=None)
+            table.validate(full=True)
         return table.column_names, iter(table.to_pylist())
     content = b"".join(read_chunks(path)).removeprefix(_BOM)
     try:
@@ -317,6 +321,7 @@ class TableSource:
         with _parquet_errors(self.path), pq.ParquetFile(self.path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             for batch in file.iter_batches(batch_size=_ROWS):
+                batch.validate(full=True)  # what is no UTF-8 would end DuckDB, and Python's reading of it
                 yield _Rows(
                     names=names,
                     table=pa.Table.from_batches([batch]),
@@ -329,7 +334,7 @@ class TableSource:
         first = next(blocks, b"")
         line, _, rest = first.partition(b"\n")
         header = _header(line.decode("utf-8", "backslashreplace"))
-        if all(_NUMBER.fullmatch(name) for name in header.names):
+        if all(_NUMBER.fullmatch(name) or name.lower() in _UNKNOWN[1:] for name in header.names):
             yield from self._matrix()
             return
         position, body = 0, rest
@@ -431,14 +436,25 @@ class TableSource:
     def _parsed(self, database: duckdb.DuckDBPyConnection, rows: _Rows) -> Parsed:
         told = self._told(rows)
         table = rows.table.rename_columns(_numbered(rows.names))
-        database.register("batch", table.append_column("row", pa.array(np.arange(table.num_rows))))
         constants = {name: value for name, value in self._constants.items() if name in told}
         try:
+            database.register("batch", table.append_column("row", pa.array(np.arange(table.num_rows))))
             found = database.sql(
                 _meaning(told), params=constants | {"read_at_us": _epoch_us(self._read_at)}
             ).to_arrow_table()
-        finally:
             database.unregister("batch")
+        except (
+            duckdb.DataError,
+            duckdb.NotSupportedError,
+            duckdb.InternalError,
+            duckdb.FatalException,
+        ) as error:
+            raise InputError(
+                "a table with values that are not understood",
+                where=str(self.path),
+                found=str(error).splitlines()[0],
+                expected="numbers, words and times",
+            ) from error
         good = found.filter(pc.is_null(found["reason"]))
         bad = found.filter(pc.is_valid(found["reason"]))
         self.of_itself += int(pc.sum(bad["of_itself"], min_count=0).as_py())
@@ -453,7 +469,7 @@ class TableSource:
     def _quarantined(self, rows: _Rows, bad: pa.Table) -> pa.Table:
         row = bad["row"].to_numpy()
         names = _keys(rows.names)
-        columns = [column.to_pylist() for column in rows.table.take(pa.array(row)).columns]
+        columns = [_values(column) for column in rows.table.take(pa.array(row)).columns]
         raw = [_as_json(dict(zip(names, cells, strict=True))) for cells in zip(*columns, strict=True)]
         lengths = rows.other_lengths
         return pa.table(
@@ -691,7 +707,11 @@ def _meaning(told: Mapping[str, str]) -> str:
             for name in ("probe_id", "target_id")
         ),
         wrong("af", "typed.af IS NULL OR typed.af NOT IN (4, 6)", "is neither 4 nor 6"),
-        wrong("timestamp", "timestamp_us IS NULL", "is neither ISO 8601 nor a time since 1970"),
+        wrong(
+            "timestamp",
+            "timestamp_us IS NULL",
+            "is neither ISO 8601 nor a time since 1970, in the years 1990 to 2099",
+        ),
         *(
             wrong(one, f"{number(one)} IS NULL OR {number(one)} < 0", "is no number of 0 or more")
             for name in RTTS
@@ -730,7 +750,11 @@ def _meaning(told: Mapping[str, str]) -> str:
         LEFT JOIN names AS probed ON probed.word = word.target_id
     ),
     counted AS (
-        SELECT * REPLACE (coalesce(received, sent - lost) AS received) FROM typed
+        SELECT * REPLACE (
+            coalesce(received, sent - lost) AS received,
+            CASE WHEN timestamp_us >= {_epoch_us(_FIRST)} AND timestamp_us < {_epoch_us(_END)} THEN timestamp_us END
+                AS timestamp_us
+        ) FROM typed
     ),
     placed AS (
         SELECT typed.*,
@@ -766,6 +790,15 @@ def _samples(good: pa.Table) -> pa.Table:
         [column.cast(field.type) for column, field in zip(columns, SAMPLE_SCHEMA, strict=True)],
         schema=SAMPLE_SCHEMA,
     )
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """What Python has no value for, such as a year of six digits, is given as Arrow writes it."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError, LookupError):
+        lists = [column.slice(row, 1).combine_chunks().to_string() for row in range(len(column))]
+        return [text[1:-1].strip() for text in lists]
 
 
 def _as_json(row: Mapping[str, Any]) -> bytes:

@@ -98,6 +98,8 @@ def test_columns_are_named_and_constants_are_stated(tmp_path: Path) -> None:
         ("2020-07-19 02:00:00+02:00", DAY),
         ("2020-07-19", DAY),
         ("2020-07-19 00:00:00.25", DAY + timedelta(seconds=0.25)),
+        ("1990-01-01", datetime(1990, 1, 1, tzinfo=UTC)),
+        ("2099-12-31", datetime(2099, 12, 31, tzinfo=UTC)),
         ("1595116800", DAY),
         ("1595116800.5", DAY + timedelta(seconds=0.5)),
         ("1595116800250", DAY + timedelta(seconds=0.25)),
@@ -133,6 +135,10 @@ def test_words_for_unknown_are_unknown(tmp_path: Path, word: str) -> None:
         ("3,4,4,yesterday,1,,", "timestamp: yesterday is neither ISO 8601"),
         ("3,4,4,20200719,1,,", "timestamp: 20200719 is neither ISO 8601"),
         ("3,4,4,infinity,1,,", "timestamp: infinity is neither"),
+        ("3,4,4,0001-01-01,1,,", "timestamp: 0001-01-01 is neither"),
+        ("3,4,4,1989-12-31T23:59:59Z,1,,", "timestamp: 1989-12-31T23:59:59Z is neither"),
+        ("3,4,4,2100-01-01,1,,", "timestamp: 2100-01-01 is neither"),
+        ("3,4,4,631151999,1,,", "timestamp: 631151999 is neither"),
         ("3,4,4,2020-13-19,1,,", "timestamp: 2020-13-19 is neither"),
         ("3,4,4,2020-07-19,fast,,", "rtt_avg_ms: fast is no number of 0 or more"),
         ("3,4,4,2020-07-19,-1,,", "rtt_avg_ms: -1 is no number of 0 or more"),
@@ -160,14 +166,20 @@ def test_a_row_that_is_no_sample_is_kept_whole_with_its_place_and_reason(
     assert cells == line.split(",")
 
 
-@pytest.mark.parametrize("names", [("note", "note"), ("", "column 5"), ("column 6", ""), ("note", "note (column 6)")])
+@pytest.mark.parametrize(
+    "names", [("note", "note"), ("", "column 5"), ("column 6", ""), ("note", "note (column 6)")]
+)
 @pytest.mark.parametrize("parquet", [False, True])
-def test_columns_of_one_name_or_none_are_kept_each(tmp_path: Path, names: tuple[str, str], parquet: bool) -> None:
+def test_columns_of_one_name_or_none_are_kept_each(
+    tmp_path: Path, names: tuple[str, str], parquet: bool
+) -> None:
     cells = [["3", "4", "4", "2020-07-19", "1", "a", "b"], ["x", "4", "4", "2020-07-19", "1", "c", "d"]]
     header = [*HEADER.split(","), *names]
     one = source(tmp_path, "\n".join(",".join(row) for row in [header, *cells]))
     if parquet:
-        pq.write_table(pa.table([pa.array(column) for column in zip(*cells, strict=True)], names=header), one.path)
+        pq.write_table(
+            pa.table([pa.array(column) for column in zip(*cells, strict=True)], names=header), one.path
+        )
     (raw,) = read(one).quarantined["raw"].to_pylist()
     assert list(json.loads(raw).values()) == cells[1]
 
@@ -275,6 +287,50 @@ def test_parquet_is_read_with_the_types_that_it_has(tmp_path: Path) -> None:
         read(TableSource(path, columns={}, constants={}))
 
 
+def hostile(tmp_path: Path, **columns: pa.Array) -> TableSource:
+    """Three rows of Parquet, of which the last is no sample."""
+    table = {
+        "probe_id": pa.array(["3", "3", "x"]), "target_id": pa.array(["4"] * 3), "af": pa.array([4] * 3),
+        "timestamp": pa.array(["2020-07-19"] * 3), "rtt_avg_ms": pa.array([1.0] * 3),
+    }  # fmt: skip
+    pq.write_table(pa.table(table | columns), tmp_path / "samples")
+    return TableSource(tmp_path / "samples", columns={}, constants={})
+
+
+@pytest.mark.parametrize("column", ["probe_id", "note"])
+def test_parquet_with_words_that_are_no_utf_8_is_refused(tmp_path: Path, column: str) -> None:
+    offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
+    bad = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"3\xff\xfe")])
+    with pytest.raises(InputError, match=r"Parquet file that cannot be read.*Invalid UTF8"):
+        read(hostile(tmp_path, **{column: bad}))
+    pq.write_table(
+        pa.table({"id": [1, 2, 3], "lat": [1.0] * 3, "lon": [1.0] * 3, "name": bad}), tmp_path / "nodes"
+    )
+    with pytest.raises(InputError, match=r"Parquet file that cannot be read.*Invalid UTF8"):
+        read_nodes(tmp_path / "nodes", {}, {})
+
+
+@pytest.mark.parametrize("far", [1 << 62, -(1 << 62)])
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_times_of_parquet_for_which_python_has_no_value_are_kept(
+    tmp_path: Path, far: int, zone: str | None
+) -> None:
+    times = pa.array([int(DAY.timestamp()) * 1_000_000, far, far], pa.timestamp("us", zone))
+    parsed = read(hostile(tmp_path, timestamp=times, note=times))
+    assert parsed.samples["timestamp"].to_pylist() == [DAY]
+    kept = parsed.quarantined.to_pylist()
+    assert [row["position"] for row in kept] == [1, 2]
+    assert "timestamp: 14" in kept[0]["reason"]
+    assert str(far) in json.loads(kept[0]["raw"])["note"]
+    with pytest.raises(InputError, match="values that are not understood"):
+        read(hostile(tmp_path, timestamp=times.cast(pa.int64()).cast(pa.timestamp("ms", zone))))
+
+
+def test_a_zone_that_nobody_knows_harms_no_other_column(tmp_path: Path) -> None:
+    parsed = read(hostile(tmp_path, note=pa.array([1, 2, 3], pa.timestamp("us", "Nowhere/None"))))
+    assert (parsed.samples.num_rows, parsed.quarantined.num_rows) == (2, 1)
+
+
 @pytest.mark.parametrize("delimiter", ["\t", " ", ", ", ";"])
 def test_a_matrix_has_a_sample_a_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
@@ -300,6 +356,15 @@ def test_a_matrix_has_a_sample_a_cell(
     )
     assert one.of_itself == 5
     assert parsed.quarantined["position"].to_pylist() == [0, 6, 12, 18, 24]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "-", "NA", "null"])
+def test_a_matrix_may_begin_with_what_is_unknown(tmp_path: Path, word: str) -> None:
+    found = rows(tmp_path, f"7 {word}", header=f"{word} 5", constants={"af": "4", "timestamp": "2020-07-19"})
+    assert [(row["probe_id"], row["target"], row["rtt_avg_ms"]) for row in found] == [
+        (0, "node:1", 5.0),
+        (1, "node:0", 7.0),
+    ]
 
 
 def test_numbers_that_are_no_square_are_no_matrix(tmp_path: Path) -> None:
