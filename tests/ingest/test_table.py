@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
+import io
 import json
 import math
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from domain.observation import Doubt
 from domain.place import fibre_rtt_ms
 from domain.progress import unheard
 from ingest.batch import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
-from ingest.table import NO_NODES, Nodes, TableSource, read_nodes
+from ingest.table import NO_NODES, Nodes, TableSource, _Blocks, read_nodes
 
 HEADER = "probe_id,target_id,af,timestamp,rtt_avg_ms"
 DAY = datetime(2020, 7, 19, tzinfo=UTC)
@@ -242,6 +244,71 @@ def test_blocks_end_where_records_end_and_positions_go_on(
     parsed = read(source(tmp_path, "\n".join([HEADER + ",note", *lines]) + "\n"))
     assert parsed.samples["probe_id"].to_pylist() == [n for n in range(5, 40) if n not in (25, 35)]
     assert parsed.quarantined["position"].to_pylist() == [20, 30]
+
+
+@pytest.mark.parametrize("batch", [64, 1 << 23])
+@pytest.mark.parametrize("longest", [300, 1 << 20])
+def test_a_quote_that_is_not_closed_costs_its_line_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, longest: int
+) -> None:
+    monkeypatch.setattr(ingest.table, "BATCH_BYTES", batch)
+    monkeypatch.setattr(ingest.table, "_LONGEST_RECORD", longest)
+    monkeypatch.setattr("ingest.compression._READ_BYTES", 10)
+    lines = [f"{n},4,4,2020-07-19,{n}" for n in range(5, 40)]
+    lines[10] = '15,4,4,2020-07-19,"10'
+    parsed = read(source(tmp_path, "\n".join([HEADER, *lines])))
+    assert parsed.samples["probe_id"].to_pylist() == [n for n in range(5, 40) if n != 15]
+    assert parsed.quarantined.to_pylist() == [
+        {
+            "source": "samples",
+            "position": 10,
+            "reason": "a quote that is not closed",
+            "raw": lines[10].encode(),
+        }
+    ]
+
+
+@given(
+    notes=st.lists(st.text(',"\n x5', max_size=6), min_size=1, max_size=20),
+    batch=st.integers(1, 100),
+    chunk=st.integers(1, 50),
+)
+def test_records_end_where_a_writer_of_csv_ends_them(notes: list[str], batch: int, chunk: int) -> None:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([["a", "b"], *([note, "1"] for note in notes)])
+    text = written.getvalue().encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.table, "BATCH_BYTES", batch)
+        chunks = [text[at : at + chunk] for at in range(0, len(text), chunk)]
+        patch.setattr(ingest.table, "read_chunks", lambda _path: iter(chunks))
+        blocks = list(_Blocks(Path("samples"), ","))
+    assert [unclosed for unclosed, _ in blocks if unclosed] == []
+    found = [row for _, block in blocks for row in csv.reader(io.StringIO(block.decode(), newline=""))]
+    assert [row[0] for row in found] == notes
+
+
+def test_a_mark_of_inches_is_no_quote(tmp_path: Path) -> None:
+    found = rows(tmp_path, '3,4,4,2020-07-19,1,5" disk', "5,4,4,2020-07-19,1,", header=HEADER + ",note")
+    assert [row["probe_id"] for row in found] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "begin", [f"{HEADER}\n1,2,4,2020-07-19,", f'{HEADER}\n1,2,4,2020-07-19,"', "", "probe_id"]
+)
+def test_a_line_without_end_is_refused_as_it_is_met(tmp_path: Path, begin: str) -> None:
+    one = source(tmp_path, gzip.compress(begin.encode() + b"1" * (1 << 25), 1))
+    with pytest.raises(InputError, match="a line that is too long for a table"):
+        read(one)
+
+
+def test_lines_have_the_length_that_they_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "3,4,4,2020-07-19,1,"
+    monkeypatch.setattr(ingest.table, "_LONGEST_RECORD", 100)
+    header = HEADER + ",note"
+    lines = [line + "x" * 10, line + "x" * (100 - len(line)), line]
+    assert len(rows(tmp_path, *lines, header=header)) == 3
+    with pytest.raises(InputError, match="a line that is too long for a table"):
+        rows(tmp_path, *lines, line + "x" * (101 - len(line)), line, header=header)
 
 
 def test_a_file_that_is_cut_gives_its_whole_rows_and_says_so(tmp_path: Path) -> None:
