@@ -6,7 +6,8 @@ not there is stated (`--set NAME=VALUE`). What is neither is unknown.
 
     probe_id target_id   who measured whom: the id of a node, or its `name` or `address` where a file of nodes gives them
     af                   4 or 6
-    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds or microseconds since 1970
+    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds or microseconds since 1970; of the years
+                         1990 to 2099
     rtt_avg_ms           mean RTT; empty where nothing came back
     rtt_min_ms rtt_max_ms rtt_mdev_ms    of the same packets; optional, as are all below
     sent received lost   packets; `received` is `sent` less `lost` where only that is there
@@ -31,7 +32,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,9 +72,14 @@ _UNKNOWN = ("", "na", "n/a", "nan", "-nan", "null", "none", "u", "-", "*", r"\n"
 """How tables say that they do not know."""
 
 _ROWS = 1 << 18
-_LONGEST_RECORD = 1 << 26
+_LONGEST_RECORD = 1 << 20
+"""Bytes of a line of CSV, and of what may be in quotes over several lines; what is longer is no table of RTTs."""
+_LONGEST_ROW = 1 << 24
+"""Bytes of a row of a matrix: some millions of nodes."""
+_FIRST, _END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""When anybody may have measured: what is outside is another number, or another unit."""
 _BOM = b"\xef\xbb\xbf"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _HOW_TO_NUMBER = "number the nodes from 0 in a column id of a file of nodes (--nodes), which names them in a column name or address"
 
 _NODE_SCHEMA = pa.schema(
@@ -185,14 +191,15 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
                 expected="0, 1, 2 …",
                 next_step=_HOW_TO_NUMBER,
             )
-        if word in seen:
+        identity = int(word.partition(".")[0])
+        if identity in seen:
             raise InputError(
                 "two nodes of one id",
                 where=f"{path}, row {number}",
                 found=word,
                 expected="a row for each node",
             )
-        seen.add(word)
+        seen.add(identity)
         asn, address, prefix = (node.pop(name, None) for name in ("asn", "address", "prefix"))
         told = {
             f"{name}_v{family}": value
@@ -210,6 +217,7 @@ def _node_rows(path: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
     if _is_parquet(path):
         with _parquet_errors(path):
             table = pq.read_table(path, partitioning=None)
+            table.validate(full=True)
         return table.column_names, iter(table.to_pylist())
     content = b"".join(read_chunks(path)).removeprefix(_BOM)
     try:
@@ -316,6 +324,7 @@ class TableSource:
         with _parquet_errors(self.path), pq.ParquetFile(self.path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             for batch in file.iter_batches(batch_size=_ROWS):
+                batch.validate(full=True)  # what is no UTF-8 would end DuckDB, and Python's reading of it
                 yield _Rows(
                     names=names,
                     table=pa.Table.from_batches([batch]),
@@ -324,29 +333,26 @@ class TableSource:
                 position += batch.num_rows
 
     def _text(self) -> Iterator[_Rows]:
-        blocks = _Blocks(self.path)
-        first = next(blocks, b"")
-        line, _, rest = first.partition(b"\n")
-        header = _header(line.decode("utf-8", "backslashreplace"))
-        if all(_NUMBER.fullmatch(name) for name in header.names):
+        header = _header(next(_lines(self.path), ""))
+        if all(_NUMBER.fullmatch(name) or name.lower() in _UNKNOWN[1:] for name in header.names):
             yield from self._matrix()
             return
-        position, body = 0, rest
-        while True:
-            if body.strip():
-                rows = _csv_rows(self.path, body, header, position)
-                position += len(rows.position) + len(rows.other_lengths)
-                yield rows
-            if (more := next(blocks, None)) is None:
-                break
-            body = more
+        position = 0
+        blocks = _Blocks(self.path, header.delimiter)
+        for unclosed, block in blocks:
+            others = [
+                (position + number, "a quote that is not closed", line)
+                for number, line in enumerate(unclosed)
+            ]
+            position += len(others)
+            rows = _csv_rows(self.path, block, header, position)
+            position += len(rows.position) + len(rows.other_lengths)
+            yield replace(rows, other_lengths=(*others, *rows.other_lengths))
         if blocks.cut is not None:
             self.failures.append(blocks.cut)
             cut = str(blocks.cut.found)
-            yield _Rows(
-                names=header.names,
-                table=pa.table({name: pa.array([], pa.string()) for name in _numbered(header.names)}),
-                position=np.arange(0),
+            yield replace(
+                _csv_rows(self.path, b"", header, position),
                 other_lengths=((position, f"the file is cut: {cut}", blocks.tail),),
                 cut=cut,
             )
@@ -430,14 +436,25 @@ class TableSource:
     def _parsed(self, database: duckdb.DuckDBPyConnection, rows: _Rows) -> Parsed:
         told = self._told(rows)
         table = rows.table.rename_columns(_numbered(rows.names))
-        database.register("batch", table.append_column("row", pa.array(np.arange(table.num_rows))))
         constants = {name: value for name, value in self._constants.items() if name in told}
         try:
+            database.register("batch", table.append_column("row", pa.array(np.arange(table.num_rows))))
             found = database.sql(
                 _meaning(told), params=constants | {"read_at_us": _epoch_us(self._read_at)}
             ).to_arrow_table()
-        finally:
             database.unregister("batch")
+        except (
+            duckdb.DataError,
+            duckdb.NotSupportedError,
+            duckdb.InternalError,
+            duckdb.FatalException,
+        ) as error:
+            raise InputError(
+                "a table with values that are not understood",
+                where=str(self.path),
+                found=str(error).splitlines()[0],
+                expected="numbers, words and times",
+            ) from error
         good = found.filter(pc.is_null(found["reason"]))
         bad = found.filter(pc.is_valid(found["reason"]))
         self.of_itself += int(pc.sum(bad["of_itself"], min_count=0).as_py())
@@ -451,11 +468,9 @@ class TableSource:
 
     def _quarantined(self, rows: _Rows, bad: pa.Table) -> pa.Table:
         row = bad["row"].to_numpy()
-        names = [name or f"column {number}" for number, name in enumerate(rows.names)]
-        raw = [
-            _as_json(dict(zip(names, values.values(), strict=True)))
-            for values in rows.table.take(pa.array(row)).to_pylist()
-        ]
+        names = _keys(rows.names)
+        columns = [_values(column) for column in rows.table.take(pa.array(row)).columns]
+        raw = [_as_json(dict(zip(names, cells, strict=True))) for cells in zip(*columns, strict=True)]
         lengths = rows.other_lengths
         return pa.table(
             [
@@ -496,7 +511,7 @@ class _Rows:
         names: of the columns, as the file has them.
         table: (R,) the columns, in that order.
         position: (R,) zero-based number of each row in the file.
-        other_lengths: rows that have more or fewer cells than the header: position, reason, text.
+        other_lengths: rows that have more or fewer cells than the header, or a quote that is not closed: position, reason, text.
         is_matrix: the rows are cells of a matrix.
         cut: why the file ends after these.
     """
@@ -510,65 +525,121 @@ class _Rows:
 
 
 class _Blocks:
-    """The content of a text file in blocks of whole records; afterwards `cut` and `tail` say how it ended.
+    """What follows the header of a CSV file, in blocks of whole records; afterwards `cut` and `tail` say how it ended.
 
-    A record ends at the end of a line that is in no quotes.
+    A record ends at the end of a line that is in no quotes, and as in `pyarrow.csv` quotes are what a cell begins with. Where a
+    quote is not closed before the end of the file, or in `_LONGEST_RECORD` bytes, its line is none, and reading goes on after it.
+
+    Yields:
+        The lines with such a quote that come before a block, and the block, which may be empty.
+
+    Raises:
+        InputError: at a line of more than `_LONGEST_RECORD` bytes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, delimiter: str) -> None:
         self.cut: TruncatedError | None = None
         self.tail = b""
         self._path = path
-        self._blocks = self._read()
+        between = re.escape(delimiter).encode()
+        cell = rb'(?:"(?:[^"]++|"")*+"|(?!"))[^%b\r\n]*+' % between
+        self._records = re.compile(rb"(?:(?:%b[%b\r])*+%b\n)*+" % (cell, between, cell))
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._blocks
-
-    def __next__(self) -> bytes:
-        return next(self._blocks)
-
-    def _read(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[tuple[list[bytes], bytes]]:
         pending = bytearray()
+        unclosed: list[bytes] = []
         begun = False
         try:
             for chunk in read_chunks(self._path):
                 pending += chunk
-                if not begun and len(pending) >= len(_BOM):
-                    begun = True
-                    if pending.startswith(_BOM):
-                        del pending[: len(_BOM)]
-                if len(pending) >= BATCH_BYTES and (end := _end_of_record(pending)) > 0:
-                    yield bytes(pending[:end])
-                    del pending[:end]
+                if not begun:
+                    pending = pending.lstrip()
+                    line, begun_here, rest = pending.partition(b"\n")
+                    self._check(line)
+                    if not begun_here:
+                        continue
+                    begun, pending = True, rest
+                while len(pending) >= BATCH_BYTES:
+                    if (end := self._end(pending)) > 0:
+                        yield unclosed, bytes(pending[:end])
+                        unclosed = []
+                        del pending[:end]
+                    if len(pending) <= _LONGEST_RECORD:
+                        break
+                    unclosed.append(self._first_line(pending))
         except TruncatedError as error:
-            end = _end_of_record(pending)
+            end = self._end(pending)
             self.cut, self.tail = error, bytes(pending[end:])
             del pending[end:]
-        if pending:
-            yield bytes(pending)
+        if not begun:
+            return
+        if pending and not pending.endswith(b"\n"):
+            pending += b"\n"
+        while pending:
+            if (end := self._end(pending)) > 0:
+                yield unclosed, bytes(pending[:end])
+                unclosed = []
+                del pending[:end]
+            else:
+                unclosed.append(self._first_line(pending))
+        if unclosed:
+            yield unclosed, b""
 
+    def _end(self, text: bytearray) -> int:
+        """Where the last whole record ends; 0 where none does."""
+        if b'"' in text:
+            found = self._records.match(text)
+            end = 0 if found is None else found.end()
+        else:
+            end = text.rfind(b"\n") + 1
+        begin = 0
+        while end - begin > _LONGEST_RECORD:
+            line_end = text.rfind(b"\n", begin, begin + _LONGEST_RECORD + 1)
+            if line_end < 0:
+                self._check(text[begin:end].partition(b"\n")[0])
+            begin = line_end + 1
+        return end
 
-def _end_of_record(text: bytearray) -> int:
-    """Where the last whole record ends; 0 where none does."""
-    quotes = text.count(b'"')
-    end = len(text)
-    while (line_end := text.rfind(b"\n", 0, end)) >= 0:
-        quotes -= text.count(b'"', line_end, end)
-        if quotes % 2 == 0 or len(text) > _LONGEST_RECORD:
-            return line_end + 1
-        end = line_end
-    return 0
+    def _first_line(self, text: bytearray) -> bytes:
+        """Take the first line from the text."""
+        line, line_end, _ = text.partition(b"\n")
+        self._check(line)
+        del text[: len(line) + len(line_end)]
+        return bytes(line)
+
+    def _check(self, line: bytearray) -> None:
+        if len(line) > _LONGEST_RECORD:
+            raise _too_long(self._path, line, _LONGEST_RECORD)
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text file that are not blank."""
-    rest = b""
+    """The lines of a text file that are not blank.
+
+    Raises:
+        InputError: at a line of more than `_LONGEST_ROW` bytes.
+    """
+    pending = bytearray()
     for chunk in read_chunks(path):
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        yield from (line.decode("utf-8", "backslashreplace") for line in lines if line.strip())
-    if rest.strip():
-        yield rest.decode("utf-8", "backslashreplace")
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = bytes(pending + end) if pending else end
+            pending.clear()
+            if line.strip():
+                yield line.decode("utf-8", "backslashreplace")
+        pending += rest
+        if len(pending) > _LONGEST_ROW:
+            raise _too_long(path, pending, _LONGEST_ROW)
+    if pending.strip():
+        yield pending.decode("utf-8", "backslashreplace")
+
+
+def _too_long(path: Path, line: bytearray, longest: int) -> InputError:
+    return InputError(
+        "a line that is too long for a table",
+        where=str(path),
+        found=f"{bytes(line[:40])!r}…",
+        expected=f"lines of {longest} bytes at most",
+    )
 
 
 def _cells(line: str) -> list[str]:
@@ -581,7 +652,9 @@ def _header(line: str) -> _Header:
     if line.count(delimiter) == 0 and len(line.split()) > 1:
         delimiter = " "
     try:
-        cells = next(csv.reader([line.strip().removeprefix("#")], delimiter=delimiter), [])
+        cells = next(
+            csv.reader([line.removeprefix("\ufeff").strip().removeprefix("#")], delimiter=delimiter), []
+        )
     except csv.Error:
         cells = [line]  # no header: the column that is missing will be named
     return _Header(
@@ -593,11 +666,25 @@ def _numbered(names: list[str]) -> list[str]:
     return [f"c{number}" for number in range(len(names))]
 
 
+def _keys(names: list[str]) -> list[str]:
+    """A key for each column: its name, and its number too where it has none or another column has the same."""
+    keys: list[str] = []
+    for number, name in enumerate(names):
+        key = name or f"column {number}"
+        while key in keys or (key != name and key in names):
+            key += f" (column {number})"
+        keys.append(key)
+    return keys
+
+
 def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows:
     """Parse a block of whole records."""
     if not block.isascii():  # a letter of another alphabet is no reason to lose the numbers beside it
         block = block.decode("utf-8", "backslashreplace").encode()
     names = _numbered(header.names)
+    if not block.strip():
+        nothing = pa.table({name: pa.array([], pa.string()) for name in names})
+        return _Rows(names=header.names, table=nothing, position=np.arange(0))
     others: list[tuple[int, str, bytes]] = []
 
     def other(row: pa_csv.InvalidRow) -> str:
@@ -681,7 +768,11 @@ def _meaning(told: Mapping[str, str]) -> str:
             for name in ("probe_id", "target_id")
         ),
         wrong("af", "typed.af IS NULL OR typed.af NOT IN (4, 6)", "is neither 4 nor 6"),
-        wrong("timestamp", "timestamp_us IS NULL", "is neither ISO 8601 nor a time since 1970"),
+        wrong(
+            "timestamp",
+            "timestamp_us IS NULL",
+            "is neither ISO 8601 nor a time since 1970, in the years 1990 to 2099",
+        ),
         *(
             wrong(one, f"{number(one)} IS NULL OR {number(one)} < 0", "is no number of 0 or more")
             for name in RTTS
@@ -720,7 +811,11 @@ def _meaning(told: Mapping[str, str]) -> str:
         LEFT JOIN names AS probed ON probed.word = word.target_id
     ),
     counted AS (
-        SELECT * REPLACE (coalesce(received, sent - lost) AS received) FROM typed
+        SELECT * REPLACE (
+            coalesce(received, sent - lost) AS received,
+            CASE WHEN timestamp_us >= {_epoch_us(_FIRST)} AND timestamp_us < {_epoch_us(_END)} THEN timestamp_us END
+                AS timestamp_us
+        ) FROM typed
     ),
     placed AS (
         SELECT typed.*,
@@ -756,6 +851,15 @@ def _samples(good: pa.Table) -> pa.Table:
         [column.cast(field.type) for column, field in zip(columns, SAMPLE_SCHEMA, strict=True)],
         schema=SAMPLE_SCHEMA,
     )
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """What Python has no value for, such as a year of six digits, is given as Arrow writes it."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError, LookupError):
+        lists = [column.slice(row, 1).combine_chunks().to_string() for row in range(len(column))]
+        return [text[1:-1].strip() for text in lists]
 
 
 def _as_json(row: Mapping[str, Any]) -> bytes:

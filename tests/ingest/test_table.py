@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
+import io
 import json
 import math
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from domain.observation import Doubt
 from domain.place import fibre_rtt_ms
 from domain.progress import unheard
 from ingest.batch import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
-from ingest.table import NO_NODES, Nodes, TableSource, read_nodes
+from ingest.table import NO_NODES, Nodes, TableSource, _Blocks, read_nodes
 
 HEADER = "probe_id,target_id,af,timestamp,rtt_avg_ms"
 DAY = datetime(2020, 7, 19, tzinfo=UTC)
@@ -98,6 +100,8 @@ def test_columns_are_named_and_constants_are_stated(tmp_path: Path) -> None:
         ("2020-07-19 02:00:00+02:00", DAY),
         ("2020-07-19", DAY),
         ("2020-07-19 00:00:00.25", DAY + timedelta(seconds=0.25)),
+        ("1990-01-01", datetime(1990, 1, 1, tzinfo=UTC)),
+        ("2099-12-31", datetime(2099, 12, 31, tzinfo=UTC)),
         ("1595116800", DAY),
         ("1595116800.5", DAY + timedelta(seconds=0.5)),
         ("1595116800250", DAY + timedelta(seconds=0.25)),
@@ -133,6 +137,10 @@ def test_words_for_unknown_are_unknown(tmp_path: Path, word: str) -> None:
         ("3,4,4,yesterday,1,,", "timestamp: yesterday is neither ISO 8601"),
         ("3,4,4,20200719,1,,", "timestamp: 20200719 is neither ISO 8601"),
         ("3,4,4,infinity,1,,", "timestamp: infinity is neither"),
+        ("3,4,4,0001-01-01,1,,", "timestamp: 0001-01-01 is neither"),
+        ("3,4,4,1989-12-31T23:59:59Z,1,,", "timestamp: 1989-12-31T23:59:59Z is neither"),
+        ("3,4,4,2100-01-01,1,,", "timestamp: 2100-01-01 is neither"),
+        ("3,4,4,631151999,1,,", "timestamp: 631151999 is neither"),
         ("3,4,4,2020-13-19,1,,", "timestamp: 2020-13-19 is neither"),
         ("3,4,4,2020-07-19,fast,,", "rtt_avg_ms: fast is no number of 0 or more"),
         ("3,4,4,2020-07-19,-1,,", "rtt_avg_ms: -1 is no number of 0 or more"),
@@ -158,6 +166,24 @@ def test_a_row_that_is_no_sample_is_kept_whole_with_its_place_and_reason(
     raw = kept["raw"].decode()
     cells = raw.split(",") if "cells" in reason else list(json.loads(raw).values())
     assert cells == line.split(",")
+
+
+@pytest.mark.parametrize(
+    "names", [("note", "note"), ("", "column 5"), ("column 6", ""), ("note", "note (column 6)")]
+)
+@pytest.mark.parametrize("parquet", [False, True])
+def test_columns_of_one_name_or_none_are_kept_each(
+    tmp_path: Path, names: tuple[str, str], parquet: bool
+) -> None:
+    cells = [["3", "4", "4", "2020-07-19", "1", "a", "b"], ["x", "4", "4", "2020-07-19", "1", "c", "d"]]
+    header = [*HEADER.split(","), *names]
+    one = source(tmp_path, "\n".join(",".join(row) for row in [header, *cells]))
+    if parquet:
+        pq.write_table(
+            pa.table([pa.array(column) for column in zip(*cells, strict=True)], names=header), one.path
+        )
+    (raw,) = read(one).quarantined["raw"].to_pylist()
+    assert list(json.loads(raw).values()) == cells[1]
 
 
 def test_contradictions_of_least_mean_and_greatest_are_no_sample(tmp_path: Path) -> None:
@@ -220,6 +246,71 @@ def test_blocks_end_where_records_end_and_positions_go_on(
     assert parsed.quarantined["position"].to_pylist() == [20, 30]
 
 
+@pytest.mark.parametrize("batch", [64, 1 << 23])
+@pytest.mark.parametrize("longest", [300, 1 << 20])
+def test_a_quote_that_is_not_closed_costs_its_line_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, longest: int
+) -> None:
+    monkeypatch.setattr(ingest.table, "BATCH_BYTES", batch)
+    monkeypatch.setattr(ingest.table, "_LONGEST_RECORD", longest)
+    monkeypatch.setattr("ingest.compression._READ_BYTES", 10)
+    lines = [f"{n},4,4,2020-07-19,{n}" for n in range(5, 40)]
+    lines[10] = '15,4,4,2020-07-19,"10'
+    parsed = read(source(tmp_path, "\n".join([HEADER, *lines])))
+    assert parsed.samples["probe_id"].to_pylist() == [n for n in range(5, 40) if n != 15]
+    assert parsed.quarantined.to_pylist() == [
+        {
+            "source": "samples",
+            "position": 10,
+            "reason": "a quote that is not closed",
+            "raw": lines[10].encode(),
+        }
+    ]
+
+
+@given(
+    notes=st.lists(st.text(',"\n x5', max_size=6), min_size=1, max_size=20),
+    batch=st.integers(1, 100),
+    chunk=st.integers(1, 50),
+)
+def test_records_end_where_a_writer_of_csv_ends_them(notes: list[str], batch: int, chunk: int) -> None:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([["a", "b"], *([note, "1"] for note in notes)])
+    text = written.getvalue().encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.table, "BATCH_BYTES", batch)
+        chunks = [text[at : at + chunk] for at in range(0, len(text), chunk)]
+        patch.setattr(ingest.table, "read_chunks", lambda _path: iter(chunks))
+        blocks = list(_Blocks(Path("samples"), ","))
+    assert [unclosed for unclosed, _ in blocks if unclosed] == []
+    found = [row for _, block in blocks for row in csv.reader(io.StringIO(block.decode(), newline=""))]
+    assert [row[0] for row in found] == notes
+
+
+def test_a_mark_of_inches_is_no_quote(tmp_path: Path) -> None:
+    found = rows(tmp_path, '3,4,4,2020-07-19,1,5" disk', "5,4,4,2020-07-19,1,", header=HEADER + ",note")
+    assert [row["probe_id"] for row in found] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "begin", [f"{HEADER}\n1,2,4,2020-07-19,", f'{HEADER}\n1,2,4,2020-07-19,"', "", "probe_id"]
+)
+def test_a_line_without_end_is_refused_as_it_is_met(tmp_path: Path, begin: str) -> None:
+    one = source(tmp_path, gzip.compress(begin.encode() + b"1" * (1 << 25), 1))
+    with pytest.raises(InputError, match="a line that is too long for a table"):
+        read(one)
+
+
+def test_lines_have_the_length_that_they_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "3,4,4,2020-07-19,1,"
+    monkeypatch.setattr(ingest.table, "_LONGEST_RECORD", 100)
+    header = HEADER + ",note"
+    lines = [line + "x" * 10, line + "x" * (100 - len(line)), line]
+    assert len(rows(tmp_path, *lines, header=header)) == 3
+    with pytest.raises(InputError, match="a line that is too long for a table"):
+        rows(tmp_path, *lines, line + "x" * (101 - len(line)), line, header=header)
+
+
 def test_a_file_that_is_cut_gives_its_whole_rows_and_says_so(tmp_path: Path) -> None:
     whole = gzip.compress(
         "\n".join([HEADER, *(f"{n},4,4,2020-07-19,{n * 7919 % 1000}.5" for n in range(5, 9000))]).encode()
@@ -263,6 +354,50 @@ def test_parquet_is_read_with_the_types_that_it_has(tmp_path: Path) -> None:
         read(TableSource(path, columns={}, constants={}))
 
 
+def hostile(tmp_path: Path, **columns: pa.Array) -> TableSource:
+    """Three rows of Parquet, of which the last is no sample."""
+    table = {
+        "probe_id": pa.array(["3", "3", "x"]), "target_id": pa.array(["4"] * 3), "af": pa.array([4] * 3),
+        "timestamp": pa.array(["2020-07-19"] * 3), "rtt_avg_ms": pa.array([1.0] * 3),
+    }  # fmt: skip
+    pq.write_table(pa.table(table | columns), tmp_path / "samples")
+    return TableSource(tmp_path / "samples", columns={}, constants={})
+
+
+@pytest.mark.parametrize("column", ["probe_id", "note"])
+def test_parquet_with_words_that_are_no_utf_8_is_refused(tmp_path: Path, column: str) -> None:
+    offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
+    bad = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"3\xff\xfe")])
+    with pytest.raises(InputError, match=r"Parquet file that cannot be read.*Invalid UTF8"):
+        read(hostile(tmp_path, **{column: bad}))
+    pq.write_table(
+        pa.table({"id": [1, 2, 3], "lat": [1.0] * 3, "lon": [1.0] * 3, "name": bad}), tmp_path / "nodes"
+    )
+    with pytest.raises(InputError, match=r"Parquet file that cannot be read.*Invalid UTF8"):
+        read_nodes(tmp_path / "nodes", {}, {})
+
+
+@pytest.mark.parametrize("far", [1 << 62, -(1 << 62)])
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_times_of_parquet_for_which_python_has_no_value_are_kept(
+    tmp_path: Path, far: int, zone: str | None
+) -> None:
+    times = pa.array([int(DAY.timestamp()) * 1_000_000, far, far], pa.timestamp("us", zone))
+    parsed = read(hostile(tmp_path, timestamp=times, note=times))
+    assert parsed.samples["timestamp"].to_pylist() == [DAY]
+    kept = parsed.quarantined.to_pylist()
+    assert [row["position"] for row in kept] == [1, 2]
+    assert "timestamp: 14" in kept[0]["reason"]
+    assert str(far) in json.loads(kept[0]["raw"])["note"]
+    with pytest.raises(InputError, match="values that are not understood"):
+        read(hostile(tmp_path, timestamp=times.cast(pa.int64()).cast(pa.timestamp("ms", zone))))
+
+
+def test_a_zone_that_nobody_knows_harms_no_other_column(tmp_path: Path) -> None:
+    parsed = read(hostile(tmp_path, note=pa.array([1, 2, 3], pa.timestamp("us", "Nowhere/None"))))
+    assert (parsed.samples.num_rows, parsed.quarantined.num_rows) == (2, 1)
+
+
 @pytest.mark.parametrize("delimiter", ["\t", " ", ", ", ";"])
 def test_a_matrix_has_a_sample_a_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
@@ -288,6 +423,15 @@ def test_a_matrix_has_a_sample_a_cell(
     )
     assert one.of_itself == 5
     assert parsed.quarantined["position"].to_pylist() == [0, 6, 12, 18, 24]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "-", "NA", "null"])
+def test_a_matrix_may_begin_with_what_is_unknown(tmp_path: Path, word: str) -> None:
+    found = rows(tmp_path, f"7 {word}", header=f"{word} 5", constants={"af": "4", "timestamp": "2020-07-19"})
+    assert [(row["probe_id"], row["target"], row["rtt_avg_ms"]) for row in found] == [
+        (0, "node:1", 5.0),
+        (1, "node:0", 7.0),
+    ]
 
 
 def test_numbers_that_are_no_square_are_no_matrix(tmp_path: Path) -> None:
@@ -454,6 +598,8 @@ def test_what_is_faster_than_light_is_kept_flagged_and_counted(tmp_path: Path) -
     [
         (["x,1,2"], "id,lat,lon", r"no whole number.*row 0; found 'x'.*number the nodes"),
         (["1,1,2", "1,3,4"], "id,lat,lon", "two nodes of one id.*row 1; found 1"),
+        (["1,1,2", "01,3,4"], "id,lat,lon", "two nodes of one id.*row 1; found 01"),
+        (["1,1,2", "1.0,3,4"], "id,lat,lon", r"two nodes of one id.*row 1; found 1\.0"),
         (["1,1"], "id,lat", "expected lon; write --column lon=THEIRS"),
         (["1,1"], "id,lat,lon", "another length than the header.*found 2 cells"),
         ([], "id,lat,lon", "a file without nodes"),
