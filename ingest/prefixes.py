@@ -344,7 +344,8 @@ def _listed(path: Path) -> Iterator[_Said]:
 
     def lines() -> Iterator[str]:
         nonlocal number
-        for number, line in _lines(path):
+        for at, line in _lines(path):
+            number = at
             yield from line.splitlines()  # also where a line ends as on old Macs
 
     try:
