@@ -135,6 +135,26 @@ def _cron(value: str) -> str:
     return value
 
 
+def _server(value: str) -> str:
+    from ingest.atlas import check_server  # cousteau is only for those who name a server
+
+    try:
+        check_server(value)
+    except InputError as error:
+        raise ValueError(error.expected) from error
+    return value
+
+
+def _path(value: str) -> str:
+    try:
+        Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError("a path; there is no user of that name") from error
+    if "\0" in value:
+        raise ValueError("a path")
+    return value
+
+
 Length = Annotated[timedelta, _read_by(parse_length)]
 Duration = Annotated[timedelta, _read_by(parse_duration)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -142,6 +162,7 @@ Cron = Annotated[str, AfterValidator(_cron)]
 Id = Annotated[int, Field(ge=1, le=MOST_ID)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[Text, AfterValidator(_path)]
 
 
 class _Table(BaseModel):
@@ -153,16 +174,16 @@ class GraphTable(_Table):
     """The graph that is kept up with the lake."""
 
     window: Length = timedelta(hours=3)
-    prefixes: Text | None = None
+    prefixes: PathText | None = None
     keep: Duration | None = None
 
 
 class AtlasTable(_Table):
     """Who speaks the Atlas API, and where the key is."""
 
-    server: Text = "atlas.ripe.net"
-    certificate: Text | None = None
-    key_file: Text | None = None
+    server: Annotated[str, AfterValidator(_server)] = "atlas.ripe.net"
+    certificate: PathText | None = None
+    key_file: PathText | None = None
     key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = KEY_VARIABLE
 
     @model_validator(mode="after")
@@ -205,7 +226,7 @@ class FilesTable(_SourceTable):
     """Files of results, in a folder that is looked through."""
 
     kind: Literal["files"]
-    path: Text
+    path: PathText
 
 
 class ProbesTable(_SourceTable):
@@ -337,6 +358,11 @@ def read_config(path: Path) -> Config:
         raise InputError("not a text file", where=str(path), expected="TOML in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError("not TOML", where=str(path), found=str(error)) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        found = (
+            "a value nested too deep" if isinstance(error, RecursionError) else "a number of too many digits"
+        )
+        raise InputError("TOML that cannot be read", where=str(path), found=found) from error
     if "folder" in content:  # which is ours to say
         raise _wrong(path, text, content, {"type": "extra_forbidden", "loc": ("folder",), "msg": ""})
     try:
@@ -393,7 +419,7 @@ _EXPECTED: dict[int | str | None, str] = {
 }
 """What pydantic would say in the words of Python."""
 
-_SECRET = frozenset({"key_file", "key_variable"})
+_SECRET = frozenset({"key_file", "key_variable", "server"})
 
 
 def _wrong(

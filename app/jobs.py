@@ -7,6 +7,7 @@ again, and does not hold up the others. Asking twice costs time only, as each re
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from app.config import (
     trigger_of,
 )
 from app.schedule_state import GRAPH, Coverage, JobState, ScheduleState, held, job_lock
+from app.settings import CONFIG_NAME
 from domain.errors import (
     EmptyError,
     InputError,
@@ -149,6 +151,9 @@ class Runner:
         say: hears, in a line, of what landed and of what failed.
         stop: when it is set, runs end soon, and well.
         open_atlas: how Atlas is asked, with which key if any.
+
+    Raises:
+        InputError: when a source reads what we write in the home.
     """
 
     def __init__(
@@ -162,6 +167,9 @@ class Runner:
         stop: threading.Event,
         open_atlas: Callable[[Config, str | None], AtlasSource] = atlas_of,
     ) -> None:
+        for table in config.source:
+            if isinstance(table, FilesTable):
+                _check_outside(table, config.path(table.path), home)
         self.config = config
         self.state = ScheduleState(home)
         self.stop = stop
@@ -508,6 +516,21 @@ class _Asked:
             else:
                 self._in_a_row.clear()
                 self.answered.append(number)
+
+
+_OURS = ("lake", "locks", "built", "rdf", "models", "graph.sqlite", "schedule.sqlite", CONFIG_NAME)
+"""What is ours in a home; a folder of somebody's files may lie beside it."""
+
+
+def _check_outside(table: FilesTable, path: Path, home: Path) -> None:
+    read, own = (Path(os.path.realpath(one)) for one in (path, home))
+    if own.is_relative_to(read) or any(read.is_relative_to(own / name) for name in _OURS):
+        raise InputError(
+            "a source that reads our own files",
+            where=f"[[source]] {table.name!r} path",
+            found=str(path),
+            expected=f"a folder of its own, which may be in the home ({home})",
+        )
 
 
 def _files_in(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,6 +19,8 @@ TAR_BLOCK_BYTES = 512
 
 _SKIP_BYTES = 1 << 20
 _LONGEST_HEADER_BYTES = 1 << 20  # of the headers that hold long names; what says to be longer is passed over
+_LARGEST_MEMBER_BYTES = 1 << 60  # nothing is larger, and places in a file are still numbers of 64 bits
+_LARGEST_DIGITS = 19
 
 
 def is_tar(head: bytes) -> bool:
@@ -95,6 +98,7 @@ class Tar:
                 info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
             except tarfile.HeaderError as error:
                 raise self._cut(str(error)) from error
+            self._check(info.size)
             begin = self._at
             if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 if info.size <= _LONGEST_HEADER_BYTES:
@@ -104,8 +108,11 @@ class Tar:
                     else:
                         stated = _pax(extended)
                         name = stated.get("path", name)
-                        if stated.get("size", "").isdecimal():
-                            size = int(stated["size"])
+                        if (digits := stated.get("size", "")).isdecimal():
+                            if len(digits) > _LARGEST_DIGITS:
+                                raise self._cut(f"a member whose size has {len(digits)} digits")
+                            size = int(digits)
+                            self._check(size)
                 content = info.size
             elif info.type in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
                 content = info.size
@@ -118,6 +125,11 @@ class Tar:
                     self._at += content - section.left
                 name = size = None
             self._pass(begin + -(-content // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES - self._at)
+
+    def _check(self, size: int) -> None:
+        """A size is a number of 96 bits, with a sign, where a tar says it in binary: a negative one would read everything."""
+        if not 0 <= size <= _LARGEST_MEMBER_BYTES:
+            raise self._cut(f"a member of {size} bytes")
 
     def _read(self, size: int) -> bytes:
         data = self.stream.read(size)
@@ -159,6 +171,19 @@ class DamagedZipError(Exception):
     """What is in a zip is not what it should be; reading on gives nothing."""
 
 
+_DAMAGED = (
+    zipfile.BadZipFile,
+    RuntimeError,  # NotImplementedError among them: ways to compress and to encrypt that zipfile does not know
+    ValueError,  # a name that is not the UTF-8 that it says to be; a place before the beginning
+    IndexError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    EOFError,
+)
+"""What zipfile raises of bytes that are no zip, beside OSError."""
+
+
 def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     """A zip, to be closed, and the files in it, in its order. Several threads may read it.
 
@@ -168,11 +193,12 @@ def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise InputError(
             "a zip that is cut or damaged", where=str(path), found=str(error), expected="a whole zip"
         ) from error
-    return archive, [info for info in archive.infolist() if not info.is_dir()]
+    # Not `is_dir`, which wants a name of at least a letter.
+    return archive, [info for info in archive.infolist() if not info.filename.endswith("/")]
 
 
 class ZipMember(io.RawIOBase):
@@ -196,7 +222,7 @@ class ZipMember(io.RawIOBase):
             )
         try:
             self._stream = archive.open(info)
-        except zipfile.BadZipFile as error:
+        except _DAMAGED as error:
             raise DamagedZipError(str(error)) from error
 
     def readable(self) -> bool:
@@ -207,7 +233,7 @@ class ZipMember(io.RawIOBase):
         """At most so many of its next bytes."""
         try:
             return self._stream.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _DAMAGED as error:
             raise DamagedZipError(str(error) or "it stops in the middle") from error
 
     def close(self) -> None:

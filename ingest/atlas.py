@@ -14,6 +14,7 @@ The bytes of an answer are split into records and never become Python objects he
 from __future__ import annotations
 
 import math
+import re
 import socket
 import ssl
 import threading
@@ -81,6 +82,17 @@ _CHUNK_BYTES = 1 << 16
 _BLANK = b" \t\r\n"
 
 
+def check_server(server: str) -> None:
+    """See that a text is `HOST` or `HOST:PORT`.
+
+    Raises:
+        InputError: when it is not; nothing of it is repeated, for it may hold a password or a key.
+    """
+    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::([0-9]{1,5}))?", server)
+    if match is None or not 0 < int(match[1] or 443) < 2**16:
+        raise InputError("no server", expected="HOST or HOST:PORT, with nothing before or after it")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtlasSource:
     """Atlas, or something that answers like it.
@@ -100,7 +112,7 @@ class AtlasSource:
 
     Raises:
         NotFoundError: when the file of authorities is not there.
-        InputError: when the key, the file of authorities, or a bound cannot be one.
+        InputError: when the server, the key, the file of authorities, or a bound cannot be one.
     """
 
     server: str = "atlas.ripe.net"
@@ -116,6 +128,7 @@ class AtlasSource:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_server(self.server)
         if isinstance(self.verify, Path):
             try:
                 ssl.create_default_context(cafile=self.verify)

@@ -8,7 +8,7 @@ The file is, plain or compressed, and told by its content:
     bgpdump -m      the same as text: `TABLE_DUMP2|1600000000|B|peer|AS|prefix|path|origin|…`
 
 Who announces a prefix is at the end of the path, all of them where that is a set. A default route in a
-routing table announces nothing: it says where the rest goes.
+routing table announces nothing: it says where the rest goes. A line of text has at most a MiB.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ MATCH_SCHEMA = pa.schema(
 _COLUMNS = ("prefix", "asn")
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 4096
+_LINE_BYTES = 1 << 20
+_SHOWN = 80  # of what was found, in errors
 _MOST_ASN = 2**32 - 1
 _BYTES = 16
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -227,7 +229,7 @@ def _of_text(path: Path, head: bytes) -> Prefixes:
             raise InputError(
                 "no prefix and AS number",
                 where=f"{path}, line {said.line}",
-                found=repr(f"{said.prefix},{said.origins}"),
+                found=repr(f"{said.prefix},{said.origins}"[:_SHOWN]),
                 expected="such as 192.0.2.0/24,64500 or 2001:db8::/32,AS64500",
             )
         family, address, length = network
@@ -260,17 +262,37 @@ def _head(path: Path) -> bytes:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line that is not blank."""
-    rest, number = b"", 0
+    """Number, from 1, and text of each line that is not blank.
+
+    Raises:
+        InputError: at a line that is longer than any.
+    """
+    begun, number = bytearray(), 0
     for chunk in chain(read_chunks(path), [b"\n"]):
-        lines = (rest + chunk).split(b"\n")
+        lines = chunk.split(b"\n")
+        lines[0] = bytes(begun + lines[0]) if len(lines) > 1 and begun else lines[0]
         rest = lines.pop()
         for line in lines:
             number += 1
+            _check_length(path, number, line)
             if number == 1:
                 line = line.removeprefix(_BOM)
             if line.strip():
                 yield number, line.decode("utf-8", "backslashreplace")
+        if lines:
+            begun.clear()
+        begun += rest
+        _check_length(path, number + 1, begun)
+
+
+def _check_length(path: Path, number: int, line: bytes | bytearray) -> None:
+    if len(line) > _LINE_BYTES:
+        raise InputError(
+            "a line that is too long",
+            where=f"{path}, line {number}",
+            found=repr(line[:_SHOWN].decode("utf-8", "backslashreplace")[:_SHOWN]),
+            expected=f"lines of at most {_LINE_BYTES} bytes",
+        )
 
 
 def _prefix2as(path: Path) -> Iterator[_Said]:
@@ -285,11 +307,12 @@ def _dumped(path: Path) -> Iterator[_Said]:
     """The form of `bgpdump -m`; the path's confederations, in brackets, are not its end."""
     for number, line in _lines(path):
         cells = line.split("|")
-        if not cells[0].startswith("TABLE_DUMP") or len(cells) < 7 or not cells[1].isdecimal():
+        at = _time(cells[1]) if len(cells) > 1 else None
+        if not cells[0].startswith("TABLE_DUMP") or len(cells) < 7 or at is None:
             raise InputError(
                 "no line of a routing table",
                 where=f"{path}, line {number}",
-                found=repr(line[:80]),
+                found=repr(line[:_SHOWN]),
                 expected="TABLE_DUMP2|time|B|peer|AS|prefix|path|…",
             )
         if cells[5].endswith("/0"):
@@ -299,7 +322,7 @@ def _dumped(path: Path) -> Iterator[_Said]:
             line=number,
             prefix=cells[5],
             origins=hops[-1].strip("{}") if hops else "",
-            at=int(cells[1]),
+            at=at,
             may_lack=True,
         )
 
@@ -317,22 +340,32 @@ def without_as(matches: pa.Table) -> int:
 def _listed(path: Path) -> Iterator[_Said]:
     """CSV with a header."""
     expected = "CSV in UTF-8 with the header prefix,asn; or pfx2as of CAIDA, a routing table in MRT, or as bgpdump -m writes it"
-    content = b"".join(read_chunks(path)).removeprefix(_BOM)
+    number = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal number
+        for at, line in _lines(path):
+            number = at
+            yield from line.splitlines()  # also where a line ends as on old Macs
+
     try:
-        reader = csv.reader(content.decode("utf-8").splitlines(), strict=True)
+        reader = csv.reader(lines(), strict=True)
         header = tuple(cell.strip() for cell in next(reader, ()))
         if header != _COLUMNS:
             raise InputError(
-                "no list of prefixes", where=str(path), found=repr(",".join(header)[:80]), expected=expected
+                "no list of prefixes",
+                where=str(path),
+                found=repr(",".join(header)[:_SHOWN]),
+                expected=expected,
             )
         for row in reader:
             if len(row) == len(_COLUMNS):
-                yield _Said(line=reader.line_num, prefix=row[0].strip(), origins=row[1].strip())
+                yield _Said(line=number, prefix=row[0].strip(), origins=row[1].strip())
             elif row:
-                yield _Said(line=reader.line_num, prefix=",".join(row)[:80], origins="")
-    except (UnicodeDecodeError, csv.Error) as error:
+                yield _Said(line=number, prefix=",".join(row)[:_SHOWN], origins="")
+    except csv.Error as error:  # also of a cell that is longer than any, where a quote is not closed
         raise InputError(
-            "no list of prefixes", where=str(path), found=str(error), expected=expected
+            "no list of prefixes", where=f"{path}, line {number}", found=str(error), expected=expected
         ) from error
 
 
@@ -354,6 +387,13 @@ def _network(prefix: str) -> tuple[int, bytes, int] | None:
     if int.from_bytes(packed, "big") & ((1 << (_LONGEST[family] - bits)) - 1):
         return None
     return family, packed.ljust(_BYTES, b"\0"), bits
+
+
+def _time(value: str) -> int | None:
+    """Seconds since the epoch, a number of 32 bits in MRT."""
+    if not (value.isascii() and value.isdigit() and len(value) <= 10):
+        return None
+    return int(value) if int(value) < 2**32 else None
 
 
 def _asn(value: str) -> int | None:

@@ -26,6 +26,7 @@ from ingest.probe_words import PROBE_SCHEMA
 
 _EXPECTED = "probes or anchors as the Atlas API gives them, or a CSV file with a header (prb_id, lat, lon …)"
 _ID_COLUMNS = ("prb_id", "probe_id", "id")
+_MOST_BYTES = 1 << 28  # a list of all probes that there ever were has some tens of millions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +52,25 @@ class Probes:
 
 
 def read_probes(path: Path) -> Probes:
-    """Read a file of probes or anchors, plain or compressed.
+    """Read a file of probes or anchors, plain or compressed, of at most 256 MiB of content.
 
     Raises:
         NotFoundError: when there is no such file.
         TruncatedError: when it is compressed and cut.
-        InputError: when it cannot be read, or holds no probe.
+        InputError: when it cannot be read, is larger than any such list, or holds no probe.
     """
-    content = b"".join(read_chunks(path)).removeprefix(b"\xef\xbb\xbf").strip()
+    read = bytearray()
+    for chunk in read_chunks(path):
+        read += chunk
+        if len(read) > _MOST_BYTES:
+            raise InputError(
+                "a list of probes that is too large",
+                where=str(path),
+                found=f"more than {_MOST_BYTES} bytes of content",
+                expected=_EXPECTED,
+            )
+    content = bytes(read.removeprefix(b"\xef\xbb\xbf").strip())
+    del read
     objects = _json_objects(content) if content[:1] in (b"[", b"{") else _csv_rows(content)
     if objects is None:
         raise InputError(
@@ -131,7 +143,8 @@ def _csv_rows(content: bytes) -> list[object] | None:
     A row with more or fewer cells than the header is None: of a row that was cut, the last cell may be half a number.
     """
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+        reader = csv.DictReader(text, strict=True)
         names = reader.fieldnames
         if names is None or not any(name in names for name in _ID_COLUMNS):
             return None

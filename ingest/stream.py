@@ -26,7 +26,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 
 from domain.errors import InputError, SourceError, UnreachableError, UntrustedError
 from domain.progress import Report
-from ingest.atlas import AtlasSource, elements
+from ingest.atlas import AtlasSource, check_server, elements
 from ingest.batch import Batch, Parsed, bounds_of
 from ingest.json_array import ArraySplitter
 from ingest.parse import parse_batch
@@ -67,7 +67,7 @@ class StreamSettings:
         settling: how long after a gap the API is trusted to have everything that was stored in it.
 
     Raises:
-        InputError: when a bound is none.
+        InputError: when the server or a bound is none.
     """
 
     server: str = "atlas-stream.ripe.net"
@@ -81,6 +81,7 @@ class StreamSettings:
     settling: timedelta = timedelta(minutes=1)
 
     def __post_init__(self) -> None:
+        check_server(self.server)
         for name, value, least in (
             ("batch_records", self.batch_records, 1),
             ("batch_s", self.batch_s, 0.0),

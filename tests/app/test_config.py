@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from app.config import AtlasResultsTable, FilesTable, ProbesTable, read_config, read_key, trigger_of
 from app.settings import KEY_VARIABLE
 from domain.errors import InputError, NotFoundError, UnknownNameError
+from ingest.atlas import AtlasSource
+from ingest.stream import StreamSettings
 
 ROOT = Path(__file__).parents[2]
 KEY = "6f1d3a52-0000-4000-8000-secretsecret"
@@ -245,3 +247,62 @@ def test_weekdays_may_be_names_and_sunday_is_both_ends_of_the_week() -> None:
     for wrong in ("0 0 * * 8", "0 0 * * fri-mon", "0 0 * * moon", "0 0 * * 1-", "0 0 * *"):
         with pytest.raises(ValueError, match="five fields"):
             trigger_of(wrong)
+
+
+FILES = '[[source]]\nname = "in"\nkind = "files"\nevery = "1h"\npath = "in"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a=" + "[" * 100_000, "TOML that cannot be read.*nested too deep"),
+        ("a=" + "9" * 5000, "TOML that cannot be read.*too many digits"),
+        (FILES + '[atlas]\nkey_file = "a\\u0000b"\n', r"line 7: \[atlas\] key_file; expected a path"),
+        (FILES + '[atlas]\ncertificate = "a\\u0000b"\n', r"line 7: \[atlas\] certificate; .*expected a path"),
+        (
+            FILES.replace('"in"\n', '"~nosuchuser/x"\n').replace('name = "~nosuchuser/x"', 'name = "in"'),
+            "line 5: .*path; found '~nosuchuser/x'; expected a path; there is no user",
+        ),
+        *(
+            (
+                FILES + f'[atlas]\nserver = "{server}"\n',
+                r"line 7: \[atlas\] server; expected HOST or HOST:PORT",
+            )
+            for server in (
+                "user:secret@127.0.0.1:1",
+                "127.0.0.1:1/../../?key=secret",
+                "https://secret",
+                "secret:0",
+                "secret:99999",
+                "",
+            )
+        ),
+    ],
+)
+def test_what_cannot_even_be_read_is_one_short_line_without_a_secret(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(InputError, match=told) as error:
+        read_config(path)
+    line = error.value.line()
+    assert str(path) in line
+    assert "secret" not in line
+    assert len(line) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize(
+    "server", ["atlas.ripe.net", "localhost:8443", "192.0.2.1", "[2001:db8::1]:443", "[::1]"]
+)
+def test_a_server_is_a_host_perhaps_with_a_port(tmp_path: Path, server: str) -> None:
+    assert read_config(written(tmp_path, FILES + f'[atlas]\nserver = "{server}"\n')).atlas.server == server
+
+
+@pytest.mark.parametrize("of", [AtlasSource, StreamSettings])
+def test_whoever_names_a_server_is_told_without_what_they_said(
+    of: type[AtlasSource] | type[StreamSettings],
+) -> None:
+    for server in ("user:secret@127.0.0.1:1", "127.0.0.1:1/../../?key=secret", "127.0.0.1:1\n"):
+        with pytest.raises(InputError, match="HOST or HOST:PORT") as error:
+            of(server=server)
+        assert "secret" not in error.value.line()

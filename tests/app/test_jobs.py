@@ -19,7 +19,7 @@ from app.config import read_config
 from app.jobs import SLICE, Outcome, Runner, next_run
 from app.schedule_state import GRAPH, JobState, ScheduleState, held, is_held, job_lock
 from app.status import status
-from domain.errors import StoreError
+from domain.errors import InputError, StoreError
 from ingest.atlas import AtlasSource
 from ingest.lake import Lake
 from kg.store import GraphStore, open_store
@@ -451,3 +451,13 @@ def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
     assert found.home["lake_head"] == found.home["ping_rows"] == 0
     assert not (tmp_path / "home").exists()
     assert not is_held(tmp_path / "home", GRAPH)
+
+
+@pytest.mark.parametrize("path", [".", "..", "../link", "locks", "lake/ping", "schedule.sqlite", "box/.."])
+def test_a_source_of_files_that_reads_the_home_itself_is_refused(twin: Twin, path: str) -> None:
+    twin.home.with_name("link").symlink_to(twin.home)
+    text = f'[[source]]\nname = "in"\nkind = "files"\npath = "{path}"\nevery = "1h"\n'
+    with pytest.raises(InputError, match=r"our own files: \[\[source\]\] 'in' path"):
+        twin.runner(text)
+    assert [one.name for one in twin.home.iterdir()] == ["qoetwin.toml"]
+    twin.runner(text.replace(path, "incoming"))

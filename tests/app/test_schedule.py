@@ -112,7 +112,9 @@ def test_two_schedulers_share_the_jobs_and_sigterm_ends_them_well(
 ) -> None:
     relay.hangs_after = 1
     text = source(relay, 'every = "1s"', BEGIN)
-    home = home_with(tmp_path, f'{text}[[source]]\nname = "in"\nkind = "files"\npath = "."\nevery = "1d"\n')
+    home = home_with(
+        tmp_path, f'{text}[[source]]\nname = "in"\nkind = "files"\npath = "nowhere"\nevery = "1d"\n'
+    )
     one = started("schedule", "--home", home)
     wait_for(lambda: len(relay.asked) == 1, one)
     assert is_held(home, SCHEDULER, shared=True)

@@ -5,12 +5,15 @@ import gzip
 import io
 import lzma
 import os
+import re
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -348,6 +351,81 @@ def test_a_damaged_file_in_a_zip_is_one_line_and_the_others_are_read(ping: Make,
         *range(200, 250),
         *range(300, 350),
     }
+
+
+def _tar_saying(size: bytes, kind: bytes = b"0") -> bytes:
+    """The head of a member whose size is said in those 12 bytes."""
+    head = bytearray(tarfile.TarInfo("hostile").tobuf(tarfile.GNU_FORMAT))
+    head[124:136], head[156:157], head[148:156] = size, kind, b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
+def _tar_saying_in_pax(size: bytes) -> bytes:
+    said = b" size=" + size + b"\n"
+    said = b"%d" % (len(said) + len(b"%d" % len(said))) + said
+    padded = said + b"\0" * (-len(said) % 512)
+    return _tar_saying(b"%011o " % len(said), b"x") + padded + _tar_saying(b"%011o " % 1)
+
+
+HOSTILE_HEADS = {
+    "a negative size": _tar_saying((-512).to_bytes(12, "big", signed=True)),
+    "a long name of negative size": _tar_saying((-512).to_bytes(12, "big", signed=True), b"L"),
+    "a pax header of negative size": _tar_saying((-512).to_bytes(12, "big", signed=True), b"x"),
+    "a size of 88 bits": _tar_saying(b"\x80" + b"\xff" * 11),
+} | {f"a pax size of {digits} digits": _tar_saying_in_pax(b"9" * digits) for digits in (19, 30, 5000)}
+
+
+@pytest.mark.parametrize("pack", ["plain", "gz"])
+@pytest.mark.parametrize("head", HOSTILE_HEADS)
+def test_a_tar_whose_sizes_are_none_is_damaged_there_and_is_not_read_as_a_whole(
+    ping: Make, tmp_path: Path, head: str, pack: str
+) -> None:
+    good = _tar({"good": CONTAINERS["lines"](lines_of(ping, 5))}).rstrip(b"\0")
+    good += b"\0" * (-len(good) % 512)
+    path, other = tmp_path / "archive", tmp_path / "other"
+    path.write_bytes(PACKERS[pack](good + HOSTILE_HEADS[head] + bytes(32 << 20)))
+    other.write_bytes(CONTAINERS["lines"](lines_of(ping, 2, 50)))
+    tracemalloc.start()
+    _, probes, failures = read(FileSource([path, other]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sorted(probes) == [1, 2, 3, 4, 5, 50, 51]
+    assert len(failures) == 1
+    assert re.search(r"archive; found a member (of|whose)", failures[0]), failures
+    assert len(failures[0]) < 400
+    assert peak < 24 << 20
+
+
+def test_a_zip_whose_names_are_none_fails_alone_and_one_without_a_name_is_read(
+    ping: Make, tmp_path: Path
+) -> None:
+    content = CONTAINERS["lines"](lines_of(ping, 5))
+    named = _zip({"\u00e9": content})
+    damaged, nameless, other = tmp_path / "damaged", tmp_path / "nameless", tmp_path / "other"
+    damaged.write_bytes(named.replace(b"\xc3\xa9", b"\xff\xa9"))
+    packed = bytearray(_zip({"Q": CONTAINERS["lines"](lines_of(ping, 2, 30))}))
+    for mark, at in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):  # its letter becomes an extra field
+        begin = packed.rindex(mark) + at
+        packed[begin : begin + 4] = b"\0\0\1\0"
+    nameless.write_bytes(packed)
+    other.write_bytes(CONTAINERS["lines"](lines_of(ping, 2, 50)))
+    _, probes, failures = read(FileSource([damaged, nameless, other]))
+    assert sorted(probes) == [30, 31, 50, 51]
+    assert len(failures) == 1
+    assert "a zip that is cut or damaged" in failures[0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_byte_of_a_zip_ends_the_reading_of_other_files(data: st.DataObject) -> None:
+    packed = bytearray(_zip({"a": b"[]", "\u00e9": b"{}"}))
+    for _ in range(data.draw(st.integers(1, 3))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "zip"
+        path.write_bytes(packed)
+        read(FileSource([path], threads=1))
 
 
 def test_an_archive_without_files_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import tracemalloc
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def test_a_bad_row_is_one_error_that_names_its_line(tmp_path: Path, row: str) ->
         (b"192.0.2.0/24,64500\n", InputError, "no list of prefixes"),
         (b"asn,prefix\n64500,192.0.2.0/24\n", InputError, "no list of prefixes"),
         (b"prefix,asn,valid_from\n", InputError, "no list of prefixes"),
-        (b"prefix,asn\n\xff\xfe,1\n", InputError, "no list of prefixes"),
+        (b"prefix,asn\n\xff\xfe,1\n", InputError, "no prefix and AS number"),
         (b'prefix,asn\n"192.0.2.0/24,1\n', InputError, "no list of prefixes"),
         (gzip.compress(b"prefix,asn\n192.0.2.0/24,64500\n")[:-9], TruncatedError, "cut"),
     ],
@@ -232,3 +233,56 @@ def test_a_line_that_is_no_announcement_is_named(tmp_path: Path, text: str, line
     path.write_text(text)
     with pytest.raises(InputError, match=f"line {line}"):
         read_prefixes(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "line"),
+    [
+        pytest.param(b"prefix,asn\n" + b"9" * (40 << 20), "a line that is too long", 2, id="a long line"),
+        pytest.param(
+            b'prefix,asn\n"' + b"192.0.2.0/24\n" * (3 << 20), "no list of prefixes", 9000, id="an open quote"
+        ),
+        pytest.param(
+            b"192.0.2.0\t24\t1\n" + b"1_" * (20 << 20), "a line that is too long", 2, id="many origins"
+        ),
+        pytest.param(
+            b"192.0.2.0\t24\t1\n192.0.2.0\t" + b"9" * 5000 + b"\t1\n",
+            "no prefix and AS number",
+            2,
+            id="a length",
+        ),
+        pytest.param(
+            b"prefix,asn\n192.0.2.0/24," + b"9" * 5000, "no prefix and AS number", 2, id="an AS number"
+        ),
+        pytest.param(
+            b"TABLE_DUMP2|1600000000|B|192.0.2.1|1|192.0.2.0/24|1\nTABLE_DUMP2|"
+            + b"9" * 5000
+            + b"|B|192.0.2.1|1|192.0.2.0/24|1",
+            "no line of a routing table",
+            2,
+            id="a time of many digits",
+        ),
+        pytest.param(
+            b"TABLE_DUMP2|99999999999999999|B|192.0.2.1|1|192.0.2.0/24|1",
+            "no line of a routing table",
+            1,
+            id="a time that never comes",
+        ),
+    ],
+)
+def test_a_hostile_list_is_one_short_line_and_is_not_read_into_memory(
+    tmp_path: Path, content: bytes, what: str, line: int
+) -> None:
+    path = tmp_path / "list"
+    path.write_bytes(gzip.compress(content, 1))
+    tracemalloc.start()
+    with pytest.raises(InputError) as error:
+        read_prefixes(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert what == error.value.what
+    told = re.fullmatch(rf"{re.escape(str(path))}, line (\d+)", str(error.value.where))
+    assert told is not None
+    assert int(told[1]) == line or (line > 2 and int(told[1]) > line)
+    assert len(error.value.line()) < 450
+    assert peak < 16 << 20

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,18 @@ def test_recorded_lists_have_the_counts_of_their_readme(
     assert table.num_rows == rows
     assert list(known.values()) == [with_position, with_asn_v4, with_country]
     assert (probes.refused, probes.bad_positions) == (0, 0)
+
+
+@pytest.mark.parametrize("begin", [b'[{"id": 5, "name": "', b'prb_id,lat\n5,"'])
+def test_what_is_larger_than_any_list_of_probes_is_refused_before_it_is_all_read(
+    tmp_path: Path, begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.probes._MOST_BYTES", 4 << 20)
+    path = tmp_path / "probes"
+    path.write_bytes(gzip.compress(begin + b"9" * (40 << 20), 1))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="a list of probes that is too large"):
+        read_probes(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
