@@ -87,7 +87,7 @@ class Manifest:
         """Whether anything was ever committed. A file of no length is what a killed run, or a full disk, leaves of making it."""
         try:
             return self._path.stat().st_size > 0
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
             raise StoreError(
