@@ -11,20 +11,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from domain.errors import StoreError
 from ingest.lake import Landed
+from ingest.sqlite_file import SqliteFile
 
-_VERSION = 1
-_BUSY_S = 60.0
 _TABLES = """
 CREATE TABLE job (
     name TEXT PRIMARY KEY, kind TEXT NOT NULL, known_us INTEGER NOT NULL, started_us INTEGER, ended_us INTEGER,
@@ -122,13 +119,19 @@ class ScheduleState:
     """
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "schedule.sqlite"
+        self._file = SqliteFile(
+            path=home / "schedule.sqlite",
+            tables=_TABLES,
+            version=1,
+            name="what the schedule remembers",
+            when_other="use the qoetwin that wrote it, or move the file away: sources then begin at their start",
+        )
 
     # Reading
 
     def jobs(self) -> dict[str, JobState]:
         """All jobs that were ever known, by name."""
-        rows = self._rows(
+        rows = self._file.rows(
             "SELECT name, kind, known_us, started_us, ended_us, succeeded_us, failed_us, error, failures, last, total "
             "FROM job ORDER BY name"
         )
@@ -151,7 +154,7 @@ class ScheduleState:
 
     def coverage(self, job: str) -> dict[int, Coverage]:
         """What a job has asked for, by measurement."""
-        rows = self._rows(
+        rows = self._file.rows(
             "SELECT measurement, since_us, until_us, listed_us, refused_us FROM coverage WHERE job = ? ORDER BY measurement",
             (job,),
         )
@@ -164,12 +167,12 @@ class ScheduleState:
 
     def probes_asked(self, job: str) -> list[int] | None:
         """The probes whose results the coverage of a job is about, none for all; None when nothing was asked."""
-        rows = self._rows("SELECT probes FROM job WHERE name = ?", (job,))
+        rows = self._file.rows("SELECT probes FROM job WHERE name = ?", (job,))
         return None if not rows or rows[0][0] is None else json.loads(rows[0][0])
 
     def graph(self) -> GraphState:
         """What is known of the graph."""
-        rows = self._rows("SELECT built_us, head, until_us, failed_us, error, failures FROM graph")
+        rows = self._file.rows("SELECT built_us, head, until_us, failed_us, error, failures FROM graph")
         if not rows:
             return GraphState()
         ((built, head, until, failed, error, failures),) = rows
@@ -197,7 +200,7 @@ class ScheduleState:
 
     def asks_for(self, name: str, probes: Iterable[int], *, anew: bool) -> None:
         """Which probes a job asks for from now on; `anew` forgets what was asked before."""
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             database.execute("UPDATE job SET probes = ? WHERE name = ?", (json.dumps(list(probes)), name))
             if anew:
                 database.execute("DELETE FROM coverage WHERE job = ?", (name,))
@@ -213,7 +216,7 @@ class ScheduleState:
             covered: measurement -> what has been asked for by now.
             gone: measurements that need not be remembered.
         """
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             ((last, total),) = database.execute(
                 "SELECT last, total FROM job WHERE name = ?", (name,)
             ).fetchall()
@@ -267,60 +270,9 @@ class ScheduleState:
         """The graph could not be brought up to the lake."""
         self._write("UPDATE graph SET failed_us = ?, error = ?, failures = failures + 1", (_us(now), error))
 
-    # SQLite
-
-    def _rows(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        if not self._path.exists():
-            return []
-        with self._open() as database:
-            return database.execute(sql, parameters).fetchall()
-
     def _write(self, sql: str, parameters: tuple[object, ...]) -> None:
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             database.execute(sql, parameters)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-            try:
-                ((version,),) = database.execute("PRAGMA user_version").fetchall()
-                if version == 0:
-                    self._create(database)
-                elif version != _VERSION:
-                    raise StoreError(
-                        "a schedule of another version",
-                        where=str(self._path),
-                        found=f"version {version}",
-                        expected=f"version {_VERSION}",
-                        next_step="use the qoetwin that wrote it, or move the file away: sources then begin at their start",
-                    )
-                yield database
-            finally:
-                database.close()  # rolls back what was not committed
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                "what the schedule remembers cannot be used",
-                where=str(self._path),
-                found=str(error),
-                next_step="free some space, or look who else writes there",
-            ) from error
-
-    def _create(self, database: sqlite3.Connection) -> None:
-        database.execute("BEGIN IMMEDIATE")
-        if database.execute("PRAGMA user_version").fetchone() == (0,):  # nobody was quicker
-            for statement in _TABLES.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute("COMMIT")
 
 
 # Locks

@@ -17,6 +17,7 @@
     lake        observations                                      -> Parquet, exactly once
     lake_files  what is in a file of the lake, and how it is written whole
     manifest    which files the lake is made of, and what each commit touched
+    sqlite_file a small SQLite file that remembers something
     earlier_lake files of a lake of before the manifest, taken over
     probes      lists of probes and anchors                       -> the lake's probe table
     probe_words what was said of probes and when              -> what is known, and since when until when

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ from ingest.lake_files import (
     read,
     stage,
 )
-from ingest.manifest import Entry, Manifest, Staged
+from ingest.manifest import Entry, Manifest, Staged, unwritable
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 from ingest.workers import usable_cores
 
@@ -170,9 +171,13 @@ class Lake:
         """
         files = [part.finished for part in parts if part.finished is not None]
         with self._alone():
-            staged, touched = self._stage_new(parts)
-            observations = sum(one.entry.rows for one in staged)
-            staged += self._stage_quarantine(pa.concat_tables([part.quarantined for part in parts]))
+            try:
+                staged, touched = self._stage_new(parts)
+                observations = sum(one.entry.rows for one in staged)
+                staged += self._stage_quarantine(pa.concat_tables([part.quarantined for part in parts]))
+            except StoreError:
+                self.manifest.recover()  # what was staged takes room on a disk that may be full
+                raise
             if staged or files:
                 read = {file.digest: (file.name, _note(file)) for file in files}
                 self.manifest.commit(staged, touched=touched, read=read)
@@ -197,9 +202,8 @@ class Lake:
             if fresh.num_rows > 0:
                 touched[kind] = np.unique(_times_us(fresh) // _HOUR_US).tolist()
                 days += [(rows, kind, day) for day, rows in _by_day(fresh).items()]
-        with ThreadPoolExecutor(
-            usable_cores()
-        ) as pool:  # packing is most of the work, and needs no interpreter
+        # Packing is most of the work, and needs no interpreter.
+        with ThreadPoolExecutor(usable_cores()) as pool:
             staged = [*pool.map(lambda one: stage(one[0], one[1], one[2], self.manifest), days)]
         return staged, touched
 
@@ -280,7 +284,7 @@ class Lake:
             StoreError: when a file is damaged, of another version, or cannot be read.
         """
         for attempt in range(_ATTEMPTS):
-            entries = {kind: self._entries(kind, first, last) for kind in Kind if kind in sql}
+            entries = {kind: self._entries(kind, first, last) for kind in Kind if _asks(sql, kind)}
             places = {kind: self.manifest.places(found) for kind, found in entries.items()}
             try:
                 return self._ask(sql, parameters, places)
@@ -493,7 +497,7 @@ class Lake:
                 aside.parent.mkdir(exist_ok=True)
                 place.rename(aside)
             except OSError as error:
-                raise _unwritable(aside, error) from error
+                raise unwritable(aside, error) from error
         self.manifest.commit([], removed=[entry.path], touched={entry.kind: hours}, read={}, forget_read=True)
 
     @contextmanager
@@ -504,7 +508,7 @@ class Lake:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise _unwritable(lock, error) from error
+            raise unwritable(lock, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self.manifest.recover()
@@ -575,6 +579,11 @@ class Landing:
             self._lake.compact(least_files=COMPACTED_FILES)
 
 
+def _asks(sql: str, kind: Kind) -> bool:
+    """Whether a statement names a table: files of others need not be opened."""
+    return re.search(rf"\b{kind}(_word)?\b", sql) is not None
+
+
 def _note(file: SourceFile) -> str:
     """What is remembered of a file that was read."""
     parts = ("what", "where", "found", "expected", "next_step")
@@ -636,12 +645,3 @@ def _database() -> Iterator[duckdb.DuckDBPyConnection]:
     ):
         database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
         yield database
-
-
-def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        "the lake cannot be written",
-        where=str(path),
-        found=error.strerror,
-        next_step="free some space, or give a folder that may be written",
-    )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from domain.errors import DamagedError, StoreError
 from ingest.batch import PING_SCHEMA, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, TRACEROUTE_SCHEMA
-from ingest.manifest import Entry, Manifest, Staged
+from ingest.manifest import Entry, Manifest, Staged, unwritable
 from ingest.probe_words import WORD_SCHEMA
 
 VERSION_KEY = b"qoetwin_schema"
@@ -124,12 +124,7 @@ def stage(table: pa.Table, kind: Kind, day: str | None, manifest: Manifest) -> S
             path.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StoreError(
-            "the lake cannot be written",
-            where=str(path),
-            found=error.strerror,
-            next_step="free some space, or give a folder that may be written",
-        ) from error
+        raise unwritable(path, error) from error
     first_us, last_us = _span_us(table) if kind in DATED else (None, None)
     folder = str(kind) if day is None else f"{kind}/day={day}"
     entry = Entry(

@@ -11,20 +11,13 @@ are named and not yet moved: `recover` deletes the first and moves the second. O
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from domain.errors import StoreError
-
-STAGING = ".staging"
-_NAME = "manifest.sqlite"
-_VERSION = 1
-_BUSY_S = 60.0
+from ingest.sqlite_file import SqliteFile
 
 _TABLES = """
 CREATE TABLE head (number INTEGER NOT NULL) STRICT;
@@ -79,29 +72,28 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder / _NAME
-        self.staging = folder / STAGING
+        self._file = SqliteFile(
+            path=folder / "manifest.sqlite",
+            tables=_TABLES,
+            version=1,
+            name="the lake's manifest",
+            when_other="use the qoetwin that wrote it, or ingest into another home",
+        )
+        self.staging = folder / ".staging"
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever committed. A file of no length is what a killed run, or a full disk, leaves of making it."""
-        try:
-            return self._path.stat().st_size > 0
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise StoreError(
-                "the lake cannot be read", where=str(self._path), found=error.strerror
-            ) from error
+        """Whether anything was ever committed."""
+        return self._file.exists
 
     def head(self) -> int:
         """The number of the last commit; 0 before the first."""
-        ((number,),) = self._rows("SELECT number FROM head", ()) or ((0,),)
+        ((number,),) = self._file.rows("SELECT number FROM head") or ((0,),)
         return int(number)
 
     def files(self, kind: str, first_us: int | None = None, last_us: int | None = None) -> list[Entry]:
         """The files of a table that may hold rows from `first_us` to `last_us`, both included, sorted by path."""
-        rows = self._rows(
+        rows = self._file.rows(
             "SELECT path, kind, day, rows, bytes, first_us, last_us FROM file WHERE kind = ? "
             "AND (?2 IS NULL OR last_us >= ?2) AND (?3 IS NULL OR first_us <= ?3) ORDER BY path",
             (kind, first_us, last_us),
@@ -113,7 +105,7 @@ class Manifest:
 
     def places(self, entries: Iterable[Entry]) -> list[Path]:
         """Where committed files lie just now: those of a commit that is not finished are still on their way."""
-        moving = dict(self._rows("SELECT path, staged FROM to_publish", ()))
+        moving = dict(self._file.rows("SELECT path, staged FROM to_publish"))
         found = []
         for entry in entries:
             staged = self.staging / moving[entry.path] if entry.path in moving else None
@@ -122,7 +114,7 @@ class Manifest:
 
     def landed_at(self, kind: str) -> datetime | None:
         """When the newest file of a table was added; None when it has none."""
-        ((moment_us,),) = self._rows("SELECT max(added_at_us) FROM file WHERE kind = ?", (kind,)) or (
+        ((moment_us,),) = self._file.rows("SELECT max(added_at_us) FROM file WHERE kind = ?", (kind,)) or (
             (None,),
         )
         return None if moment_us is None else datetime.fromtimestamp(moment_us / 1e6, tz=UTC)
@@ -130,7 +122,7 @@ class Manifest:
     def touched_since(self, number: int) -> dict[str, list[int]]:
         """Hours since 1970 in which commits after that one added or removed rows, sorted, by table."""
         found: dict[str, list[int]] = {}
-        for kind, hour in self._rows(
+        for kind, hour in self._file.rows(
             "SELECT kind, hour FROM touched WHERE number > ? ORDER BY kind, hour", (number,)
         ):
             found.setdefault(kind, []).append(hour)
@@ -138,7 +130,7 @@ class Manifest:
 
     def note_of(self, digest: str) -> tuple[str, str] | None:
         """Name of a file that was read to its end, and what was noted of it; None when it was not."""
-        rows = self._rows("SELECT name, note FROM read_file WHERE digest = ?", (digest,))
+        rows = self._file.rows("SELECT name, note FROM read_file WHERE digest = ?", (digest,))
         return (rows[0][0], rows[0][1]) if rows else None
 
     def commit(
@@ -168,17 +160,15 @@ class Manifest:
         now_us = int(datetime.now(UTC).timestamp() * 1e6)
         if added:
             sync_folder(self.staging)  # names last before the manifest says them
-        with self._transaction() as database:
-            database.execute(
-                "DELETE FROM to_publish"
-            )  # those of the commit before, which are in their places by now
+        with self._file.transaction() as database:
+            # The files of the commit before are in their places by now.
+            database.execute("DELETE FROM to_publish")
             database.execute("DELETE FROM to_delete")
             database.execute("UPDATE head SET number = number + 1")
             ((number,),) = database.execute("SELECT number FROM head").fetchall()
             database.executemany("DELETE FROM file WHERE path = ?", [(path,) for path in removed])
-            renewed = {
-                staged.entry.path for staged in added
-            }  # the same content under the same name: it is replaced
+            # The same content has the same name: it is replaced, and not deleted.
+            renewed = {staged.entry.path for staged in added}
             database.executemany(
                 "INSERT OR IGNORE INTO to_delete VALUES (?)",
                 [(path,) for path in removed if path not in renewed],
@@ -216,18 +206,18 @@ class Manifest:
         """Finish what a run that died had begun. The caller holds the lake's lock."""
         if self.exists:
             self._move()
-        named = {staged for (staged,) in self._rows("SELECT staged FROM to_publish", ())}
+        named = {staged for (staged,) in self._file.rows("SELECT staged FROM to_publish")}
         try:
             for orphan in self.staging.iterdir() if self.staging.exists() else ():
                 if orphan.name not in named:
                     orphan.unlink()
         except OSError as error:
-            raise _unwritable(self.staging, error) from error
+            raise unwritable(self.staging, error) from error
 
     def _move(self) -> None:
         """Bring the files of the last commit to their places, and delete what it made no longer part of the lake."""
-        published = self._rows("SELECT path, staged FROM to_publish", ())
-        deleted = self._rows("SELECT path FROM to_delete", ())
+        published = self._file.rows("SELECT path, staged FROM to_publish")
+        deleted = self._file.rows("SELECT path FROM to_delete")
         at = self._folder
         changed: set[Path] = set()
         try:
@@ -246,55 +236,7 @@ class Manifest:
                 at = folder
                 sync_folder(folder)
         except OSError as error:
-            raise _unwritable(at, error) from error
-
-    def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        if not self.exists:
-            return []
-        with self._open() as database:
-            return database.execute(sql, parameters).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-            try:
-                ((version,),) = database.execute("PRAGMA user_version").fetchall()
-                if version == 0:
-                    self._create(database)
-                elif version != _VERSION:
-                    raise StoreError(
-                        "a lake of another version",
-                        where=str(self._path),
-                        found=f"version {version}",
-                        expected=f"version {_VERSION}",
-                        next_step="use the qoetwin that wrote it, or ingest into another home",
-                    )
-                yield database
-            finally:
-                database.close()  # rolls back what was not committed
-        except sqlite3.Error as error:
-            raise StoreError(
-                "the lake's manifest cannot be used",
-                where=str(self._path),
-                found=str(error),
-                next_step="free some space, or look who else writes there; if it is damaged, put it back from a backup",
-            ) from error
-
-    def _create(self, database: sqlite3.Connection) -> None:
-        database.execute("BEGIN IMMEDIATE")
-        if database.execute("PRAGMA user_version").fetchone() == (0,):  # nobody was quicker
-            for statement in _TABLES.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute("COMMIT")
+            raise unwritable(at, error) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -306,7 +248,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> StoreError:
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """The error for what of the lake cannot be written."""
     return StoreError(
         "the lake cannot be written",
         where=str(path),
