@@ -2,8 +2,8 @@
 
 A bzip2 stream is a header (`BZh1` … `BZh9`), blocks, and an end mark; streams may follow one another. A block begins with 48 bits
 (`314159265359`, the digits of pi) anywhere in a byte, holds at most 900,000 bytes before the last stage of inflating, and has a
-checksum of its own. So blocks are found without inflating anything, are made streams of one block, and go to
-libbz2, which leaves Python free meanwhile. Source: J. Tsai, "bzip2 Format Specification", 2016.
+checksum of its own. So blocks are found without inflating anything, and each is inflated by itself: by `ingest.ordinary`, or, where
+that gives one back, as a stream of one block by libbz2. Both leave Python free meanwhile. Source: J. Tsai, "bzip2 Format Specification", 2016.
 
 The same 48 bits may lie in a block by chance (once in some 20 TB): a block that does not inflate is tried again together with what
 follows it. A block that is damaged costs itself alone.
@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ingest import ordinary
 from ingest.workers import Workers
 
 MAGIC = b"BZh"
@@ -156,8 +157,10 @@ def _inflate(block: _Block) -> _Inflated:
         OSError: when it is damaged.
         EOFError: when it is not whole.
     """
-    bits = np.frombuffer(block.data, dtype=np.uint8)
     shift, length = block.begin % 8, block.end - block.begin
+    if block.whole and (content := ordinary.inflate(block.data, shift, shift + length)) is not None:
+        return content, None
+    bits = np.frombuffer(block.data, dtype=np.uint8)
     if shift:
         shifted = np.left_shift(bits, shift, dtype=np.uint8)
         shifted[:-1] |= bits[1:] >> (8 - shift)

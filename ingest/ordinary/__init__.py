@@ -1,7 +1,7 @@
-"""The recogniser of ordinary records: a small Rust library that parses most pings and traceroutes straight into columns.
+"""What is ordinary, done by a small Rust library: most pings and traceroutes straight into columns, most blocks of bzip2.
 
-What a record means is said in `ingest.parse`, which is the whole parser where this library is not installed. The library takes
-only what has an ordinary form and gives back the numbers of all other records, so results are the same with it and without.
+What a record means is said in `ingest.parse`, and what a block holds by libbz2; both do all of it where this library is not
+installed. The library takes only what has an ordinary form and gives all else back, so results are the same with it and without.
 It is called through ctypes: one wheel a platform serves every Python, and the interpreter's lock is open while it works.
 """
 
@@ -23,7 +23,7 @@ from ingest.batch import PING_SCHEMA, TRACEROUTE_SCHEMA, Batch
 
 _FOLDER = Path(__file__).parent
 _LIBRARIES = ("libordinary.so", "libordinary.dylib", "ordinary.dll")
-_SOURCES = ("Cargo.toml", *(f"src/{name}.rs" for name in ("address", "columns", "json", "lib", "record")))
+_SOURCES = ("Cargo.toml", *(f"src/{name}.rs" for name in ("address", "bzip2", "columns", "json", "lib", "record")))
 
 _PING, _TRACEROUTE = 1, 2
 
@@ -89,6 +89,25 @@ def recognise(batch: Batch) -> Recognised | None:
         pings=Rows(numbers=np.flatnonzero(kinds == _PING), columns=tables[0]),
         traceroutes=Rows(numbers=np.flatnonzero(kinds == _TRACEROUTE), columns=tables[1]),
     )
+
+
+def inflate(data: bytes, begin: int, end: int) -> bytes | None:
+    """The content of a block of bzip2.
+
+    Args:
+        data: holds the block.
+        begin: the bit of the data at which its mark begins.
+        end: the bit after its last one.
+
+    Returns:
+        None when it is left to libbz2: it inflates to more than 4 MiB, it is damaged, or the library is not there.
+    """
+    functions = _loaded()
+    if functions is None:
+        return None
+    length = ctypes.c_size_t()
+    content = functions.ordinary_inflate(data, len(data), begin, end, ctypes.byref(length))
+    return ctypes.string_at(content, length.value) if content else None
 
 
 class _Memory:
@@ -164,5 +183,7 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.ordinary_recognise.restype = address
     functions.ordinary_description.argtypes = [address, ctypes.POINTER(size)]
     functions.ordinary_description.restype = ctypes.POINTER(ctypes.c_uint64)
+    functions.ordinary_inflate.argtypes = [ctypes.c_char_p, size, size, size, ctypes.POINTER(size)]
+    functions.ordinary_inflate.restype = address
     functions.ordinary_free.argtypes = [address]
     functions.ordinary_free.restype = None

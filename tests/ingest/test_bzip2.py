@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import bzip2
+from ingest import bzip2, ordinary
 from ingest.bzip2 import Damage, inflate_blocks
 from ingest.compression import inflate
 from ingest.workers import Workers
+
+needs_library = pytest.mark.skipif(
+    ordinary.library() is None, reason="the parser's library is not built here: libbz2 inflates all blocks"
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +134,70 @@ def test_a_bomb_comes_out_a_few_mb_at_a_time(workers: Workers) -> None:
     sizes = [len(event) for event in inflate(io.BytesIO(packed), workers) if isinstance(event, bytes)]
     assert len(packed) < 200
     assert (sum(sizes), max(sizes)) == (1 << 27, bzip2._INFLATED_BYTES)
+
+
+texts = st.one_of(
+    st.binary(min_size=1, max_size=3000),
+    st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=30), st.integers(1, 3000)),
+    st.lists(st.tuples(st.integers(0, 255), st.integers(1, 1500)), min_size=1, max_size=50).map(
+        lambda runs: b"".join(bytes([byte]) * times for byte, times in runs)
+    ),
+    st.builds(noise, st.integers(1, 200_000), st.integers(0, 9)),
+)
+
+
+def only_block(packed: bytes) -> tuple[int, int]:
+    """Where the first block begins and ends, in bits."""
+    (begin, _), (end, _) = bzip2._marks(packed, 0, len(packed))[:2]
+    return begin, end
+
+
+@needs_library
+@settings(max_examples=100)
+@given(content=texts, level=st.integers(2, 9))
+def test_the_library_gives_of_every_block_what_was_packed(content: bytes, level: int) -> None:
+    packed = bz2.compress(content, level)
+    assert ordinary.inflate(packed, *only_block(packed)) == content
+
+
+@needs_library
+@settings(max_examples=300)
+@given(content=texts, data=st.data())
+def test_of_a_damaged_block_the_library_gives_what_libbz2_does_or_leaves_it(
+    content: bytes, data: st.DataObject
+) -> None:
+    packed = bytearray(bz2.compress(content))
+    begin, end = only_block(bytes(packed))
+    for at in data.draw(st.lists(st.integers(begin + 48, end - 1), min_size=1, max_size=3, unique=True)):
+        packed[at // 8] ^= 0x80 >> at % 8
+    taken = ordinary.inflate(bytes(packed), begin, end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordinary, "inflate", lambda data, begin, end: None)
+        try:
+            judged, rest = bzip2._inflate(
+                bzip2._Block(data=bytes(packed[begin // 8 :]), begin=begin, end=end)
+            )
+        except (OSError, EOFError):
+            judged, rest = None, None
+    assert taken is None or (taken, None) == (judged, rest)
+
+
+@needs_library
+@given(data=st.binary(max_size=300), begin=st.integers(0, 3000), end=st.integers(0, 3000))
+def test_the_library_survives_whatever_it_is_given(data: bytes, begin: int, end: int) -> None:
+    assert ordinary.inflate(data, begin, end) is None
+
+
+@needs_library
+def test_the_library_leaves_to_libbz2_what_becomes_larger_than_a_few_mb() -> None:
+    packed = bz2.compress(bytes((1 << 22) + 1))
+    assert ordinary.inflate(packed, *only_block(packed)) is None
+
+
+def test_without_the_library_libbz2_gives_the_same(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordinary, "inflate", lambda data, begin, end: None)
+    content = noise(250_000)
+    assert inflated(bz2.compress(content, 1), workers) == (content, [])
 
 
 @pytest.mark.recorded

@@ -1,23 +1,27 @@
-//! Recognises the ordinary forms of Atlas pings and traceroutes, and parses them straight into Arrow columns.
+//! Recognises the ordinary forms of Atlas pings and traceroutes, and parses them straight into Arrow columns; inflates blocks of bzip2.
 //!
-//! What a record means is said in `ingest/parse.py`. This crate takes only records whose form leaves no doubt, and gives back
-//! the numbers of all others; so it may be left out, and results are the same. Python calls the functions below through
+//! What a record means is said in `ingest/parse.py`, what a block holds by libbz2. This crate takes only what leaves no doubt, and
+//! gives back all else; so it may be left out, and results are the same. Python calls the functions below through
 //! ctypes, which lets go of the interpreter's lock; nothing of Python is needed to build it.
 
 mod address;
+mod bzip2;
 mod columns;
 mod json;
 mod record;
 
-use std::panic::catch_unwind;
+use std::cell::RefCell;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use bzip2::Inflater;
 use columns::{Arrays, Buffer};
 use record::{Kind, Tables};
 
 /// What this library was built from: in a checkout Python compares it with what lies there.
-const SOURCES: [&[u8]; 6] = [
+const SOURCES: [&[u8]; 7] = [
     include_bytes!("../Cargo.toml"),
     include_bytes!("address.rs"),
+    include_bytes!("bzip2.rs"),
     include_bytes!("columns.rs"),
     include_bytes!("json.rs"),
     include_bytes!("lib.rs"),
@@ -74,6 +78,41 @@ pub unsafe extern "C" fn ordinary_description(
 #[no_mangle]
 pub unsafe extern "C" fn ordinary_free(arrays: *mut Arrays) {
     drop(Box::from_raw(arrays));
+}
+
+thread_local! {
+    static INFLATER: RefCell<Inflater> = RefCell::default();
+}
+
+/// Inflate the block of bzip2 between two bits of the data. Returns where its content lies until the same thread calls this again,
+/// and through `length` how long it is; null for a block that is left to libbz2.
+///
+/// # Safety
+/// `data` points to `size` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn ordinary_inflate(
+    data: *const u8,
+    size: usize,
+    begin: usize,
+    end: usize,
+    length: *mut usize,
+) -> *const u8 {
+    let data = std::slice::from_raw_parts(data, size);
+    let work = || {
+        INFLATER.with(|inflater| {
+            let mut inflater = inflater.borrow_mut();
+            inflater
+                .inflate(data, begin, end)
+                .map(|found| (found.as_ptr(), found.len()))
+        })
+    };
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Some((content, size))) => {
+            *length = size;
+            content
+        }
+        _ => std::ptr::null(), // libbz2 also does what a bug of this crate leaves undone
+    }
 }
 
 /// The kind of each record, then the columns of pings, then those of traceroutes.
