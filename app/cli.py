@@ -25,7 +25,14 @@ from app.options import MOST_ID, Length, Time, answered_by, common, filters
 from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
-from app.settings import CONFIG_NAME, TRACEBACK_VARIABLE, atlas_key, default_home, neo4j_credentials
+from app.settings import (
+    CONFIG_NAME,
+    TRACEBACK_VARIABLE,
+    atlas_key,
+    bound_memory,
+    default_home,
+    neo4j_credentials,
+)
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
 from domain.selection import Selection
@@ -45,6 +52,7 @@ def main() -> None:
     if not sys.warnoptions:
         # Warnings of libraries are for those who develop with them; the tests make them errors.
         warnings.simplefilter("ignore")
+    bound_memory()
     try:
         cli(standalone_mode=True, prog_name="qoetwin")
     except QoetwinError as error:

@@ -6,7 +6,6 @@ medians of several. Ratios depend less on the machine than seconds do.
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import json
 import math
@@ -19,12 +18,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.recorded import folder_of, parser_of
+
 CORES = os.cpu_count() or 1
 _DAY_S = 86_400
 
 INGEST = """
 import json, resource, sys, time
 from pathlib import Path
+from app.settings import bound_memory
+bound_memory()
 from ingest.lake import Lake
 from twin.pipeline import ingest_files
 began = time.perf_counter()
@@ -54,18 +57,8 @@ print(json.dumps({"s": time.perf_counter() - began}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--recorded",
-        type=Path,
-        default=Path(__file__).parents[2] / "shared" / "data",
-        help="folder of recorded measurements",
-    )
-    parser.add_argument("--runs", type=int, default=5)
-    arguments = parser.parse_args()
-    folder = arguments.recorded / "atlas" / "regional-2019"
-    if not folder.is_dir():
-        sys.exit(f"bench: no recorded measurements at {folder}; name their folder with --recorded")
+    arguments = parser_of(__doc__, runs=5).parse_args()
+    folder = folder_of(arguments, "atlas", "regional-2019")
     files = sorted(map(str, folder.glob("*.bz2")))
     with tempfile.TemporaryDirectory(prefix="qoetwin-bench-") as scratch:
         figures = {

@@ -5,29 +5,23 @@ Prints one JSON object; the exit status is 1 when something of that is not so, w
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
-from bench.parsing import RECORDED, batches_of
+from bench.parsing import batches_of
+from bench.recorded import folder_of, parser_of
 from ingest import ordinary
 from ingest.parse import parse_batch
 from tests.ingest.mutations import first_lines, must_be_understood, mutated, recorded_files
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recorded", type=Path, default=RECORDED, help="folder of recorded measurements")
+    parser = parser_of(__doc__)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if not arguments.recorded.is_dir():
-        sys.exit(
-            f"bench: no recorded measurements at {arguments.recorded}; name their folder with --recorded"
-        )
-    lines = [line for path in recorded_files(arguments.recorded) for line in first_lines(path)[::20]]
+    lines = [line for path in recorded_files(folder_of(arguments)) for line in first_lines(path)[::20]]
     began = time.perf_counter()
     raws = list(mutated(lines, arguments.records, arguments.seed))
     counted = understood = quarantined = other_types = must = 0

@@ -7,11 +7,9 @@ the machine, ratios less so.
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from pathlib import Path
 import orjson
 from ripe.atlas.sagan import PingResult, TracerouteResult
 
+from bench.recorded import folder_of, parser_of
 from ingest import ordinary
 from ingest.batch import BATCH_BYTES, Batch, bounds_of
 from ingest.parse import parse_batch
@@ -28,18 +27,13 @@ SETS = ("regional-2019", "builtin-2019")
 KINDS = {"ping": PingResult, "traceroute": TracerouteResult}
 SAGAN_SHARE = 8
 """sagan is slow: it gets one record in so many."""
-RECORDED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recorded", type=Path, default=RECORDED, help="folder of recorded measurements")
-    parser.add_argument("--runs", type=int, default=5)
+    parser = parser_of(__doc__, runs=5)
     parser.add_argument("--megabytes", type=int, default=32, help="how much of each set")
     arguments = parser.parse_args()
-    folder = arguments.recorded / "atlas"
-    if not folder.is_dir():
-        sys.exit(f"bench: no recorded measurements at {folder}; name their folder with --recorded")
+    folder = folder_of(arguments, "atlas")
     library = ordinary.library()
     figures: dict[str, object] = {
         "library": "none: cargo was missing when qoetwin was installed" if library is None else library.name,

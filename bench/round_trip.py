@@ -5,7 +5,6 @@ Prints one JSON object with the seconds of each step, and fails when anything di
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bench.graph import neo4j, peak_gib
+from bench.recorded import folder_of, parser_of
 from domain.progress import unheard
 from ingest.lake import Lake
 from ingest.summarise import hop_links
@@ -30,18 +30,10 @@ from twin.pipeline import Origins, build_graph, ingest_files, load_probes, read_
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--recorded",
-        type=Path,
-        default=Path(__file__).parents[2] / "shared" / "data",
-        help="folder of recorded measurements",
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--form", default="nquads", help="of the RDF between SQLite and Neo4j")
     arguments = parser.parse_args()
-    atlas = arguments.recorded / "atlas"
-    if not atlas.is_dir():
-        sys.exit(f"soak: no recorded measurements at {arguments.recorded}; name their folder with --recorded")
+    atlas = folder_of(arguments, "atlas")
     with tempfile.TemporaryDirectory(prefix="qoetwin-soak-") as scratch:
         figures, equal = round_trip(Path(scratch), atlas, arguments.form)
     print(json.dumps(figures | {"equal": equal, "peak_gib": peak_gib()}, indent=2))

@@ -7,7 +7,6 @@ Seconds depend on the machine, ratios less so.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -18,22 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.recorded import folder_of, parser_of
+
 DAYS = ("2019-05-13", "2019-05-14")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--recorded",
-        type=Path,
-        default=Path(__file__).parents[2] / "shared" / "data",
-        help="folder of recorded measurements",
-    )
-    parser.add_argument("--runs", type=int, default=5)
-    arguments = parser.parse_args()
-    folder = arguments.recorded / "atlas" / "regional-2019"
-    if not folder.is_dir():
-        sys.exit(f"bench: no recorded measurements at {folder}; name their folder with --recorded")
+    arguments = parser_of(__doc__, runs=5).parse_args()
+    folder = folder_of(arguments, "atlas", "regional-2019")
     files = [str(folder / f"{kind}-{day}.ndjson.bz2") for day in DAYS for kind in ("ping", "traceroute")]
     probes = str(arguments.recorded / "atlas" / "probes" / "probes.csv.gz")
     with tempfile.TemporaryDirectory(prefix="qoetwin-bench-") as scratch:

@@ -46,6 +46,7 @@ from ingest.lake_files import (
     Kind,
     damaged,
     dataset,
+    identities,
     is_current,
     read,
     stage,
@@ -54,7 +55,7 @@ from ingest.manifest import Entry, Manifest, Staged, unwritable
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 from ingest.workers import usable_cores
 
-LANDED_BYTES = 1 << 26
+LANDED_BYTES = 3 << 23
 """Parsed batches are gathered up to so many bytes of Arrow, and then committed together."""
 
 LANDED_S = 10.0
@@ -225,21 +226,25 @@ class Lake:
         numbered = table.select(list(IDENTITY[kind])).append_column(
             "row", pa.array(np.arange(table.num_rows), type=pa.int64())
         )
-        known = f"ANTI JOIN old ON {same}" if files else ""
         places = self.manifest.places(files)
         with _database() as database:
             database.register("batch", numbered)
-            if files:
-                database.register("old", dataset(places, kind))
-            try:
-                rows = database.sql(
-                    f"SELECT row FROM (SELECT {names}, min(row) AS row FROM batch GROUP BY {names}) AS new "  # noqa: S608
-                    f"{known} ORDER BY row"
-                ).to_arrow_table()["row"]
-            except _MISTAKES:
-                raise
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
-                raise self._damage(places, error) from error
+            database.execute(
+                f"CREATE TABLE new AS SELECT {names}, min(row) AS row FROM batch GROUP BY {names}"  # noqa: S608
+            )
+            if places:
+                # What is new is held, and what is old is read past it, however much that is.
+                database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+                database.register("old", identities(places, kind))
+                try:
+                    database.execute(
+                        f"DELETE FROM new WHERE row IN (SELECT new.row FROM old JOIN new ON {same})"  # noqa: S608
+                    )
+                except _MISTAKES:
+                    raise
+                except (duckdb.Error, pa.ArrowException, OSError) as error:
+                    raise self._damage(places, error) from error
+            rows = database.sql("SELECT row FROM new ORDER BY row").to_arrow_table()["row"]
         return table if len(rows) == table.num_rows else table.take(rows)
 
     # Reading

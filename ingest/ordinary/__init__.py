@@ -23,7 +23,10 @@ from ingest.batch import PING_SCHEMA, TRACEROUTE_SCHEMA, Batch
 
 _FOLDER = Path(__file__).parent
 _LIBRARIES = ("libordinary.so", "libordinary.dylib", "ordinary.dll")
-_SOURCES = ("Cargo.toml", *(f"src/{name}.rs" for name in ("address", "bzip2", "columns", "json", "lib", "record")))
+_SOURCES = (
+    "Cargo.toml",
+    *(f"src/{name}.rs" for name in ("address", "bzip2", "columns", "json", "lib", "record")),
+)
 
 _PING, _TRACEROUTE = 1, 2
 

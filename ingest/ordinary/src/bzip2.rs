@@ -7,6 +7,7 @@
 //!
 //! Source: J. Tsai, "bzip2 Format Specification", 2016; M. Burrows and D. Wheeler, SRC Research Report 124, 1994.
 
+use std::array::from_fn;
 use std::ops::Range;
 
 /// What a block may inflate to here; one that is larger (up to 45 MB) is left to libbz2, which gives it piece by piece.
@@ -28,7 +29,6 @@ const LOOKED_UP: usize = 11;
 const ENTERED: u32 = 1 << 8;
 
 /// Inflates one block after another in the same memory.
-#[derive(Default)]
 pub struct Inflater {
     /// By place in the transformed block: the byte there (8 bits), `ENTERED`, and the place of what follows it in the text.
     next: Vec<u32>,
@@ -43,6 +43,17 @@ struct Piece {
     after: u32,
     lane: usize,
     bytes: Range<usize>,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Inflater {
+            next: Vec::new(),
+            lanes: from_fn(|_| vec![0; SYMBOLS]), // of which little is touched
+            text: Vec::new(),
+            inflated: Vec::new(),
+        }
+    }
 }
 
 impl Inflater {
@@ -189,9 +200,6 @@ impl Inflater {
         }
         let begins: Vec<u32> = begins.into_iter().map(|place| self.next[place]).collect();
         let first = self.next[first];
-        for bytes in &mut self.lanes {
-            bytes.resize(size, 0);
-        }
         let mut pieces = chase(&self.next, &mut self.lanes, &begins);
         pieces.sort_unstable_by_key(|piece| piece.first);
         self.text.clear();
