@@ -24,9 +24,10 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from time import monotonic
 from types import TracebackType
+from uuid import uuid4
 
 import duckdb
 import numpy as np
@@ -55,7 +56,7 @@ from ingest.manifest import Entry, Manifest, Staged, unwritable
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 from ingest.workers import usable_cores
 
-LANDED_BYTES = 3 << 23
+LANDED_BYTES = 1 << 25
 """Parsed batches are gathered up to so many bytes of Arrow, and then committed together."""
 
 LANDED_S = 10.0
@@ -133,6 +134,7 @@ class Lake:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = Manifest(folder)
+        self._engine: duckdb.DuckDBPyConnection | None = None
 
     # Landing
 
@@ -212,7 +214,7 @@ class Lake:
         """Write the rows that are not in quarantine yet."""
         if rows.num_rows == 0:
             return []
-        with _database() as database:
+        with self._database() as database:
             database.register("rows", rows)
             digested = database.sql(f"SELECT *, {DIGEST} AS digest FROM rows").to_arrow_table()  # noqa: S608
         digested = digested.cast(SCHEMAS[Kind.QUARANTINE])
@@ -227,23 +229,23 @@ class Lake:
             "row", pa.array(np.arange(table.num_rows), type=pa.int64())
         )
         places = self.manifest.places(files)
-        with _database() as database:
+        with self._database() as database:
             database.register("batch", numbered)
             database.execute(
-                f"CREATE TABLE new AS SELECT {names}, min(row) AS row FROM batch GROUP BY {names}"  # noqa: S608
+                f"CREATE TEMP TABLE new AS SELECT {names}, min(row) AS row FROM batch GROUP BY {names}"  # noqa: S608
             )
-            if places:
-                # What is new is held, and what is old is read past it, however much that is.
-                database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-                database.register("old", identities(places, kind))
-                try:
+            try:
+                if places:
+                    # What is new is held, and what is old is read past it, however much that is.
+                    database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+                    database.register("old", identities(places, kind))
                     database.execute(
                         f"DELETE FROM new WHERE row IN (SELECT new.row FROM old JOIN new ON {same})"  # noqa: S608
                     )
-                except _MISTAKES:
-                    raise
-                except (duckdb.Error, pa.ArrowException, OSError) as error:
-                    raise self._damage(places, error) from error
+            except _MISTAKES:
+                raise
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._damage(places, error) from error
             rows = database.sql("SELECT row FROM new ORDER BY row").to_arrow_table()["row"]
         return table if len(rows) == table.num_rows else table.take(rows)
 
@@ -303,12 +305,12 @@ class Lake:
     def _ask(
         self, sql: str, parameters: Mapping[str, object] | None, places: Mapping[Kind, Sequence[Path]]
     ) -> pa.Table:
-        with _database() as database:
+        with self._database() as database:
             for kind, files in places.items():
                 name = "probe_word" if kind is Kind.PROBE else str(kind)
                 database.register(name, dataset(files, kind))
                 if kind is Kind.PROBE:
-                    database.execute(f"CREATE VIEW probe AS {latest_of(name, 'as_of')}")
+                    database.execute(f"CREATE TEMP VIEW probe AS {latest_of(name, 'as_of')}")
             try:
                 return database.sql(sql, params=parameters).to_arrow_table()
             except _MISTAKES:
@@ -324,6 +326,31 @@ class Lake:
             except (pa.ArrowException, OSError) as damage:
                 return damaged(file, damage)
         return StoreError("the lake cannot be read", where=str(self.folder), found=str(error))
+
+    @contextmanager
+    def _database(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An empty database in memory. To start DuckDB takes longer than most of what it is asked, so one engine is kept."""
+        try:
+            if self._engine is not None:
+                self._engine.execute("SELECT 1")
+        except duckdb.Error:
+            self._engine = None  # after a fault of its own it refuses all that follows
+        if self._engine is None:
+            # What does not fit into memory is put aside in a folder of its own, which it makes when there is need, and not in the
+            # one that we happen to be started in. Never reach for the network: no extension is needed.
+            spill = Path(gettempdir(), f"qoetwin-{uuid4().hex}")
+            self._engine = duckdb.connect(
+                config={
+                    "autoinstall_known_extensions": False,
+                    "temp_directory": str(spill),
+                    # By itself it keeps what it freed: 50 MB after each landing.
+                    "allocator_flush_threshold": "1MB",
+                    "allocator_bulk_deallocation_flush_threshold": "1MB",
+                }
+            )
+            self._engine.execute("SET enable_progress_bar = false")  # printing is the command line's affair
+        with self._engine.cursor() as database:
+            yield database
 
     # Probes
 
@@ -374,10 +401,10 @@ class Lake:
         if as_of.tzinfo is None:
             raise InputError("a time without a zone", found=str(as_of), expected="an aware time")
         numbered = probes.append_column("row", pa.array(range(probes.num_rows), type=pa.int64()))
-        with self._alone(), _database() as database:
+        with self._alone(), self._database() as database:
             places = self.files(Kind.PROBE)
             database.register("probe_word", dataset(places, Kind.PROBE))
-            database.execute(f"CREATE VIEW probe AS {latest_of('probe_word', 'as_of')}")
+            database.execute(f"CREATE TEMP VIEW probe AS {latest_of('probe_word', 'as_of')}")
             database.register("list", numbered)
             said = database.sql(latest_of("list", "row")).to_arrow_table().cast(PROBE_SCHEMA)
             moment = pa.repeat(pa.scalar(as_of, WORD_SCHEMA.field("as_of").type), said.num_rows)
@@ -638,15 +665,3 @@ def _day(number: int) -> str:
 
 def _epoch_us(moment: datetime | None) -> int | None:
     return None if moment is None else round(moment.timestamp() * 1e6)
-
-
-@contextmanager
-def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    # What does not fit into memory is put aside in a folder of its own, and not in the one that we happen to be started
-    # in. Never reach for the network: no extension is needed.
-    with (
-        TemporaryDirectory(prefix="qoetwin-") as spill,
-        duckdb.connect(config={"autoinstall_known_extensions": False, "temp_directory": spill}) as database,
-    ):
-        database.execute("SET enable_progress_bar = false")  # printing is the command line's affair
-        yield database
