@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.config import read_config
-from app.jobs import SLICE, Outcome, Runner, next_run
+from app.jobs import SLICE, Outcome, Runner, atlas_of, next_run
 from app.schedule_state import GRAPH, JobState, ScheduleState, held, is_held, job_lock
 from app.status import status
 from domain.errors import InputError, StoreError
@@ -53,6 +53,8 @@ class Twin:
             now=lambda: self.now,
             say=self.said.append,
             stop=self.stop,
+            # The waits between attempts are tested where they are made (tests/ingest/test_atlas_faults.py).
+            open_atlas=lambda config, key: replace(atlas_of(config, key), first_wait_s=0.01),
         )
 
     def lake(self) -> Lake:
