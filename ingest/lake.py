@@ -6,6 +6,7 @@
     <folder>/quarantine/<name>.parquet                   rows of Quarantined, and a digest of what they hold
     <folder>/probe/<name>.parquet                        rows of Probe, and as of when they were said
     <folder>/manifest.sqlite                             which of these files count (`ingest.manifest`)
+    <folder>/.answers/                                   what was asked about single files (`ingest.answers`)
 
 Any Parquet reader can read it. A file's name is a digest of its content; files appear whole, and are never changed: compaction
 replaces many by one. One writer at a time holds the folder's lock, so that what is landed is decided against what is there.
@@ -14,6 +15,7 @@ replaces many by one. One writer at a time holds the folder's lock, so that what
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -35,8 +37,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from domain.errors import DamagedError, InputError, StoreError
+from ingest.answers import forget_answers, keep_answer, read_answer
 from ingest.batch import Counts, Parsed, SourceFile
 from ingest.earlier_lake import adopt, earlier_files
 from ingest.lake_files import (
@@ -70,7 +74,6 @@ COMPACTED_FILES = 8
 
 _COMMITS_BETWEEN = 16
 _HOUR_US = 3_600_000_000
-_ATTEMPTS = 5
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """What DuckDB says of a wrong statement: ours to mend, not the lake's trouble."""
 
@@ -122,6 +125,14 @@ class Retried:
     observations: int
     duplicates: int
     quarantined: int
+
+
+def _is_gone(error: BaseException) -> bool:
+    return isinstance(error, DamagedError) and error.where is not None and not Path(error.where).exists()
+
+
+_while_files_move = retry(retry=retry_if_exception(_is_gone), stop=stop_after_attempt(5), reraise=True)
+"""Compaction may put another file into the place of one just as it is to be opened: then the manifest is asked again."""
 
 
 class Lake:
@@ -269,6 +280,7 @@ class Lake:
         """When the newest rows of a table landed; None when it is empty."""
         return self.manifest.landed_at(kind)
 
+    @_while_files_move
     def query(
         self,
         sql: str,
@@ -290,21 +302,38 @@ class Lake:
         Raises:
             StoreError: when a file is damaged, of another version, or cannot be read.
         """
-        for attempt in range(_ATTEMPTS):
-            entries = {kind: self._entries(kind, first, last) for kind in Kind if _asks(sql, kind)}
-            places = {kind: self.manifest.places(found) for kind, found in entries.items()}
-            try:
-                return self._ask(sql, parameters, places)
-            except StoreError:
-                # Compaction may have put another file into the place of one just as it was to be opened.
-                gone = not all(file.exists() for several in places.values() for file in several)
-                if not gone or attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the loop returns or raises")
+        return self._ask(
+            sql, parameters, {kind: self._entries(kind, first, last) for kind in Kind if _asks(sql, kind)}
+        )
+
+    @_while_files_move
+    def query_each(
+        self, kind: Kind, sql: str, parameters: Mapping[str, object] | None = None
+    ) -> list[pa.Table]:
+        """The answers of a statement about each file of one table by itself; one about no row, if there is no file.
+
+        A file of the lake never changes, so its answer is kept beside it, and what was asked before is not asked again.
+
+        Raises:
+            StoreError: as `query`.
+        """
+        said = hashlib.sha256(json.dumps([sql, parameters], sort_keys=True).encode()).hexdigest()[:32]
+        kept = self.folder / ".answers" / said
+        entries = self._entries(kind)
+        answers = []
+        for entry in entries:
+            answer = read_answer(kept / Path(entry.path).name)
+            if answer is None:
+                answer = self._ask(sql, parameters, {kind: [entry]})
+                keep_answer(kept / Path(entry.path).name, answer)
+            answers.append(answer)
+        forget_answers(kept, [Path(entry.path).name for entry in entries])
+        return answers or [self._ask(sql, parameters, {kind: []})]
 
     def _ask(
-        self, sql: str, parameters: Mapping[str, object] | None, places: Mapping[Kind, Sequence[Path]]
+        self, sql: str, parameters: Mapping[str, object] | None, entries: Mapping[Kind, Sequence[Entry]]
     ) -> pa.Table:
+        places = {kind: self.manifest.places(found) for kind, found in entries.items()}
         with self._database() as database:
             for kind, files in places.items():
                 name = "probe_word" if kind is Kind.PROBE else str(kind)

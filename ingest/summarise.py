@@ -16,6 +16,7 @@ from domain.observation import TIMELESS, UNTIMELY
 from domain.path_state import PathState, packets_needed
 from ingest.columns import schema_of
 from ingest.lake import Lake
+from ingest.lake_files import Kind
 from ingest.places import distance_sql, faster_than_light_sql
 from ingest.probe_words import HISTORY
 
@@ -414,7 +415,14 @@ def hop_links(lake: Lake) -> pa.Table:
         StoreError: when the lake cannot be read.
     """
     whole = {"window_us": 1, "start_us": None, "end_us": None} | _TIMELESS
-    return _typed(lake.query(_HOP_LINKS, whole), HOP_LINK_SCHEMA)
+    # Each traceroute is in one file: what is counted in each adds up, and files that are not new are not counted again.
+    counted = pa.concat_tables(lake.query_each(Kind.TRACEROUTE, _HOP_LINKS, whole))
+    ends = ["from_address", "to_address"]
+    together = {"count": "sum", "first_seen": "min", "last_seen": "max", "synthetic": "any"}
+    summed = (
+        counted.group_by(ends).aggregate([*together.items()]).sort_by([(end, "ascending") for end in ends])
+    )
+    return _typed(summed.rename_columns([*ends, *together]), HOP_LINK_SCHEMA)
 
 
 def measurement_targets(lake: Lake, start: datetime | None = None, end: datetime | None = None) -> pa.Table:

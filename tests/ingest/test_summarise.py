@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from domain.errors import InputError
 from ingest.files import read_file
 from ingest.lake import Lake
+from ingest.lake_files import Kind
 from ingest.parse import parse
 from ingest.summarise import (
     HOP_LINK_SCHEMA,
@@ -291,6 +292,32 @@ def test_a_link_counts_traceroutes_and_knows_when_it_was_seen(traceroute: Make, 
         datetime(2019, 5, 13, 12, tzinfo=UTC),
     )
     assert row["synthetic"] is True
+
+
+def test_links_of_many_files_add_up_and_files_that_are_not_new_are_not_counted_again(
+    traceroute: Make, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hops = {1: ["10.0.0.1"], 2: ["10.0.0.2"]}
+    counted = []
+    ask = Lake._ask
+    monkeypatch.setattr(
+        Lake,
+        "_ask",
+        lambda self, sql, given, entries: counted.append(entries) or ask(self, sql, given, entries),
+    )
+    for number in range(4):
+        assert links(lake, traceroute(hops, timestamp=NOON + number, synthetic=number == 2)) == {
+            ("10.0.0.1", "10.0.0.2"): number + 1
+        }
+    assert [len(entries[Kind.TRACEROUTE]) for entries in counted] == [1, 1, 1, 1]
+    apart = hop_links(lake)
+    answers = sorted((lake.folder / ".answers").rglob("*.parquet"))
+    answers[0].write_bytes(answers[0].read_bytes()[:-9])  # no answer any more, and so asked again
+    assert hop_links(lake).equals(apart)
+    lake.compact()
+    assert hop_links(lake).equals(apart)
+    assert len(counted) == 6
+    assert len(list((lake.folder / ".answers").rglob("*.parquet"))) == 1
 
 
 def test_targets_are_listed_once_by_measurement_and_probe_with_when_they_were_measured_first_and_last(
