@@ -162,13 +162,14 @@ def ingest_atlas_command(
     with progress(_notice) as report:
         lake = _lake(home)
         if found:
-            listed = source.find_measurements(
-                target=target,
-                tags=tags,
-                kind=None if kind is None else ResultType(kind),
-                af=None if af is None else int(af),
-            )
-            ids = [one["id"] for one in listed]
+            ids = [
+                *source.find_measurements(
+                    target=target,
+                    tags=tags,
+                    kind=None if kind is None else ResultType(kind),
+                    af=None if af is None else int(af),
+                )
+            ]
             if not ids:
                 asked = " ".join(word for word in (target, *tags) if word)
                 raise NotFoundError("no such measurement", where=server, found=f"none for {asked!r}")

@@ -61,7 +61,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from app.options import MOST_ID
-from app.settings import KEY_VARIABLE
+from domain.credentials import ATLAS_KEY_VARIABLE
 from domain.errors import InputError, NotFoundError, UnknownNameError
 from domain.window import parse_duration, parse_length, parse_time
 
@@ -184,7 +184,7 @@ class AtlasTable(_Table):
     server: Annotated[str, AfterValidator(_server)] = "atlas.ripe.net"
     certificate: PathText | None = None
     key_file: PathText | None = None
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = KEY_VARIABLE
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = ATLAS_KEY_VARIABLE
 
     @model_validator(mode="after")
     def _one_key(self) -> AtlasTable:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from app.config import (
     AtlasResultsTable,
@@ -39,7 +39,6 @@ from domain.errors import (
     UnreachableError,
     UntrustedError,
 )
-from domain.observation import ResultType
 from domain.progress import Report
 from ingest.batch import Parsed
 from ingest.files import FileSource, find_files
@@ -447,18 +446,15 @@ def _found(atlas: AtlasSource, table: AtlasResultsTable) -> Iterator[int]:
     """The ping and traceroute measurements that a filter names."""
     if table.filter is None:
         return
-    kinds = {kind.value for kind in ResultType}
-    filters: dict[str, Any] = dict(table.filter)
-    for number, measurement in enumerate(atlas.measurements(**filters)):
-        if number == MOST_MEASUREMENTS:
+    for count, number in enumerate(atlas.find_measurements(filters=table.filter)):
+        if count == MOST_MEASUREMENTS:
             raise InputError(
                 "a filter that names too many measurements",
                 where=f"[[source]] {table.name} filter",
                 found=f"more than {MOST_MEASUREMENTS}",
                 next_step="choose fewer; Atlas takes no notice of filters that it does not know",
             )
-        if measurement.get("type") in kinds and isinstance(measurement.get("id"), int):
-            yield measurement["id"]
+        yield number
 
 
 # Sources

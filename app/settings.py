@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from domain.credentials import Credentials
+from domain.credentials import ATLAS_KEY_VARIABLE, Credentials
 
 CONFIG_NAME = "qoetwin.toml"
 HOME_VARIABLE = "QOETWIN_HOME"
@@ -13,7 +13,6 @@ STORE_VARIABLE = "QOETWIN_STORE"
 TRACEBACK_VARIABLE = "QOETWIN_TRACEBACK"
 NEO4J_USER_VARIABLE = "NEO4J_USER"
 NEO4J_PASSWORD_VARIABLE = "NEO4J_PASSWORD"  # noqa: S105 - the name of a variable, not a password
-KEY_VARIABLE = "QOETWIN_ATLAS_KEY"  # the name of a variable, not a key
 
 
 def default_home() -> Path:
@@ -24,7 +23,7 @@ def default_home() -> Path:
 
 def atlas_key() -> str | None:
     """The RIPE Atlas API key, which public measurements do not need."""
-    return os.environ.get(KEY_VARIABLE) or None
+    return os.environ.get(ATLAS_KEY_VARIABLE) or None
 
 
 def neo4j_credentials() -> Credentials | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+ATLAS_KEY_VARIABLE = "QOETWIN_ATLAS_KEY"
+"""The variable of the environment that holds the RIPE Atlas API key; its name, and no key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:

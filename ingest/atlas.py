@@ -19,7 +19,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,6 +58,7 @@ from urllib3 import HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from domain.credentials import ATLAS_KEY_VARIABLE
 from domain.errors import (
     InputError,
     NotFoundError,
@@ -71,7 +72,6 @@ from ingest.batch import BATCH_BYTES, Batch, Parsed, bounds_of
 from ingest.json_array import ArraySplitter
 from ingest.parse import parse_batch
 
-KEY_VARIABLE = "QOETWIN_ATLAS_KEY"  # the name of a variable, not a key
 """Where users put their API key; named in what they are told, and read by `app` only."""
 
 _PROBES_A_REQUEST = 500  # what cousteau's own listings put in one address
@@ -273,9 +273,9 @@ class AtlasSource:
         tags: Sequence[str] = (),
         probe_ids: Sequence[int] = (),
         ongoing: bool = False,
-        **filters: object,
-    ) -> Iterator[dict[str, Any]]:
-        """Ping and traceroute measurements that a filter names, each once.
+        filters: Mapping[str, object] | None = None,
+    ) -> Iterator[int]:
+        """Ids of the ping and traceroute measurements that a filter names, each once.
 
         Args:
             target: name or address that is measured.
@@ -284,12 +284,12 @@ class AtlasSource:
             tags: that have all of these tags.
             probe_ids: in which at least one of these probes takes part now.
             ongoing: only those that are running.
-            **filters: the API's own besides, such as `description__startswith="Anchoring"`.
+            filters: the API's own besides, such as `{"description__startswith": "Anchoring"}`.
 
         Raises:
             QoetwinError: as for `results`.
         """
-        chosen: dict[str, object] = dict(filters)
+        chosen: dict[str, object] = dict(filters or {})
         if target is not None:
             chosen["target_ip" if _is_address(target) else "target"] = target
         if kind is not None:
@@ -300,12 +300,13 @@ class AtlasSource:
             chosen["tags"] = ",".join(tags)
         if ongoing:
             chosen["status"] = _ONGOING
-        seen: set[object] = set()
+        seen: set[int] = set()
         for asked in [{"current_probes": probe} for probe in probe_ids] or [{}]:
             for found in self._listed(_Measurements, None, {**chosen, **asked}):
-                if found.get("type") in _KINDS and found.get("id") not in seen:
-                    seen.add(found.get("id"))
-                    yield found
+                number = found.get("id")
+                if found.get("type") in _KINDS and isinstance(number, int) and number not in seen:
+                    seen.add(number)
+                    yield number
 
     def _listed(
         self, listing: type[_Listing], ids: Sequence[int] | None, filters: dict[str, object]
@@ -614,7 +615,7 @@ class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
                     where=self.url,
                     found=found,
                     expected="a public measurement, or a key that may see it",
-                    next_step=f"put a key that is valid now and has the permission to get results of non-public measurements into {KEY_VARIABLE}",
+                    next_step=f"put a key that is valid now and has the permission to get results of non-public measurements into {ATLAS_KEY_VARIABLE}",
                 ),
                 passes=False,
             )
@@ -625,7 +626,7 @@ class _Asking(AtlasRequest):  # type: ignore[misc] # cousteau has no types
                     where=self.url,
                     found=found,
                     expected="an id that Atlas knows",
-                    next_step=f"check the id; what is not public may need a key in {KEY_VARIABLE}",
+                    next_step=f"check the id; what is not public may need a key in {ATLAS_KEY_VARIABLE}",
                 ),
                 passes=False,
             )

@@ -12,7 +12,8 @@ import click
 
 from app.cli import cli
 from app.scheduler import GRACE_S
-from app.settings import KEY_VARIABLE, NEO4J_PASSWORD_VARIABLE, NEO4J_USER_VARIABLE
+from app.settings import NEO4J_PASSWORD_VARIABLE, NEO4J_USER_VARIABLE
+from domain.credentials import ATLAS_KEY_VARIABLE
 from tests.neo4j.server import version
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def test_no_password_is_in_the_file_and_nothing_listens_beyond_this_machine() ->
     assert found["neo4j"]["environment"]["NEO4J_AUTH"].startswith("neo4j/${NEO4J_PASSWORD:?")
     for name in ("qoetwin", "scheduler"):
         assert found[name]["environment"][NEO4J_PASSWORD_VARIABLE] == "${NEO4J_PASSWORD:?}"
-    assert found["scheduler"]["environment"][KEY_VARIABLE] == "${QOETWIN_ATLAS_KEY:-}"
+    assert found["scheduler"]["environment"][ATLAS_KEY_VARIABLE] == "${QOETWIN_ATLAS_KEY:-}"
     assert all(port.startswith("127.0.0.1:") for one in found.values() for port in one.get("ports", ()))
     # The image takes every NEO4J_… variable for a setting, and does not start with one that it does not know.
     assert NEO4J_PASSWORD_VARIABLE not in found["neo4j"]["environment"]

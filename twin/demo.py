@@ -86,7 +86,7 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
     with TestbedServer(internet, START, START + LENGTH) as server:
         report("drawing a synthetic Internet", 1, 1)
         source = AtlasSource(server=server.address, verify=server.certificate)
-        measurements = sorted(one["id"] for one in source.measurements())
+        measurements = sorted(source.find_measurements())
         ingested = ingest_atlas(lake, source, measurements, START, START + LENGTH, report=report)
         probes = sync_probes(lake, source, report=report)
         happenings = [_happening(event) for event in server.truth.events]

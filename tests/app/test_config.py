@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.config import AtlasResultsTable, FilesTable, ProbesTable, read_config, read_key, trigger_of
-from app.settings import KEY_VARIABLE
+from domain.credentials import ATLAS_KEY_VARIABLE
 from domain.errors import InputError, NotFoundError, UnknownNameError
 from ingest.atlas import AtlasSource
 from ingest.stream import StreamSettings
@@ -161,14 +161,14 @@ def test_a_key_in_a_filter_is_refused_and_not_repeated(tmp_path: Path) -> None:
 def test_the_key_comes_from_the_environment_or_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (KEY_VARIABLE, "OTHER"):
+    for name in (ATLAS_KEY_VARIABLE, "OTHER"):
         monkeypatch.delenv(name, raising=False)
     plain = read_config(written(tmp_path, SOURCE))
     assert read_key(plain) is None
     named = read_config(written(tmp_path, f'{SOURCE}[atlas]\nkey_variable = "OTHER"\n'))
     with pytest.raises(InputError, match="no API key"):
         read_key(named)
-    monkeypatch.setitem(os.environ, KEY_VARIABLE, "one")
+    monkeypatch.setitem(os.environ, ATLAS_KEY_VARIABLE, "one")
     monkeypatch.setitem(os.environ, "OTHER", "two")
     assert (read_key(plain), read_key(named)) == ("one", "two")
     (tmp_path / "key").write_text("three\n")
