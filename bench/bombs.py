@@ -10,28 +10,14 @@ import bz2
 import gzip
 import json
 import lzma
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-MOST_MIB = 400
-SIZE = 1 << 31
+from bench.archive import INGEST, MOST_MIB, child
 
-INGEST = """
-import json, resource, sys, time
-from pathlib import Path
-from app.settings import bound_memory
-bound_memory()
-from ingest.lake import Lake
-from twin.pipeline import ingest_files
-began = time.perf_counter()
-done = ingest_files(Lake(Path(sys.argv[1])), [Path(sys.argv[2])])
-print(json.dumps({"s": round(time.perf_counter() - began, 1), "new": done.landed.observations,
-                  "quarantined": done.landed.quarantined, "said": [failure.line() for failure in done.failures],
-                  "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
-"""
+SIZE = 1 << 31
 
 GOOD = b'{"fw":4790,"af":4,"msm_id":1,"prb_id":1,"timestamp":1557619200,"type":"ping","dst_addr":"192.0.2.1","sent":1,"rcvd":1,"min":1.5,"result":[{"rtt":1.5}]}\n'
 
@@ -63,9 +49,7 @@ def main() -> None:
                 with opened(path, "wb") as stream:
                     for block in blocks():
                         stream.write(block)
-                command = [sys.executable, "-c", INGEST, str(Path(scratch, f"home-{name}")), str(path)]
-                found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-                figures[name] = found
+                figures[name] = found = child(INGEST, str(Path(scratch, f"lake-{name}")), str(path))
                 good = 1 if fill == "a-record-then-text" else 0
                 wrong |= found["peak_mib"] > MOST_MIB or not found["said"] or found["new"] != good
                 print(name, found, file=sys.stderr)
