@@ -256,7 +256,9 @@ def ingest_stream_command(
             _notice(f"asking for what was stored since {_second(first)}, when nobody listened")
         if source.too_long_ago:
             first = min(gap.start for gap in source.too_long_ago)
-            _notice(f"note: what was missed since {_second(first)} is more than --catch-up; --since asks for it")
+            _notice(
+                f"note: what was missed since {_second(first)} is more than --catch-up; --since asks for it"
+            )
         try:
             ingested = ingest_source(lake, source, at_once=True, safe=source.remember, report=report)
         finally:
