@@ -194,7 +194,14 @@ def ingest_atlas_command(
 @click.option(
     "--since",
     type=Time(),
-    help="What was stored from then on is asked for first: heard_until of the run before (ISO 8601).",
+    help="Ask first for what was stored from then on, also when less or nothing was missed (ISO 8601).",
+)
+@click.option(
+    "--catch-up",
+    type=Length(of_any=True),
+    default="7d",
+    show_default=True,
+    help="How far back what was missed since the last run is asked for, at most.",
 )
 @click.option(
     "--stream-server",
@@ -209,6 +216,7 @@ def ingest_stream_command(
     measurements: tuple[int, ...],
     lasting: timedelta | None,
     since: datetime | None,
+    catch_up: timedelta,
     stream_server: str,
     probes: tuple[int, ...],
     server: str,
@@ -219,30 +227,58 @@ def ingest_stream_command(
 ) -> None:
     """Listen to results as Atlas stores them, until told to stop (SIGTERM, Ctrl-C). Gaps are filled through the API.
 
-    With --for it waits a minute more at the end, and asks the API for what was on its way. To go on later without a gap, give heard_until of this
-    run as --since of the next; to leave ingestion running for good, qoetwin schedule is simpler.
+    The home remembers up to when all that was listened to is in the lake: the next run asks the API for what was stored since, however this one
+    ends. With --for it waits a minute more at the end, and asks for what was on its way.
     """
     from app.scheduler import stopped_by_signals
+    from ingest.heard import Heard
     from ingest.stream import AtlasStreamed, StreamSettings
     from twin.pipeline import ingest as ingest_source
 
     if not measurements:
         raise click.UsageError("say which measurements: -m ID")
+    if since is not None and since > datetime.now(UTC):
+        raise click.UsageError("--since is yet to come")
     before = perf_counter()
     with stopped_by_signals(_notice) as stop, progress(_notice) as report:
+        lake = _lake(home)
         source = AtlasStreamed(
             _source(server, certificate),
             measurements,
             probes,
             lasting=lasting,
             stop=stop,
+            heard=Heard(lake.folder.parent),
             since=since,
-            settings=StreamSettings(server=stream_server),
+            settings=StreamSettings(server=stream_server, catch_up=catch_up),
         )
-        ingested = ingest_source(_lake(home), source, at_once=True, report=report)
+        if source.missed:
+            first = min(gap.start for gap in source.missed)
+            _notice(f"asking for what was stored since {_second(first)}, when nobody listened")
+        if source.too_long_ago:
+            first = min(gap.start for gap in source.too_long_ago)
+            _notice(
+                f"note: what was missed since {_second(first)} is more than --catch-up; --since asks for it"
+            )
+        try:
+            ingested = ingest_source(lake, source, at_once=True, safe=source.remember, report=report)
+        finally:
+            if source.remembered is not None:
+                _notice(
+                    f"all until {_second(source.remembered)} is in the lake; listening to the same again begins there"
+                )
     _write_ingested(
-        ingested, perf_counter() - before, form, gaps=len(source.gaps), heard_until=source.heard_until
+        ingested,
+        perf_counter() - before,
+        form,
+        gaps=len(source.gaps),
+        ended=source.ended,
+        heard_until=source.remembered,
     )
+
+
+def _second(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @ingest.command("table")

@@ -15,8 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from app.config import (
     AtlasResultsTable,
@@ -42,10 +41,12 @@ from domain.errors import (
 from domain.progress import Report
 from ingest.batch import Parsed
 from ingest.files import FileSource, find_files
+from ingest.heard import MEMORY_NAME
 from ingest.lake import Lake, Landed
 from ingest.lake_files import Kind
 from ingest.parse import parse_batch
 from ingest.source import Source
+from ingest.stopping import StoppedError, until_stopped
 from kg.store import GraphStore
 from qoe.profile import load_profile
 from twin.pipeline import Origins, ingest, read_origins, sync_probes
@@ -68,9 +69,6 @@ _HOPELESS = 3
 
 _FIRST_BACKOFF = timedelta(minutes=1)
 _MOST_TOLD = 5
-_PAUSE_S = 0.1
-
-Item = TypeVar("Item")
 
 
 class Outcome(StrEnum):
@@ -84,10 +82,6 @@ class Outcome(StrEnum):
     """It is running in another process."""
     NOT_DUE = "not due"
     """Another process has run it meanwhile."""
-
-
-class StoppedError(Exception):
-    """We were told to stop."""
 
 
 def atlas_of(config: Config, key: str | None) -> AtlasSource:
@@ -514,7 +508,17 @@ class _Asked:
                 self.answered.append(number)
 
 
-_OURS = ("lake", "locks", "built", "rdf", "models", "graph.sqlite", "schedule.sqlite", CONFIG_NAME)
+_OURS = (
+    "lake",
+    "locks",
+    "built",
+    "rdf",
+    "models",
+    "graph.sqlite",
+    "schedule.sqlite",
+    MEMORY_NAME,
+    CONFIG_NAME,
+)
 """What is ours in a home; a folder of somebody's files may lie beside it."""
 
 
@@ -561,47 +565,3 @@ class _Stoppable:
         """Raise what it ended by, if it did not end by itself."""
         if self._ended is not None:
             raise self._ended
-
-
-def until_stopped(items: Iterator[Item], stop: threading.Event) -> Iterator[Item]:
-    """Give items until we are told to stop, also while the next one is waited for: a server may take minutes to answer.
-
-    They are made in a thread of their own, each only when it is asked for, so that whoever makes them and comes back for the
-    next may take the one before as received. A thread that is still waiting when we stop is left behind.
-
-    Raises:
-        StoppedError: when told to stop.
-        Exception: what the making of an item raises.
-    """
-    wanted: SimpleQueue[bool] = SimpleQueue()
-    given: SimpleQueue[tuple[Item] | Exception | None] = SimpleQueue()
-
-    def make() -> None:
-        while wanted.get():
-            try:
-                given.put((next(items),))
-            except StopIteration:
-                given.put(None)
-            except Exception as error:  # noqa: BLE001 - it is raised where the items are asked for
-                given.put(error)
-
-    def next_given() -> tuple[Item] | Exception | None:
-        while not stop.is_set():
-            try:
-                return given.get(timeout=_PAUSE_S)
-            except Empty:
-                continue
-        return StoppedError()
-
-    threading.Thread(target=make, name="qoetwin-source", daemon=True).start()
-    try:
-        while True:
-            wanted.put(True)
-            one = next_given()
-            if one is None:
-                return
-            if isinstance(one, Exception):
-                raise one
-            yield one[0]
-    finally:
-        wanted.put(False)

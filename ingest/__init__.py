@@ -3,10 +3,12 @@
     source      what every source is to the rest
     atlas       the Atlas API, through cousteau's classes         -> batches of raw records, parsed
     stream      the Atlas stream, its gaps filled from the API    -> likewise
+    heard       until when what streams brought is in the lake
     files       files in any container, compression and archive   -> likewise, on all cores
     archives    the files in a tar or a zip
     compression gzip, bzip2, xz, zstd, told by their first bytes; what can be saved of a cut file is
     bzip2       the blocks of one bzip2 file, inflated side by side
+    stopping    what is waited for, until told to stop
     workers     the threads that readers of files share
     json_records where the records of a file begin and end
     json_array  where the elements of one JSON array begin and end

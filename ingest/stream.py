@@ -4,7 +4,8 @@ cousteau's `AtlasStream` is subclassed where it falls short: it connects for eve
 without a word at the first socket error, and makes Python objects of what it hears. https://atlas.ripe.net/docs/apis/streaming-api
 
 A stream forgets: what is stored while it is down is never sent. Every such gap is noted and asked of the API, some of it twice
-rather than none of it; the lake knows what it has.
+rather than none of it; the lake knows what it has. The time between two runs is such a gap: up to when all is in the lake is kept
+in the home (`ingest.heard`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import queue
 import ssl
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import orjson
 import websocket
 from ripe.atlas.cousteau import AtlasStream as CousteauStream
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
@@ -28,13 +32,31 @@ from domain.errors import InputError, SourceError, UnreachableError, UntrustedEr
 from domain.progress import Report
 from ingest.atlas import AtlasSource, check_server, elements
 from ingest.batch import Batch, Parsed, bounds_of
+from ingest.heard import Heard, Subscription
 from ingest.json_array import ArraySplitter
 from ingest.parse import parse_batch
+from ingest.stopping import StoppedError, until_stopped
 
 _LOG = logging.getLogger(__name__)
 
 _PATH = "/stream/?client=qoetwin"
 _LONGEST_BACKOFF_S = 60.0
+
+
+_PART = timedelta(days=1)
+"""A gap is asked for in parts no longer than this, so that what was asked for is remembered part by part."""
+
+_BEFORE = "before the stream began"
+_ON_ITS_WAY = "what was on its way when time was over"
+
+
+class End(StrEnum):
+    """How listening ended."""
+
+    OVER = "time is over"
+    STOPPED = "stopped"
+    """It was asked for; gaps that are left are for the next run."""
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +66,23 @@ class Gap:
     Attributes:
         start, end: of storing, aware.
         reason: why, in words.
+        asked: whose results: each a measurement and probes of it, none for all of them; empty for all that is listened to.
     """
 
     start: datetime
     end: datetime
     reason: str
+    asked: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    def parts(self, cut: datetime | None = None) -> Iterator[Gap]:
+        """The gap in parts of a day at most, in order; none of them goes on across `cut`."""
+        start, end = self.start, None
+        while end != self.end:
+            end = min(start + _PART, self.end)
+            if cut is not None and start < cut < end:
+                end = cut
+            yield replace(self, start=start, end=end)
+            start = end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +99,7 @@ class StreamSettings:
         first_wait_s: wait before the second attempt; it doubles each time, up to a minute, with jitter.
         lateness: how much later than it began a result may be stored and still be found when a gap is filled.
         settling: how long after a gap the API is trusted to have everything that was stored in it.
+        catch_up: how far back what was missed since the run before is asked for, at most.
 
     Raises:
         InputError: when the server or a bound is none.
@@ -79,6 +114,7 @@ class StreamSettings:
     first_wait_s: float = 1.0
     lateness: timedelta = timedelta(minutes=15)
     settling: timedelta = timedelta(minutes=1)
+    catch_up: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
         check_server(self.server)
@@ -91,6 +127,7 @@ class StreamSettings:
             ("first_wait_s", self.first_wait_s, 0.0),
             ("lateness", self.lateness.total_seconds(), 0.0),
             ("settling", self.settling.total_seconds(), 0.0),
+            ("catch_up", self.catch_up.total_seconds(), 0.0),
         ):
             if not value >= least:
                 raise InputError(
@@ -110,18 +147,23 @@ class AtlasStreamed:
         measurements: their ids.
         probes: only these probes; empty means all.
         lasting: how long to listen, by `now`; None: until `stop`.
-        stop: ends it soon: what was heard is given, gaps that are left are failures.
-        since: what was stored from then on until the stream began is asked of the API too; `heard_until` of the run before.
+        stop: ends it soon, and well: what was heard is given, and gaps that are left are for the next run.
+        heard: remembers until when all is in the lake; what was stored from then on until the stream began is asked of the API.
+        since: what was stored from then on is asked for likewise, whatever is remembered.
         settings: how it is listened to.
         now: the time.
 
     Raises:
         InputError: when there is nothing to listen to, or no end would ever come.
+        StoreError: when it cannot be read what is remembered.
 
     Attributes:
-        failures: subscriptions that were refused, measurements whose gaps the API refuses to fill, and gaps that were not filled.
-        gaps: all gaps that there were, filled or not; what was on its way when time was over is the last of them.
-        heard_until: all that was stored until then was given; None before anything is known.
+        failures: subscriptions that were refused, measurements whose gaps the API refuses to fill, and gaps that the API did not fill.
+        gaps: all gaps that there were, filled or not.
+        missed: what was missed before the stream began, and is asked for.
+        too_long_ago: what was missed as well, and is not asked for.
+        ended: how it ended; None before it began.
+        remembered: until when all is known to be in the lake, for the next run; None when nothing is.
     """
 
     def __init__(
@@ -132,6 +174,7 @@ class AtlasStreamed:
         *,
         lasting: timedelta | None = None,
         stop: threading.Event | None = None,
+        heard: Heard | None = None,
         since: datetime | None = None,
         settings: StreamSettings | None = None,
         now: Callable[[], datetime] = _now,
@@ -142,104 +185,188 @@ class AtlasStreamed:
             raise InputError("a stream without an end", expected="how long it lasts, or what stops it")
         self.failures: list[InputError] = []
         self.gaps: list[Gap] = []
-        self.heard_until: datetime | None = None
+        self.missed: list[Gap] = []
+        self.too_long_ago: list[Gap] = []
+        self.ended: End | None = None
+        self.remembered: datetime | None = None
         self._source = source
-        self._measurements = measurements
-        self._probes = probes
+        self._measurements = tuple(dict.fromkeys(measurements))
+        self._probes = tuple(dict.fromkeys(probes))
         self._lasting = lasting
         self._stop = threading.Event() if stop is None else stop
-        self._since = since
+        self._heard = heard
         self._settings = StreamSettings() if settings is None else settings
         self._now = now
+        self._begun = now()
+        self._find_missed(since)
+        # All that was stored until then was given, but for what is in gaps that are open, and for those left behind.
+        self._given_until = self._begun
+        self._open = [
+            part for gap in self.missed for part in gap.parts(self._begun - self._settings.settling)
+        ]
+        self._left_behind: set[int] = set()
+        self._asks_from = self._begun
+
+    @property
+    def heard_until(self) -> datetime | None:
+        """All that was stored until then was given; None when all that is listened to was refused."""
+        return min(self._heard_until().values(), default=None)
+
+    def remember(self) -> None:
+        """Keep until when all was given, for the next run: all of that must be in the lake.
+
+        Raises:
+            StoreError: when it cannot be written.
+        """
+        until = self._heard_until()
+        if self._heard is not None:
+            self._heard.keep(self._settings.server, until)
+        self.remembered = min(until.values(), default=None)
 
     def read(self, report: Report) -> Iterator[Parsed]:
         """Give the results, parsed, as they come; what fills a gap comes when the gap is over.
 
         Raises:
             SourceError: when the stream cannot be reached any more; what was given before is good, and gaps are in `failures`.
+            StoreError: when nothing can be remembered.
         """
-        begun = self._now()
-        listener = _Listener(self._source, self._settings, self._subscriptions(), self._now, self._since)
+        self.remember()  # whoever is killed before anything came has listened from here on
+        listener = _Listener(
+            self._source, self._settings, self._subscriptions(), self._now, self._begun, bool(self.missed)
+        )
         listener.start()
         position = 0
-        pending: list[Gap] = []
+        self.ended = End.FAILED
         try:
             while True:
-                records, over = self._heard(listener, begun)
-                if records:
-                    yield parse_batch(self._batch(records, position))
-                    position += len(records)
+                heard, over = self._next(listener)
+                self._note(listener)  # gaps come before what was heard after them
+                if heard:
+                    self._given_until = heard[-1][1]
+                    yield parse_batch(self._batch(heard, position))
+                    position += len(heard)
                     report("listening: results heard", position, None)
-                pending += self._noted(listener)
-                due = [gap for gap in pending if self._now() >= gap.end + self._settings.settling]
-                pending = [gap for gap in pending if gap not in due]
-                for gap in self._joined(due):
-                    yield from self._filled(gap, pending)
+                due = self._due()
+                if due is not None and not over:
+                    yield from self._filled(due)
                 if over:
                     break
-            listener.end(None if self._stop.is_set() else "what was on its way when time was over")
+            listener.end(None if self._stop.is_set() else _ON_ITS_WAY)
             yield from self._last(listener, position)
-            pending += self._noted(listener)
-            if listener.failure is not None:
+            self._note(listener)
+            if listener.failure is not None and not self._stop.is_set():
                 raise listener.failure
-            if pending and not self._stop.is_set():
-                report("waiting until Atlas has stored what was on its way, to ask for it", 0, None)
-            yield from self._settled(pending)
+            yield from self._settled(report)
+            if self._stop.is_set():
+                self.ended = End.STOPPED
+            elif not self._open:
+                self.ended = End.OVER
         finally:
             listener.end(None)
-            self.heard_until = min([listener.sure_until, *(gap.start for gap in pending)])
+            self._note(listener)
             self.failures += listener.refusals
-            self.failures += [
-                InputError(
-                    "a gap in the stream that was not filled",
-                    where=f"{gap.start:%Y-%m-%dT%H:%M:%SZ} to {gap.end:%Y-%m-%dT%H:%M:%SZ}",
-                    found=gap.reason,
-                    next_step="ingest that time through the API",
+            if self._open and self.ended is End.FAILED:
+                first, last = min(gap.start for gap in self._open), max(gap.end for gap in self._open)
+                self.failures.append(
+                    InputError(
+                        "a gap in the stream that was not filled",
+                        where=f"{first:%Y-%m-%dT%H:%M:%SZ} to {last:%Y-%m-%dT%H:%M:%SZ}",
+                        found="; ".join(dict.fromkeys(gap.reason for gap in self._open)),
+                        next_step="ingest that time through the API"
+                        if self._heard is None
+                        else "listen to the same again: it begins with what is missing",
+                    )
                 )
-                for gap in pending
-            ]
 
-    def _subscriptions(self) -> list[dict[str, int]]:
-        return [
-            {"msm": msm_id, **({} if probe is None else {"prb": probe})}
-            for msm_id in self._measurements
-            for probe in self._probes or (None,)
-        ]
+    # What is listened to, and what of it is known
 
-    def _over(self, begun: datetime) -> bool:
-        return self._stop.is_set() or (self._lasting is not None and self._now() >= begun + self._lasting)
+    def _subscriptions(self) -> list[Subscription]:
+        return [(msm_id, probe) for msm_id in self._measurements for probe in self._probes or (None,)]
 
-    def _heard(self, listener: _Listener, begun: datetime) -> tuple[list[bytes], bool]:
-        """Some results, and whether that was all."""
+    def _find_missed(self, since: datetime | None) -> None:
+        """See what was not heard since it was last listened to: of each subscription, or of what is part of it."""
         settings = self._settings
-        records: list[bytes] = []
-        until_s = time.monotonic() + settings.batch_s
-        while len(records) < settings.batch_records:
-            if self._over(begun) or listener.failure is not None:
-                return records, True
+        known = {} if self._heard is None else self._heard.until(settings.server)
+        missed: dict[tuple[int, datetime], set[int | None]] = defaultdict(set)
+        for msm_id, probe in self._subscriptions():
+            untils = [known[one] for one in ((msm_id, probe), (msm_id, None)) if one in known]
+            if not untils and probe is None:
+                for (other, part), until in known.items():
+                    if other == msm_id:
+                        missed[msm_id, until].add(part)
+            starts = [*([max(untils)] if untils else []), *([since] if since is not None else [])]
+            if starts:
+                missed[msm_id, min(starts)].add(probe)
+        earliest = self._begun - settings.catch_up
+        if since is not None:
+            earliest = min(earliest, since)
+        for (msm_id, until), probes in sorted(missed.items(), key=lambda item: item[0]):
+            # A memory of the future is of a clock that was wrong: nobody knows what it missed.
+            start = max(until, earliest) if until <= self._begun + settings.lateness else earliest
+            asked = ((msm_id, tuple(sorted(probe for probe in probes if probe is not None))),)
+            gap = Gap(start=start, end=self._begun, reason=_BEFORE, asked=asked)
+            if start < self._begun:
+                self.missed.append(gap)
+            if until < start:
+                self.too_long_ago.append(replace(gap, start=until, end=start))
+
+    def _heard_until(self) -> dict[Subscription, datetime]:
+        """Of each subscription, until when all was given."""
+        until = {
+            msm_id: min(
+                [
+                    self._given_until,
+                    *(
+                        gap.start
+                        for gap in self._open
+                        if not gap.asked or msm_id in (one for one, _ in gap.asked)
+                    ),
+                ]
+            )
+            for msm_id in self._measurements
+            if msm_id not in self._left_behind
+        }
+        return {one: until[one[0]] for one in self._subscriptions() if one[0] in until}
+
+    # What is heard
+
+    def _over(self) -> bool:
+        return self._stop.is_set() or (
+            self._lasting is not None and self._now() >= self._begun + self._lasting
+        )
+
+    def _next(self, listener: _Listener) -> tuple[list[tuple[bytes, datetime]], bool]:
+        """Some results, and whether that was all. Where a gap can be filled, nothing is waited for."""
+        settings = self._settings
+        heard: list[tuple[bytes, datetime]] = []
+        until_s = time.monotonic() + (settings.batch_s if self._due() is None else 0.0)
+        while len(heard) < settings.batch_records:
+            if self._over() or listener.failure is not None:
+                return heard, True
             left_s = until_s - time.monotonic()
-            if left_s <= 0.0:
-                break
             try:
-                records.append(listener.heard.get(timeout=min(left_s, 0.1)))
+                heard.append(listener.heard.get(timeout=max(0.0, min(left_s, 0.1))))
             except queue.Empty:
-                if records and listener.gapped:
+                if left_s <= 0.0 or (heard and listener.gapped):
                     break
-        return records, False
+        return heard, False
 
     def _last(self, listener: _Listener, position: int) -> Iterator[Parsed]:
-        records: list[bytes] = []
+        """What is waiting still, when no more comes."""
         while not listener.heard.empty():
-            records.append(listener.heard.get_nowait())
-            if len(records) == self._settings.batch_records:
-                yield parse_batch(self._batch(records, position))
-                position += len(records)
-                records = []
-        if records:
-            yield parse_batch(self._batch(records, position))
+            heard: list[tuple[bytes, datetime]] = []
+            while len(heard) < self._settings.batch_records and not listener.heard.empty():
+                heard.append(listener.heard.get_nowait())
+            self._note(listener)
+            self._given_until = heard[-1][1]
+            yield parse_batch(self._batch(heard, position))
+            position += len(heard)
+        self._note(listener)
+        self._given_until = listener.sure_until
+        self._left_behind |= listener.deaf
 
-    def _batch(self, records: list[bytes], position: int) -> Batch:
-        data, begin, end = bounds_of(records)
+    def _batch(self, heard: list[tuple[bytes, datetime]], position: int) -> Batch:
+        data, begin, end = bounds_of([record for record, _ in heard])
         return Batch(
             source=f"wss://{self._settings.server}/stream/",
             first_position=position,
@@ -249,52 +376,83 @@ class AtlasStreamed:
             read_at=datetime.now(UTC),
         )
 
-    def _noted(self, listener: _Listener) -> list[Gap]:
-        found = listener.taken_gaps()
-        self.gaps += found
-        return found
+    # Gaps
 
-    def _settled(self, pending: list[Gap]) -> Iterator[Parsed]:
-        """Fill the gaps that are left, once they can be filled, unless it is to stop."""
-        while pending and self._now() < max(gap.end for gap in pending) + self._settings.settling:
+    def _note(self, listener: _Listener) -> None:
+        """Take the gaps that ended."""
+        self._left_behind |= listener.deaf
+        for gap in listener.taken_gaps():
+            if gap.reason != _ON_ITS_WAY:
+                first = min([gap.start, *(one.start for one in self.missed if gap.reason == _BEFORE)])
+                self.gaps.append(replace(gap, start=first))
+            self._open += gap.parts()
+
+    def _due(self) -> Gap | None:
+        """The earliest gap that can be filled now, joined with those that are near."""
+        now = self._now()
+        due: list[Gap] = []
+        later: list[Gap] = []
+        for gap in self._open:
+            (due if gap.end + self._settings.settling <= now else later).append(gap)
+        if not due or now < self._asks_from:
+            return None
+        joined = self._joined(due)
+        self._open = [*joined, *later]
+        return joined[0]
+
+    def _settled(self, report: Report) -> Iterator[Parsed]:
+        """Fill the gaps that are left, once they can be filled, until it is to stop or the API does not answer."""
+        if not self._open:
+            return
+        can_be = max(self._asks_from, *(gap.end + self._settings.settling for gap in self._open))
+        while self._now() < can_be:
+            report("waiting until Atlas has stored what was on its way, to ask for it", 0, None)
             if self._stop.wait(0.1):
                 return
-        joined = self._joined(pending)
-        pending.clear()
-        for gap in joined:
-            yield from self._filled(gap, pending)
+        while (due := self._due()) is not None and not self._stop.is_set():
+            yield from self._filled(due)
 
     def _joined(self, gaps: list[Gap]) -> list[Gap]:
-        """Gaps so near to each other that they are asked for at once."""
+        """Gaps in order; those of the same that are near to each other are asked for at once, a day at most."""
         joined: list[Gap] = []
-        for gap in sorted(gaps, key=lambda gap: gap.start):
-            if joined and gap.start - self._settings.lateness <= joined[-1].end:
-                before = joined.pop()
-                gap = Gap(start=before.start, end=max(before.end, gap.end), reason=before.reason)
-            joined.append(gap)
-        return joined
+        for gap in sorted(gaps, key=lambda gap: (gap.asked, gap.start)):
+            before = joined[-1] if joined and joined[-1].asked == gap.asked else None
+            if (
+                before is not None
+                and gap.start - self._settings.lateness <= before.end
+                and gap.end - before.start <= _PART
+            ):
+                joined[-1] = replace(before, end=max(before.end, gap.end))
+            else:
+                joined.append(gap)
+        return sorted(joined, key=lambda gap: gap.start)
 
-    def _filled(self, gap: Gap, pending: list[Gap]) -> Iterator[Parsed]:
-        """What the API has of a gap; the gap is pending again where the API does not answer."""
+    def _filled(self, gap: Gap) -> Iterator[Parsed]:
+        """What the API has of a gap, which stays open where the API does not answer, or it is to stop."""
         _LOG.info("filling a gap from %s to %s: %s", gap.start, gap.end, gap.reason)
-        for msm_id in self._measurements:
+        first, end = gap.start - self._settings.lateness, gap.end + timedelta(seconds=1)
+        held: list[Parsed] = []
+        for msm_id, probes in gap.asked or [(msm_id, self._probes) for msm_id in self._measurements]:
             try:
-                for batch in self._source.results(
-                    msm_id,
-                    gap.start - self._settings.lateness,
-                    gap.end + timedelta(seconds=1),
-                    self._probes,
-                ):
-                    yield parse_batch(batch)
+                for batch in until_stopped(self._source.results(msm_id, first, end, probes), self._stop):
+                    yield from held
+                    held = [parse_batch(batch)]
+            except StoppedError:
+                yield from held
+                return
             except SourceError as error:
                 _LOG.warning("a gap is not filled yet: %s", error)
-                pending.append(
-                    Gap(start=gap.start, end=max(gap.end, self._now()), reason=f"{gap.reason}; {error.what}")
-                )
+                self._asks_from = self._now() + self._settings.settling
+                if error.what not in gap.reason:
+                    self._open[self._open.index(gap)] = replace(gap, reason=f"{gap.reason}; {error.what}")
+                yield from held
                 return
             except InputError as error:
+                self._left_behind.add(msm_id)
                 if str(error) not in map(str, self.failures):  # said of an earlier gap
                     self.failures.append(error)
+        self._open.remove(gap)  # when the last of it is given, all of it is
+        yield from held
 
 
 class _DroppedError(Exception):
@@ -416,9 +574,10 @@ class _Listener:
     """Listens in a thread of its own: keeps connected, and keeps what it hears in a queue of bounded length.
 
     Attributes:
-        heard: records.
+        heard: records, each with the time until which all that was stored is heard with it, but for the gaps.
         failure: why it listens no more.
         refusals: what the server said against subscriptions.
+        deaf: measurements to which a subscription was refused.
         sure_until: all that was stored until then was heard, but for the gaps.
     """
 
@@ -426,13 +585,15 @@ class _Listener:
         self,
         source: AtlasSource,
         settings: StreamSettings,
-        subscriptions: list[dict[str, int]],
+        subscriptions: list[Subscription],
         now: Callable[[], datetime],
-        since: datetime | None,
+        begun: datetime,
+        gapped: bool,
     ) -> None:
-        self.heard: queue.Queue[bytes] = queue.Queue(maxsize=settings.most_waiting)
+        self.heard: queue.Queue[tuple[bytes, datetime]] = queue.Queue(maxsize=settings.most_waiting)
         self.failure: SourceError | None = None
         self.refusals: list[InputError] = []
+        self.deaf: set[int] = set()
         self._source = source
         self._settings = settings
         self._now = now
@@ -441,11 +602,13 @@ class _Listener:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="atlas-stream", daemon=True)
         self._connection = _Connection(source, settings.server, min(1.0, settings.silence_s / 8))
-        for subscription in subscriptions:
-            self._connection.subscribe(CousteauStream.STREAM_TYPE_RESULT, **subscription)
+        self._subscriptions = subscriptions
+        for msm_id, probe in subscriptions:
+            parameters = {"msm": msm_id} if probe is None else {"msm": msm_id, "prb": probe}
+            self._connection.subscribe(CousteauStream.STREAM_TYPE_RESULT, **parameters)
         # Until when all that was stored was heard, and why it is no longer; None while all is heard.
-        self.sure_until = now() if since is None else since
-        self._gap_reason: str | None = None if since is None else "before the stream began"
+        self.sure_until = begun
+        self._gap_reason: str | None = _BEFORE if gapped else None
 
     def start(self) -> None:
         """Begin."""
@@ -481,8 +644,9 @@ class _Listener:
         """From now on all is heard."""
         moment = self._now()
         if self._gap_reason is not None:
+            start, end = sorted((self.sure_until, moment))  # a clock may have been put back
             with self._lock:
-                self._gaps.append(Gap(start=self.sure_until, end=moment, reason=self._gap_reason))
+                self._gaps.append(Gap(start=start, end=end, reason=self._gap_reason))
             self._gap_reason = None
         self.sure_until = moment
 
@@ -546,6 +710,8 @@ class _Listener:
         """
         connection, silence_s = self._connection, self._settings.silence_s
         unconfirmed = len(connection.subscriptions)
+        confirmed: set[Subscription] = set()
+        refused = False
         connected_s = heard_s = time.monotonic()
         pinged = False
         while not self._ended.is_set():
@@ -563,8 +729,15 @@ class _Listener:
             elif name in (connection.EVENT_NAME_SUBSCRIBED, connection.EVENT_NAME_ERROR):
                 unconfirmed -= 1
                 if name == connection.EVENT_NAME_ERROR:
+                    refused = True
                     self._refused(payload)
+                else:
+                    confirmed |= _subscription(payload)
                 if unconfirmed == 0:
+                    if refused:
+                        self.deaf = self.deaf | {
+                            one[0] for one in self._subscriptions if one not in confirmed
+                        }
                     self._close_gap()
             elif name == "garbage":
                 # Whatever it was, it may have been a result.
@@ -573,21 +746,18 @@ class _Listener:
                 raise _DroppedError(f"subscriptions were not confirmed within {self._source.timeout_s:g} s")
 
     def _take(self, record: bytes, confirmed: bool) -> None:
-        try:
-            self.heard.put_nowait(record)
-        except queue.Full:
+        if self.heard.full():
             self._open_gap("more came than was read")
             return
-        if not confirmed:
-            return  # the gap before is open yet
-        if self._gap_reason is None:
-            self.sure_until = self._now()
-        elif self.heard.qsize() <= self._settings.most_waiting // 2:
+        # Before all is confirmed, the gap is open yet.
+        if confirmed and (self._gap_reason is None or self.heard.qsize() <= self._settings.most_waiting // 2):
             self._close_gap()
+        self.heard.put_nowait((record, self.sure_until))
 
     def _refused(self, payload: bytes) -> None:
         said = self._source.masked(payload[:200].decode(errors="replace"))
         if not any(refusal.found == said for refusal in self.refusals):
+            _LOG.warning("the stream refuses a subscription: %s", said)
             self.refusals.append(
                 InputError(
                     "the stream refuses a subscription",
@@ -596,3 +766,12 @@ class _Listener:
                     expected="the id of a public measurement",
                 )
             )
+
+
+def _subscription(payload: bytes) -> set[Subscription]:
+    """The subscription that the server repeats as it confirms it; none where it does not."""
+    try:
+        said = orjson.loads(payload)
+        return {(said["msm"], said.get("prb"))}
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        return set()

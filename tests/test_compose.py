@@ -76,10 +76,12 @@ def test_qoetwin_waits_for_a_healthy_server_and_runs_a_command_that_there_is() -
 
 def parameters(arguments: list[str]) -> dict[str, Any]:
     """What the command line makes of arguments."""
-    command = cli.commands[arguments[0]]
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
     # The names of help are kept with the command once it has parsed: they are those of the whole command line.
     with click.Context(command, **cli.context_settings) as context:
-        command.parse_args(context, arguments[1:])
+        command.parse_args(context, list(arguments))
         return context.params
 
 
@@ -104,6 +106,23 @@ def test_the_scheduler_writes_to_neo4j_and_is_asked_how_it_is_doing_where_it_kee
     # `docker compose up` without a name is the demo, whose measurements are synthetic.
     assert scheduler["profiles"] == ["scheduler"]
     assert "profiles" not in found["qoetwin"]
+
+
+def test_a_stream_beside_the_scheduler_as_the_manual_has_it_keeps_the_same_home() -> None:
+    (text,) = re.findall(r"```yaml\n(.+?)```", (ROOT / "docs" / "schedule.md").read_text(), re.DOTALL)
+    ((name, stream),) = read_yaml(text.splitlines())["services"].items()
+    scheduler = services()["scheduler"]
+    assert name not in services()
+    (volume,) = stream["volumes"]
+    kept, _, home = volume.partition(":")
+    assert f"{kept}:{parameters(scheduler['command'])['home']}" in scheduler["volumes"]
+    assert stream["depends_on"] == ["scheduler"], "whose image has the folder, and so the volume its owner"
+    command = stream["command"]
+    assert command[:2] == ["ingest", "stream"]
+    for key in ("build", "profiles", "restart", "stop_grace_period"):
+        assert stream[key] == scheduler[key]
+    assert stream["environment"].items() <= scheduler["environment"].items()
+    assert (parameters(command)["measurements"], str(parameters(command)["home"])) == ((1001,), home)
 
 
 def test_the_image_of_qoetwin_holds_every_package_and_does_not_run_as_root() -> None:

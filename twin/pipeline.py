@@ -117,13 +117,21 @@ class Ingested:
     failures: tuple[QoetwinError, ...] = ()
 
 
-def ingest(lake: Lake, source: Source, *, at_once: bool = False, report: Report = unheard) -> Ingested:
+def ingest(
+    lake: Lake,
+    source: Source,
+    *,
+    at_once: bool = False,
+    safe: Callable[[], None] = lambda: None,
+    report: Report = unheard,
+) -> Ingested:
     """Land what a source gives.
 
     Args:
         lake: where it lands.
         source: where it comes from.
         at_once: whether each batch is safe as soon as it was given, as the next may be long in coming.
+        safe: is called when all that the source gave so far is in the lake: at once, and at the end.
         report: hears how far it is.
 
     Returns:
@@ -144,8 +152,12 @@ def ingest(lake: Lake, source: Source, *, at_once: bool = False, report: Report 
                 landing.add(parsed)
                 if at_once:
                     landing.commit()
+                    safe()
+            landing.commit()
+            safe()
         except SourceError as error:
             landing.commit()
+            safe()
             if landing.landed == Landed():
                 raise
             failed.append(error)

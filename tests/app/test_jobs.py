@@ -455,7 +455,9 @@ def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "home", GRAPH)
 
 
-@pytest.mark.parametrize("path", [".", "..", "../link", "locks", "lake/ping", "schedule.sqlite", "box/.."])
+@pytest.mark.parametrize(
+    "path", [".", "..", "../link", "locks", "lake/ping", "schedule.sqlite", "stream.sqlite", "box/.."]
+)
 def test_a_source_of_files_that_reads_the_home_itself_is_refused(twin: Twin, path: str) -> None:
     twin.home.with_name("link").symlink_to(twin.home)
     text = f'[[source]]\nname = "in"\nkind = "files"\npath = "{path}"\nevery = "1h"\n'

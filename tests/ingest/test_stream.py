@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ripe.atlas.cousteau import AtlasStream
 
-from domain.errors import InputError, SourceError, UnreachableError, UntrustedError
+from domain.errors import InputError, SourceError, StoreError, UnreachableError, UntrustedError
 from domain.observation import ResultType
 from domain.progress import unheard
 from domain.window import parse_time
 from ingest.atlas import AtlasSource
 from ingest.batch import Parsed
+from ingest.heard import Heard, Subscription
+from ingest.lake import Lake, Landed
 from ingest.stream import AtlasStreamed, StreamSettings
 from testbed.certificate import Certificate
 from testbed.clock import Clock
@@ -27,6 +34,7 @@ from testbed.habits import Habits
 from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
 from tests.ingest.as_rows import assert_same, once
+from twin.pipeline import Ingested, ingest, ingest_atlas
 
 START = parse_time("2026-01-05T00:00Z")
 BEGIN = START + timedelta(hours=2)
@@ -118,8 +126,7 @@ def test_a_stream_without_trouble_brings_everything_once() -> None:
         job = listening(server, clock)
         found = list(job.read(unheard))
         assert job.failures == []
-        assert [gap.reason for gap in job.gaps] == ["what was on its way when time was over"]
-        assert job.gaps[0].end - job.gaps[0].start < timedelta(minutes=5)
+        assert (job.gaps, job.ended) == ([], "time is over")
         assert job.heard_until is not None
         assert job.heard_until >= BEGIN + LASTING
         assert_the_truth_was_read(server, found)
@@ -180,11 +187,11 @@ def test_only_the_probes_that_are_asked_for_are_heard() -> None:
     with streaming(Faults.listed({(Place.MESSAGE, 5): DROP})) as (server, clock):
         job = listening(server, clock, probes=probes)
         found = list(job.read(unheard))
-    assert len(job.gaps) == 2
+    assert len(job.gaps) == 1
     assert {row["probe_id"] for row in once(found, "pings")} == set(probes)
 
 
-def test_it_stops_when_it_is_told_to_and_says_which_gaps_are_left() -> None:
+def test_it_stops_when_it_is_told_to_and_leaves_open_gaps_to_the_next_run() -> None:
     stop = threading.Event()
     with streaming() as (server, clock):
         job = listening(server, clock, lasting=None, stop=stop, settings={"settling": timedelta(hours=10)})
@@ -196,7 +203,7 @@ def test_it_stops_when_it_is_told_to_and_says_which_gaps_are_left() -> None:
                 begun = time.monotonic()
                 stop.set()
         assert time.monotonic() - begun < 5.0
-    assert [failure.what for failure in job.failures] == ["a gap in the stream that was not filled"]
+    assert (job.failures, job.ended) == ([], "stopped")
     assert job.heard_until == job.gaps[0].start
     assert "atlas-stream" not in [thread.name for thread in threading.enumerate()]
 
@@ -210,11 +217,18 @@ def test_a_gap_is_filled_later_when_the_api_does_not_answer_at_first() -> None:
         assert_the_truth_was_read(server, found)
 
 
-def test_a_subscription_that_is_refused_is_a_failure_and_the_others_go_on() -> None:
+def test_a_subscription_that_is_refused_is_a_failure_and_the_others_go_on(tmp_path: Path) -> None:
     with streaming() as (server, clock):
         good = server.campaign.measurements[0].msm_id
-        job = listening(server, clock, measurements=[77, good], lasting=timedelta(minutes=15))
-        found = list(job.read(unheard))
+        job = listening(
+            server, clock, measurements=[77, good], lasting=timedelta(minutes=15), heard=Heard(tmp_path)
+        )
+        found = []
+        for parsed in job.read(unheard):
+            found.append(parsed)
+            job.remember()
+        until = Heard(tmp_path).until(server.address)
+        assert until[77, None] < BEGIN + timedelta(minutes=1) < until[good, None], "nothing was heard of it"
     assert [failure.what for failure in job.failures] == [
         "Atlas has nothing there",
         "the stream refuses a subscription",
@@ -259,3 +273,278 @@ def test_what_cannot_be_listened_to_is_refused() -> None:
         AtlasStreamed(source, [1001])
     with pytest.raises(InputError, match="bound"):
         StreamSettings(most_waiting=0)
+
+
+# From one run to the next
+
+Key = tuple[int, int, datetime]
+
+
+def land(lake: Lake, job: AtlasStreamed) -> Ingested:
+    return ingest(lake, job, at_once=True, safe=job.remember)
+
+
+def in_lake(lake: Lake, start: datetime, stop: datetime) -> list[Key]:
+    """Each result of a span of time as often as it is there."""
+    found = lake.query(
+        "SELECT msm_id, probe_id, timestamp FROM ping UNION ALL SELECT msm_id, probe_id, timestamp FROM traceroute"
+    )
+    keys = zip(*(found[name].to_pylist() for name in ("msm_id", "probe_id", "timestamp")), strict=True)
+    return sorted(key for key in keys if start <= key[2] < stop)
+
+
+def measured(
+    server: TestbedServer, start: datetime, stop: datetime, stored_by: datetime | None = None
+) -> list[Key]:
+    """Each result of a span of time that was stored by then, once."""
+    expected = [row for kind in ResultType for row in server.expected(kind, start, stop, stored_by)]
+    times = (datetime.fromtimestamp(row["timestamp"], tz=BEGIN.tzinfo) for row in expected)
+    return sorted(
+        (row["msm_id"], row["probe_id"], moment) for row, moment in zip(expected, times, strict=True)
+    )
+
+
+def stopped_soon(lake: Lake, job: AtlasStreamed, stop: threading.Event) -> Ingested:
+    """What lands until something did, after which it is stopped."""
+
+    def heard() -> None:
+        job.remember()
+        stop.set()
+
+    return ingest(lake, job, at_once=True, safe=heard)
+
+
+def test_hours_between_two_runs_are_had_by_the_next_and_what_is_asked_for_twice_lands_once(
+    tmp_path: Path,
+) -> None:
+    lake, heard = Lake(tmp_path / "lake"), Heard(tmp_path)
+    with streaming() as (server, clock):
+        stop = threading.Event()
+        first = listening(server, clock, heard=heard, lasting=None, stop=stop)
+        assert (first.missed, stopped_soon(lake, first, stop).failures) == ([], ())
+        assert (first.ended, first.gaps) == ("stopped", [])
+        until = heard.until(server.address)
+        assert min(until.values()) == first.remembered
+        assert len(until) == len(server.campaign.measurements)
+        clock.advance(timedelta(hours=3))
+        second = listening(server, clock, heard=heard, lasting=timedelta(minutes=4))
+        assert {gap.start for gap in second.missed} == set(until.values())
+        landed = land(lake, second)
+        assert landed.failures == ()
+        end = BEGIN + timedelta(hours=3)
+        assert in_lake(lake, BEGIN, end) == measured(server, BEGIN, end) != []
+        # What a schedule would ask for, beside or afterwards, is there already.
+        ids = [one.msm_id for one in server.campaign.measurements]
+        source = AtlasSource(server=server.address, verify=server.certificate)
+        again = ingest_atlas(lake, source, ids, BEGIN, end).landed
+        assert (again.observations, again.duplicates) == (0, len(in_lake(lake, BEGIN, end)))
+
+
+class KilledError(StoreError):
+    """The end, after which nothing more is written."""
+
+
+class Life:
+    """So many steps of what is kept on disk, and then the end."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise KilledError("killed")
+
+
+class MortalLake(Lake):
+    life: Life
+
+    def commit(self, parts: Sequence[Parsed]) -> Landed:
+        self.life.step()
+        landed = super().commit(parts)
+        self.life.step()
+        return landed
+
+
+class MortalHeard(Heard):
+    life: Life
+
+    def keep(self, server: str, until: Mapping[Subscription, datetime]) -> None:
+        self.life.step()
+        super().keep(server, until)
+        self.life.step()
+
+
+def test_whoever_dies_between_any_two_steps_remembers_no_more_than_the_lake_has_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    lake, heard = MortalLake(tmp_path / "lake"), MortalHeard(tmp_path)
+    faults = Faults.listed({(Place.MESSAGE, number): DROP for number in range(30, 900, 60)})
+    with streaming(faults) as (server, clock):
+        # From BEGIN on, until something can remember that.
+        since: dict[str, Any] = {"since": BEGIN}
+        for steps in (1, 2, 3, 4, 5, 6, 7, 9, 12, 16):
+            lake.life = heard.life = Life(steps)
+            job = listening(server, clock, heard=heard, lasting=None, stop=threading.Event(), **since)
+            with pytest.raises(KilledError):
+                land(lake, job)
+            until = heard.until(server.address)
+            for (msm_id, _), moment in until.items():
+                owed = {key for key in measured(server, BEGIN, moment, moment) if key[0] == msm_id}
+                assert owed <= set(in_lake(lake, BEGIN, moment))
+            if until:
+                since = {}
+            clock.advance(timedelta(minutes=5))
+        assert max(until.values()) > BEGIN + timedelta(minutes=30)
+        lake.life = heard.life = Life(1_000_000)
+        end = clock.now()
+        assert land(lake, listening(server, clock, heard=heard, lasting=timedelta(minutes=4))).failures == ()
+        assert in_lake(lake, BEGIN, end) == measured(server, BEGIN, end)
+
+
+FAST = """
+import sys, threading, time
+from datetime import timedelta
+from pathlib import Path
+from ingest.atlas import AtlasSource
+from ingest.heard import Heard
+from ingest.lake import Lake
+from ingest.stream import AtlasStreamed, StreamSettings
+from domain.window import parse_time
+from twin.pipeline import ingest
+
+home, server, certificate, begin, begun_s, *ids = sys.argv[1:]
+source = AtlasSource(server=server, verify=Path(certificate))
+settings = StreamSettings(server=server, batch_s=0.05, first_wait_s=0.01)
+job = AtlasStreamed(
+    source, list(map(int, ids)), stop=threading.Event(), heard=Heard(Path(home)), settings=settings,
+    now=lambda: parse_time(begin) + timedelta(seconds=600 * (time.time() - float(begun_s))),
+)
+ingest(Lake(Path(home) / "lake"), job, at_once=True, safe=job.remember)
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    begun_s = time.time()
+
+    def now() -> datetime:
+        """A time that every process can tell, and that is 600 times as fast as ours."""
+        return BEGIN + timedelta(seconds=600 * (time.time() - begun_s))
+
+    with TestbedServer(
+        INTERNET, START, START + timedelta(hours=24), ping_interval=timedelta(minutes=5), events=(), now=now
+    ) as server:
+        ids = [one.msm_id for one in server.campaign.measurements]
+        command = [tmp_path, server.address, server.certificate, BEGIN.isoformat(), begun_s, *ids]
+        heard, lake = Heard(tmp_path), Lake(tmp_path / "lake")
+        for after_s in (0.01, 0.2):
+            before = heard.until(server.address)
+            running = subprocess.Popen(
+                [sys.executable, "-c", FAST, *map(str, command)],
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                stderr=subprocess.PIPE,
+            )
+            until_s = time.monotonic() + 30
+            while heard.until(server.address) in ({}, before):
+                assert running.poll() is None, running.communicate()
+                assert time.monotonic() < until_s
+                time.sleep(0.01)
+            time.sleep(after_s)
+            running.send_signal(signal.SIGKILL)
+            running.communicate()
+        settings = StreamSettings(server=server.address, batch_s=0.05, first_wait_s=0.01)
+        source = AtlasSource(server=server.address, verify=server.certificate)
+        end = now()
+        last = AtlasStreamed(
+            source, ids, lasting=timedelta(minutes=4), heard=heard, settings=settings, now=now
+        )
+        assert last.missed
+        assert land(lake, last).failures == ()
+        begun = min(key[2] for key in in_lake(lake, START, end))
+        assert in_lake(lake, begun, end) == measured(server, begun, end) != []
+
+
+def test_a_stop_does_not_wait_for_an_api_that_hangs(tmp_path: Path) -> None:
+    stop, heard = threading.Event(), Heard(tmp_path)
+    faults = Faults.seeded(1, 1.0, [Fault(kind=FaultKind.HANG, seconds=30.0)], [Place.RESULTS])
+    with streaming(faults) as (server, clock):
+        msm_id = server.campaign.measurements[0].msm_id
+        since = {(msm_id, None): BEGIN - timedelta(hours=1)}
+        address = server.address
+        heard.keep(address, since)
+        source = AtlasSource(server=server.address, verify=server.certificate, timeout_s=20.0)
+        more: dict[str, Any] = {"measurements": [msm_id], "lasting": None, "stop": stop, "heard": heard}
+        job = listening(server, clock, source=source, **more)
+        threading.Timer(1.0, stop.set).start()
+        begun = time.monotonic()
+        land(Lake(tmp_path / "lake"), job)
+        assert time.monotonic() - begun < 5.0
+    assert (job.ended, job.failures) == ("stopped", [])
+    assert heard.until(address) == since
+
+
+def known_by(
+    tmp_path: Path, known: dict[Subscription, timedelta], probes: Sequence[int] = (), **more: Any
+) -> AtlasStreamed:
+    """A stream of measurements 1 and 2 that begins at `BEGIN`, where it is known what was heard until so long before."""
+    heard = Heard(tmp_path)
+    heard.keep("atlas-stream.ripe.net", {one: BEGIN - ago for one, ago in known.items()})
+    heard.keep("elsewhere", {(2, None): BEGIN - timedelta(hours=9)})
+    settings = StreamSettings(catch_up=timedelta(days=2))
+    return AtlasStreamed(
+        AtlasSource(),
+        [1, 2],
+        probes,
+        stop=threading.Event(),
+        heard=heard,
+        settings=settings,
+        now=lambda: BEGIN,
+        **more,
+    )
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("known", "probes", "asked"),
+    [
+        ({}, (), []),
+        ({(1, None): HOUR}, (), [(1, (), 1)]),  # 2 is new, and 3 not listened to now
+        ({(1, None): HOUR, (2, None): 3 * HOUR, (3, None): HOUR}, (), [(1, (), 1), (2, (), 3)]),
+        ({(1, None): HOUR}, (8, 9), [(1, (8, 9), 1)]),  # all of them were heard, so these were
+        ({(1, None): 3 * HOUR, (1, 9): HOUR}, (8, 9), [(1, (8,), 3), (1, (9,), 1)]),
+        ({(1, 9): HOUR}, (8, 9), [(1, (9,), 1)]),  # 8 is new
+        ({(1, 8): 2 * HOUR, (1, 9): HOUR}, (), [(1, (8,), 2), (1, (9,), 1)]),  # all others are new
+        ({(1, None): -HOUR}, (), [(1, (), 48)]),  # by a clock that was wrong
+        ({(1, None): -timedelta(seconds=1)}, (), []),
+        ({(1, None): 100 * HOUR}, (), [(1, (), 48)]),
+    ],
+)
+def test_what_was_listened_to_before_goes_on_from_where_it_was_left(
+    tmp_path: Path, known: dict[Subscription, timedelta], probes: tuple[int, ...], asked: list[object]
+) -> None:
+    job = known_by(tmp_path, known, probes)
+    found = [(*of, (gap.end - gap.start) / HOUR) for gap in job.missed for of in gap.asked]
+    assert sorted(found) == asked
+    assert {gap.end for gap in job.missed} <= {BEGIN}
+
+
+def test_what_is_longer_ago_than_is_caught_up_with_is_told_and_since_asks_for_it(tmp_path: Path) -> None:
+    known: dict[Subscription, timedelta] = {(1, None): 100 * HOUR}
+    job = known_by(tmp_path, known)
+    assert [(gap.start, gap.end) for gap in job.too_long_ago] == [(BEGIN - 100 * HOUR, BEGIN - 48 * HOUR)]
+    job = known_by(tmp_path, known, since=BEGIN - 200 * HOUR)
+    assert job.too_long_ago == []
+    assert {(gap.start, *gap.asked) for gap in job.missed} == {
+        (BEGIN - 200 * HOUR, (1, ())),
+        (BEGIN - 200 * HOUR, (2, ())),
+    }
+    job = known_by(
+        tmp_path, known, since=BEGIN - HOUR
+    )  # what was missed before that is asked for all the same
+    assert {(gap.start, *gap.asked) for gap in job.missed} == {
+        (BEGIN - 48 * HOUR, (1, ())),
+        (BEGIN - HOUR, (2, ())),
+    }
+    assert len(job.too_long_ago) == 1
