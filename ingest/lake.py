@@ -270,11 +270,12 @@ class Lake:
         self, kind: Kind, first: datetime | None = None, last: datetime | None = None
     ) -> list[Entry]:
         """The files of a table that may hold rows of that time."""
-        if not self.manifest.exists and earlier_files(self.folder):
-            with self._alone():  # takes them over
-                pass
         ends = (_epoch_us(first), _epoch_us(last)) if kind in DATED else (None, None)
-        return self.manifest.files(kind, *ends)
+        found = self.manifest.files(kind, *ends)
+        if not found and not self.manifest.exists and earlier_files(self.folder):
+            with self._alone():  # takes them over
+                found = self.manifest.files(kind, *ends)
+        return found
 
     def landed_at(self, kind: Kind) -> datetime | None:
         """When the newest rows of a table landed; None when it is empty."""

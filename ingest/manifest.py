@@ -83,8 +83,8 @@ class Manifest:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever committed."""
-        return self._file.exists
+        """Whether anything was ever committed: a run that is killed may leave the tables, and nothing in them."""
+        return self.head() > 0
 
     def head(self) -> int:
         """The number of the last commit; 0 before the first."""
@@ -204,8 +204,7 @@ class Manifest:
 
     def recover(self) -> None:
         """Finish what a run that died had begun. The caller holds the lake's lock."""
-        if self.exists:
-            self._move()
+        self._move()
         named = {staged for (staged,) in self._file.rows("SELECT staged FROM to_publish")}
         try:
             for orphan in self.staging.iterdir() if self.staging.exists() else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from ingest.batch import Parsed
 from ingest.lake import Lake, Landed, Retried
 from ingest.lake_files import SCHEMAS, Kind
 from ingest.parse import parse
+from ingest.sqlite_file import SqliteFile
 
 Make = Callable[..., dict[str, Any]]
 
@@ -226,6 +228,26 @@ def test_a_lake_of_before_the_manifest_is_taken_over_with_its_doubts(
     assert not any(file.exists() for file in files)
     assert lake.land(parsed) == Landed(results_read=4, duplicates=3, quarantined=1, doubtful=2)
     assert lake.query("SELECT count(*) AS n FROM quarantine")["n"].to_pylist() == [1]
+
+
+def test_a_lake_of_before_is_taken_over_also_when_who_began_to_was_killed_before_the_commit(
+    ping: Make, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = parse([ping()], "test").pings.drop_columns(["doubts"])
+    before = earlier(lake, Kind.PING, b"ping/1", rows)
+
+    def die(self: SqliteFile, database: sqlite3.Connection) -> None:
+        create(self, database)
+        raise KeyboardInterrupt
+
+    create = SqliteFile._create
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteFile, "_create", die)
+        with pytest.raises(KeyboardInterrupt):
+            lake.files(Kind.PING)
+    assert (lake.folder / "manifest.sqlite").stat().st_size > 0
+    assert Lake(lake.folder).query("SELECT count(*) AS n FROM ping")["n"].to_pylist() == [1]
+    assert not before.exists()
 
 
 def test_an_unknown_file_where_a_lake_of_before_would_be_is_named_and_nothing_is_taken_over(

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.provenance import Provenance
 from domain.window import Window
 from ingest.lake import Lake
 from ingest.lake_files import Kind
 from ingest.parse import parse
 from ingest.probes import probes_table
-from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES, PATH_STATE
+from kg.schema import FACT_TYPES, PATH_STATE
 from kg.store import GraphStore, open_store
 from qoe.profile import load_profile
+from tests.ingest.kills import kill
+from tests.twin.killed_refresh import REFRESH, content
 from tests.twin.test_pipeline import ping
 from tests.twin.test_qoe import T0
 from twin.pipeline import build_graph, read_origins, summarise_lake
@@ -36,20 +37,6 @@ def traceroute(probe: int, at_s: int, *addresses: str) -> dict[str, Any]:
             {"hop": hop, "result": [{"from": address, "rtt": 1.0 * hop}]} for hop, address in enumerate(addresses, 1)
         ],
     }  # fmt: skip
-
-
-def content(store: GraphStore) -> dict[str, list[str]]:
-    """All that a graph says; not who said it when."""
-    said = set(Provenance.__dataclass_fields__) - {"synthetic"}
-
-    def rows(table: Any) -> list[str]:
-        return sorted(
-            map(str, table.drop_columns([one for one in table.column_names if one in said]).to_pylist())
-        )
-
-    found = {node_type.label: rows(store.nodes(node_type)) for node_type in NODE_TYPES}
-    found |= {edge_type.table: rows(store.edges(edge_type)) for edge_type in EDGE_TYPES}
-    return found | {fact_type.label: rows(store.facts(fact_type)) for fact_type in FACT_TYPES}
 
 
 def refreshed(home: Path, lake: Lake, store: GraphStore, **how: Any) -> Any:
@@ -188,3 +175,11 @@ def test_windows_whose_files_were_let_go_of_are_emptied(tmp_path: Path) -> None:
         lake.repair()
         assert refreshed(tmp_path, lake, store).states == 0
         assert store.counts()[PATH_STATE.label] == 1
+
+
+def test_wherever_a_refresh_is_killed_the_next_comes_to_the_graph_that_is_built_at_once(
+    tmp_path: Path,
+) -> None:
+    outcome = kill(REFRESH, 1 + len(REFRESH.phases), 1, tmp_path)
+    assert outcome["wrong"] == []
+    assert outcome["too_few"] == []
