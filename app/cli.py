@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ingest.probes import Probes
     from kg.schema import NodeType
     from kg.store import GraphStore
-    from twin.pipeline import Ingested, Trained
+    from twin.pipeline import Ingested, IngestedTable, Trained
 
 
 def main() -> None:
@@ -311,7 +311,8 @@ def ingest_table_command(
     """Read RTT samples of other measurements than Atlas's: CSV, Parquet, or a matrix.
 
     Columns: probe_id, target_id, af, timestamp, rtt_avg_ms; optional: rtt_min_ms, rtt_max_ms, rtt_mdev_ms, sent, received, lost, utilisation_ratio
-    (each _ms may be _s). Of nodes: id, lat, lon; optional: asn, country, prefix, address, is_anchor, host, name. What is not there is unknown.
+    (each _ms may be _s or _us). Of nodes: id, lat, lon; optional: asn, country, prefix, address, is_anchor, host, name. What is not there is unknown.
+    Read again with more columns named, samples and nodes that are there say more.
     """
     from twin.pipeline import ingest_table
 
@@ -331,13 +332,41 @@ def ingest_table_command(
         "of_itself": done.of_itself,
         "nodes": done.nodes,
         "nodes_without_position": done.nodes_without_position,
-        "bad_node_values": done.bad_node_values,
+        "bad_node_values": len(done.bad_node_values),
     }
+    for words in _about_table(done, samples, nodes):
+        _notice(f"note: {words}")
     if done.faster_than_light > 0:
         _notice(
             f"note: {done.faster_than_light} samples are faster than light in fibre between the places of their nodes; they are kept, and are in no state"
         )
     _write_ingested(done, perf_counter() - before, form, **about)
+
+
+_SHOWN = 3
+
+
+def _about_table(done: IngestedTable, samples: Path, nodes: Path | None) -> Iterator[str]:
+    """What of a table was not taken as it may have been meant, and what to do about it."""
+    for file, unread in ((samples, done.unread), (nodes, done.unread_of_nodes)):
+        if unread:
+            yield f"columns of {file} that are not read, as no --column names them: {', '.join(unread)}"
+    if done.bad_node_values:
+        shown = "; ".join(done.bad_node_values[:_SHOWN]) + (
+            "; …" if len(done.bad_node_values) > _SHOWN else ""
+        )
+        yield f"{len(done.bad_node_values)} values in {nodes} are not understood, and were left out: {shown}; put them right (a country is an ISO 3166 code or an English name) and read it again"
+    if done.first_refused is not None:
+        yield f"the first of {samples} that is no sample is {done.first_refused}; all of them: qoetwin ingest quarantine list --source {samples.name}"
+    if done.of_itself > 0:
+        yield f"{done.of_itself} samples are of a node and itself; they are kept, and are in no state"
+    if done.landed.completed > 0:
+        yield f"{done.landed.completed} samples that were there say more now; the graph knows of it after: qoetwin graph build"
+    if done.landed.differing > 0:
+        yield (
+            f"{done.landed.differing} samples say otherwise than another of the same nodes and time, which stays: name all columns in one reading, and the "
+            "column of times where there is one; what was read wrongly is read anew in another home (--home DIR)"
+        )
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:

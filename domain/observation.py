@@ -36,6 +36,8 @@ class Doubt(StrEnum):
     What is left out of states for it follows from what is known of places when states are made (`ingest.summarise`), and not from
     this word: a place that is put right puts its results right.
     """
+    OF_ITSELF = "of-itself"
+    """A node, or a host, measured itself: between it and itself there is no path."""
     PARTLY_UNDERSTOOD = "partly-understood"
     """Some of its packets, hops or replies were not understood; they are left out, of the counts too."""
 
@@ -51,6 +53,9 @@ TIMELESS = frozenset({Doubt.CLOCK_AHEAD})
 
 UNTIMELY = frozenset({Doubt.CLOCK_OUT_OF_STEP, Doubt.ENDS_BEFORE_START})
 """Rule `untimely`: these results may belong to a neighbouring window, so a forecast neither sees nor is asked windows with them."""
+
+PATHLESS = frozenset({Doubt.OF_ITSELF})
+"""Rule `pathless`: these results are of no path, so they are in no state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@
     prefixes    who announces which prefix, from a file           -> the longest prefix that holds an address
     mrt         routing tables                                    -> who announces which prefix
     table       anybody's RTT samples, and nodes                  -> Arrow tables of samples, and of probes
+    known_samples samples that are read again                     -> what they add to those that are known
+    countries   names of countries                                -> ISO 3166 codes
     places      distances, and what is faster than light, in SQL
     summarise   the lake -> path states, link states, hop links, measured targets
 

@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +43,7 @@ from domain.errors import DamagedError, InputError, StoreError
 from ingest.answers import forget_answers, keep_answer, read_answer
 from ingest.batch import Counts, Parsed, SourceFile
 from ingest.earlier_lake import adopt, earlier_files
+from ingest.known_samples import read_again
 from ingest.lake_files import (
     DATED,
     DIGEST,
@@ -87,6 +88,8 @@ class Landed:
         observations: new in the lake.
         duplicates: results that were in the lake already, or came twice.
         quarantined: not understood, whether or not they were in quarantine already.
+        completed: samples of tables in the lake that say more now: of the duplicates, one each said all that they did, and more.
+        differing: of the duplicates, samples of tables that say otherwise than those in the lake, which stay.
         other_types, doubtful, synthetic: see `Counts`.
     """
 
@@ -94,6 +97,8 @@ class Landed:
     observations: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    completed: int = 0
+    differing: int = 0
     other_types: int = 0
     doubtful: int = 0
     synthetic: int = 0
@@ -104,10 +109,16 @@ class Landed:
         )
 
     @classmethod
-    def of(cls, counts: Counts, observations: int) -> Landed:
+    def of(cls, counts: Counts, observations: int, *, completed: int = 0, differing: int = 0) -> Landed:
         """Records that were read, so many of whose results are new."""
         duplicates = counts.results_read - counts.quarantined - observations
-        return cls(observations=observations, duplicates=duplicates, **asdict(counts))
+        return cls(
+            observations=observations,
+            duplicates=duplicates,
+            completed=completed,
+            differing=differing,
+            **asdict(counts),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,19 +197,24 @@ class Lake:
         files = [part.finished for part in parts if part.finished is not None]
         with self._alone():
             try:
-                staged, touched = self._stage_new(parts)
-                observations = sum(one.entry.rows for one in staged)
+                new = self._stage_new(parts)
+                staged = [*new.staged, *new.again.renewed]
                 staged += self._stage_quarantine(pa.concat_tables([part.quarantined for part in parts]))
             except StoreError:
                 self.manifest.recover()  # what was staged takes room on a disk that may be full
                 raise
             if staged or files:
                 read = {file.digest: (file.name, _note(file)) for file in files}
-                self.manifest.commit(staged, touched=touched, read=read)
-        return Landed.of(sum((part.counts for part in parts), Counts()), observations)
+                self.manifest.commit(staged, removed=new.again.removed, touched=new.touched, read=read)
+        return Landed.of(
+            sum((part.counts for part in parts), Counts()),
+            new.observations,
+            completed=new.again.completed,
+            differing=new.again.differing,
+        )
 
-    def _stage_new(self, parts: Sequence[Parsed]) -> tuple[list[Staged], dict[str, list[int]]]:
-        """Write what is new of the batches, a file a day; and the hours that it is in, by table."""
+    def _stage_new(self, parts: Sequence[Parsed]) -> _New:
+        """Write what is new of the batches, a file a day."""
         tables = {
             Kind.PING: [part.pings for part in parts],
             Kind.TRACEROUTE: [part.traceroutes for part in parts],
@@ -206,6 +222,7 @@ class Lake:
         }
         touched: dict[str, list[int]] = {}
         days: list[tuple[pa.Table, Kind, str]] = []
+        again = _Again()
         for kind, several in tables.items():
             table = pa.concat_tables(several)
             if table.num_rows == 0:
@@ -213,13 +230,36 @@ class Lake:
             ends = pc.min_max(table["timestamp"].cast(pa.int64()))
             files = self.manifest.files(kind, ends["min"].as_py(), ends["max"].as_py())
             fresh = self._fresh(table, kind, files)
+            if kind is Kind.SAMPLE and fresh.num_rows < table.num_rows:
+                fresh, again = self._read_again(fresh, table, files)
             if fresh.num_rows > 0:
                 touched[kind] = np.unique(_times_us(fresh) // _HOUR_US).tolist()
                 days += [(rows, kind, day) for day, rows in _by_day(fresh).items()]
         # Packing is most of the work, and needs no interpreter.
         with ThreadPoolExecutor(usable_cores()) as pool:
             staged = [*pool.map(lambda one: stage(one[0], one[1], one[2], self.manifest), days)]
-        return staged, touched
+        if again.hours:
+            touched[Kind.SAMPLE] = sorted({*touched.get(Kind.SAMPLE, ()), *again.hours})
+        return _New(staged=staged, touched=touched, again=again)
+
+    def _read_again(
+        self, fresh: pa.Table, table: pa.Table, files: Sequence[Entry]
+    ) -> tuple[pa.Table, _Again]:
+        """What samples that are not new, or come twice, add to those that are known; a file in which some say more is written anew."""
+        with self._database() as database:
+            found = read_again(database, fresh, table)
+        # The first of several in the batch is met again as itself, which adds nothing.
+        again = _Again(differing=found.differing)
+        for entry, place in zip(files, self.manifest.places(files), strict=True):
+            with self._database() as database:
+                known = read_again(database, read(place, Kind.SAMPLE), table)
+            again.completed += len(known.place)
+            again.differing += known.differing
+            if len(known.place) > 0:
+                again.renewed.append(stage(known.table, Kind.SAMPLE, entry.day, self.manifest))
+                again.removed.append(entry.path)
+                again.hours |= set((_times_us(known.table)[known.place] // _HOUR_US).tolist())
+        return found.table, again
 
     def _stage_quarantine(self, rows: pa.Table) -> list[Staged]:
         """Write the rows that are not in quarantine yet."""
@@ -482,8 +522,8 @@ class Lake:
                 rows = read(place, Kind.QUARANTINE)
                 parsed = parse(rows["raw"].to_pylist())
                 kept = rows.take(parsed.quarantined["position"])
-                staged, touched = self._stage_new([parsed])
-                new = sum(one.entry.rows for one in staged)
+                landed = self._stage_new([parsed])
+                new, staged = landed.observations, [*landed.staged, *landed.again.renewed]
                 tried += rows.num_rows
                 observations += new
                 duplicates += parsed.observations - new
@@ -492,7 +532,9 @@ class Lake:
                     continue
                 if kept.num_rows > 0:
                     staged.append(stage(kept, Kind.QUARANTINE, None, self.manifest))
-                self.manifest.commit(staged, removed=[entry.path], touched=touched, read={})
+                self.manifest.commit(
+                    staged, removed=[entry.path, *landed.again.removed], touched=landed.touched, read={}
+                )
         return Retried(tried=tried, observations=observations, duplicates=duplicates, quarantined=quarantined)
 
     def compact(self, *, least_files: int = 2) -> int:
@@ -586,6 +628,35 @@ class Lake:
             yield
         finally:
             os.close(descriptor)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Again:
+    """What samples that were read again came to; see `Landed`.
+
+    Attributes:
+        renewed: files in which some say more now, and `removed` the paths of those that they take the place of.
+        hours: since 1970, in which some say more.
+    """
+
+    completed: int = 0
+    differing: int = 0
+    renewed: list[Staged] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    hours: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _New:
+    """What is written of some batches, and the hours that it is in, by table."""
+
+    staged: list[Staged]
+    touched: dict[str, list[int]]
+    again: _Again
+
+    @property
+    def observations(self) -> int:
+        return sum(one.entry.rows for one in self.staged)
 
 
 class Landing:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from domain.errors import InputError
 from domain.link_state import LEAST_ASNS, LEAST_PROBES, LinkState
-from domain.observation import TIMELESS, UNTIMELY
+from domain.observation import PATHLESS, TIMELESS, UNTIMELY
 from domain.path_state import PathState, packets_needed
 from ingest.columns import schema_of
 from ingest.lake import Lake
@@ -59,6 +59,7 @@ WITH measured AS NOT MATERIALIZED (
         coalesce(received, (rtt_avg_ms IS NOT NULL)::BIGINT) AS weight,
         [rtt_avg_ms] AS rtts, utilisation_ratio
     FROM sample
+    WHERE NOT list_has_any(doubts, $pathless)
 ),
 chosen AS NOT MATERIALIZED (
     SELECT *, len(list_intersect(doubts, $untimely)) > 0 AS doubtful,
@@ -286,7 +287,7 @@ def summarise(
     """Summarise the pings of a lake, and the samples of tables in it, by pair and window.
 
     Windows are aligned to the epoch. Pings whose target or address family is not known belong to no pair
-    (`pings_without_pair` counts them), and results whose time is not known to no window (rule `timeless`; `results_without_time`). A
+    (`pings_without_pair` counts them), a node's samples of itself to none either (rule `pathless`), and results whose time is not known to no window (rule `timeless`; `results_without_time`). A
     window of a path in which a result was faster than light between the places that both ends were said to be at is no
     state (`results_faster_than_light`): a place is wrong, or the RTT, and nobody knows which.
 
@@ -463,7 +464,7 @@ def measured_addresses(lake: Lake) -> pa.Array:
 
 
 _TIMELESS: dict[str, object] = {"timeless": sorted(TIMELESS)}
-_RULES = _TIMELESS | {"untimely": sorted(UNTIMELY)}
+_RULES = _TIMELESS | {"untimely": sorted(UNTIMELY), "pathless": sorted(PATHLESS)}
 """What queries are told of doubts."""
 
 

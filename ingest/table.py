@@ -1,28 +1,30 @@
 """Tables of anybody's RTT samples, and of the nodes between which they were measured.
 
-Samples are CSV (any of `, ; |` or tab between cells, plain or compressed) with a header, Parquet, or a square matrix of numbers
-without a header, all told by their content. A column that has another name there is named (`--column NAME=THEIRS`), and one that is
-not there is stated (`--set NAME=VALUE`). What is neither is unknown.
+Samples are CSV (any of `, ; |` or tab between cells, plain or compressed) with a header, Parquet, or a square matrix, all told by
+their content. A column that has another name there is named (`--column NAME=THEIRS`), and one that is not there is stated
+(`--set NAME=VALUE`). What is neither is unknown.
 
     probe_id target_id   who measured whom: the id of a node, or its `name` or `address` where a file of nodes gives them
     af                   4 or 6
-    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds or microseconds since 1970; of the years
-                         1990 to 2099
+    timestamp            ISO 8601 (UTC where no offset is said), or seconds, milliseconds, microseconds or nanoseconds since 1970; of
+                         the years 1990 to 2099
     rtt_avg_ms           mean RTT; empty where nothing came back
     rtt_min_ms rtt_max_ms rtt_mdev_ms    of the same packets; optional, as are all below
     sent received lost   packets; `received` is `sent` less `lost` where only that is there
     utilisation_ratio    used over available bandwidth, 0 to 1
 
-Each `_ms` may be `_s` instead: seconds. A matrix has the columns `row`, `column` and `value`, and unless said otherwise they are
-`probe_id`, `target_id` and `rtt_avg_ms`; rows and columns are numbered from 0.
+Each `_ms` may be `_s` or `_us` instead: seconds, microseconds. A duration (`PT0.0123S` of ISO 8601, as perfSONAR writes it, or Parquet's own)
+says its unit itself. Where `;` is between cells, `12,5` is a number too. A matrix has the columns `row`, `column` and `value`, and unless said
+otherwise they are `probe_id`, `target_id` and `rtt_avg_ms`; rows and columns are what its first column and first line call them alike, or, where it
+is of numbers only, numbered from 0.
 
 Nodes are CSV or Parquet:
 
     id                   a whole number, 0 or more
     lat lon              WGS84 degrees
-    asn country prefix address is_anchor host name    optional; nodes of one `host` are one machine
+    asn country prefix address is_anchor host name    optional; a country is a code or a name; nodes of one `host` are one machine
 
-A row that is not understood goes into quarantine, as JSON; so does a node's measurement of itself, which measures nothing.
+A row that is not understood goes into quarantine, as JSON. A node's measurement of itself is kept, with the doubt `of-itself`.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,20 +54,23 @@ from domain.observation import CLOCK_TOLERANCE_S, NODE, Doubt
 from domain.progress import Report
 from ingest.batch import BATCH_BYTES, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
 from ingest.compression import read_chunks
+from ingest.countries import country_code
 from ingest.places import distance_sql, faster_than_light_sql
 from ingest.probe_words import PROBE_SCHEMA
-from ingest.probes import Probes, probes_table
+from ingest.probes import probes_table
 
 RTTS = ("rtt_min_ms", "rtt_avg_ms", "rtt_max_ms", "rtt_mdev_ms")
 COUNTS = ("sent", "received", "lost")
 NEEDED = ("probe_id", "target_id", "af", "timestamp", "rtt_avg_ms")
 SAMPLE_NAMES = (*NEEDED, *(name for name in RTTS if name not in NEEDED), *COUNTS, "utilisation_ratio")
-"""Names of the columns of samples; each `_ms` may be `_s`."""
+"""Names of the columns of samples; each `_ms` may be `_s` or `_us`."""
 
 NODE_NAMES = ("id", "lat", "lon", "asn", "country", "prefix", "address", "is_anchor", "host", "name")
 """Names of the columns of nodes."""
 
-_SECONDS = {name.removesuffix("_ms") + "_s": name for name in RTTS}
+_UNITS = {"_s": "* 1000.0", "_us": "/ 1000.0"}
+"""What an RTT may be in instead of `_ms` -> SQL that makes it milliseconds."""
+_IN_OTHER_UNITS = {name.removesuffix("_ms") + unit: name for name in RTTS for unit in _UNITS}
 _OTHER_NAMES = {"lat": "latitude", "lon": "longitude"}
 _MATRIX = {"probe_id": "row", "target_id": "column", "rtt_avg_ms": "value"}
 _DELIMITERS = ",\t;|"
@@ -99,17 +105,29 @@ class Nodes:
     """The nodes of a table.
 
     Attributes:
-        probes: rows of `domain.probe.Probe`, with the AS and the prefix of both families, and how many of their values are none.
+        probes: rows of `domain.probe.Probe`, with the AS and the prefix of both families.
+        not_understood: values of the file that are none, each with its row and column; they are None.
+        unread: columns of the file that nobody named, and that have no names of ours.
+        earlier: rows of `Probe`, of nodes of which something is known already. It holds where the file is silent.
     """
 
-    probes: Probes
+    probes: pa.Table = field(default_factory=PROBE_SCHEMA.empty_table)
+    not_understood: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    earlier: pa.Table = field(default_factory=PROBE_SCHEMA.empty_table)
 
     @property
-    def table(self) -> pa.Table:
-        """Where each node is, its addresses, its host."""
-        found = self.probes.table
-        columns = [found["probe_id" if name == "id" else name] for name in _NODE_SCHEMA.names]
-        return pa.table(columns, schema=_NODE_SCHEMA)
+    def known(self) -> pa.Table:
+        """What is known of each node, rows of `Probe`; what stands for an address is none."""
+        found: dict[int, dict[str, Any]] = {}
+        for row in (*self.earlier.to_pylist(), *self.probes.to_pylist()):
+            for name in ("address_v4", "address_v6"):
+                row[name] = None if str(row[name]).startswith(NODE) else row[name]
+            if None in (row["latitude"], row["longitude"]):  # a position is one word
+                del row["latitude"], row["longitude"]
+            told = {name: value for name, value in row.items() if value is not None}
+            found[row["probe_id"]] = found.get(row["probe_id"], {}) | told
+        return pa.Table.from_pylist(list(found.values()), PROBE_SCHEMA)
 
     def of(self, measured: Mapping[int, set[int]]) -> pa.Table:
         """The nodes that took part, as rows of `Probe`.
@@ -119,20 +137,21 @@ class Nodes:
                 family gets `node:ID` for it, so that it is known as a target; one without metadata is known by its id.
         """
         every = sorted(set().union(*measured.values()))
-        known = self.probes.table.filter(pa.array(np.isin(self.probes.table["probe_id"].to_numpy(), every)))
-        others = sorted(set(every) - set(known["probe_id"].to_pylist()))
-        table = pa.concat_tables([known, probes_table([{"id": one} for one in others], least_id=0).table])
+        said = self.probes.filter(pa.array(np.isin(self.probes["probe_id"].to_numpy(), every)))
+        others = sorted(set(every) - set(said["probe_id"].to_pylist()))
+        table = pa.concat_tables([said, probes_table([{"id": one} for one in others], least_id=0).table])
+        known = {row["probe_id"]: row for row in self.known.to_pylist()}
         rows = table.to_pylist()
         for row in rows:
             for family in (4, 6):
                 if row["probe_id"] not in measured.get(family, ()):
                     row[f"asn_v{family}"] = None
-                elif row[f"address_v{family}"] is None:
+                elif known.get(row["probe_id"], {}).get(f"address_v{family}") is None:
                     row[f"address_v{family}"] = f"{NODE}{row['probe_id']}"
         return pa.Table.from_pylist(rows, PROBE_SCHEMA)
 
 
-NO_NODES = Nodes(probes=probes_table([]))
+NO_NODES = Nodes()
 
 
 def check_names(columns: Mapping[str, str], constants: Mapping[str, str]) -> None:
@@ -142,11 +161,11 @@ def check_names(columns: Mapping[str, str], constants: Mapping[str, str]) -> Non
         InputError: when one is not, or when one is both named and stated.
     """
     for name in (*columns, *constants):
-        if name not in SAMPLE_NAMES and name not in NODE_NAMES and name not in _SECONDS:
+        if name not in SAMPLE_NAMES and name not in NODE_NAMES and name not in _IN_OTHER_UNITS:
             raise InputError(
                 "no column of a table",
                 found=repr(name),
-                expected=f"of samples {', '.join(SAMPLE_NAMES)} (_s for _ms: seconds); of nodes {', '.join(NODE_NAMES)}",
+                expected=f"of samples {', '.join(SAMPLE_NAMES)} (_s for _ms: seconds, _us: microseconds); of nodes {', '.join(NODE_NAMES)}",
             )
     if both := sorted(columns.keys() & constants.keys()):
         raise InputError(
@@ -167,7 +186,7 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
         InputError: when it is none, lacks `id`, `lat` or `lon`, or has an id that is no whole number, or twice.
     """
     check_names(columns, constants)
-    header, rows = _node_rows(path)
+    header, decimal_comma, rows = _node_rows(path)
     place: dict[str, str] = {}
     for name in NODE_NAMES:
         theirs = columns.get(name, name)
@@ -177,7 +196,9 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
             place[name] = theirs
         elif name in columns or (name in ("id", "lat", "lon") and name not in constants):
             raise _lacks(path, name, columns.get(name, name), header)
-    objects, seen = [], set()
+    objects: list[dict[str, Any]] = []
+    stated: list[dict[str, Any]] = []
+    seen = set()
     for number, row in enumerate(rows):
         node = {name: row[theirs] for name, theirs in place.items()} | {
             name: value for name, value in constants.items() if name in NODE_NAMES
@@ -200,6 +221,11 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
                 expected="a row for each node",
             )
         seen.add(identity)
+        stated.append(dict(node))
+        for name in ("lat", "lon"):
+            node[name] = _with_point(node[name]) if decimal_comma else node[name]
+        if isinstance(node.get("country"), str):
+            node["country"] = country_code(node["country"]) or node["country"]
         asn, address, prefix = (node.pop(name, None) for name in ("asn", "address", "prefix"))
         told = {
             f"{name}_v{family}": value
@@ -210,15 +236,51 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
         objects.append(node | told | {"asn_v4": asn, "asn_v6": asn})
     if not objects:
         raise InputError("a file without nodes", where=str(path), expected="a row for each node")
-    return Nodes(probes=probes_table(objects, least_id=0))
+    table = probes_table(objects, least_id=0).table
+    return Nodes(
+        probes=table,
+        not_understood=tuple(_not_understood(stated, table)),
+        unread=tuple(name for name in header if name and name not in place.values()),
+    )
 
 
-def _node_rows(path: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
+_NODE_FIELDS = {
+    ("lat", "lon"): ("latitude",),
+    ("asn",): ("asn_v4",),
+    ("country",): ("country",),
+    ("address",): ("address_v4", "address_v6"),
+    ("prefix",): ("prefix_v4", "prefix_v6"),
+    ("is_anchor",): ("is_anchor",),
+}
+"""Columns of nodes whose values may be none -> the fields of `Probe` that they become."""
+
+
+def _not_understood(stated: Sequence[Mapping[str, Any]], table: pa.Table) -> Iterator[str]:
+    """The values that were stated and are null in the table."""
+    for number, (node, row) in enumerate(zip(stated, table.to_pylist(), strict=True)):
+        for names, known in _NODE_FIELDS.items():
+            words = ["" if node.get(name) is None else str(node[name]).strip() for name in names]
+            is_stated = any(word.lower() not in _UNKNOWN for word in words) and (*names, *words) != (
+                "asn",
+                "0",
+            )
+            if is_stated and all(row[name] is None for name in known):
+                told = ", ".join(f"{name} {word!r}" for name, word in zip(names, words, strict=True))
+                yield f"row {number}: {told}"
+
+
+def _with_point(word: Any) -> Any:
+    """A number that was written with a comma."""
+    return word.replace(",", ".") if isinstance(word, str) else word
+
+
+def _node_rows(path: Path) -> tuple[list[str], bool, Iterator[Mapping[str, Any]]]:
+    """Names of the columns, whether numbers may be written with a comma, and the rows."""
     if _is_parquet(path):
         with _parquet_errors(path):
             table = pq.read_table(path, partitioning=None)
             table.validate(full=True)
-        return table.column_names, iter(table.to_pylist())
+        return table.column_names, False, iter(table.to_pylist())
     content = b"".join(read_chunks(path)).removeprefix(_BOM)
     try:
         text = content.decode("utf-8")
@@ -238,7 +300,8 @@ def _node_rows(path: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
                 found=f"{len(row)} cells",
                 expected=f"{len(header.names)}",
             )
-    return header.names, (dict(zip(header.names, row, strict=True)) for row in rows)
+    named = (dict(zip(header.names, row, strict=True)) for row in rows)
+    return header.names, header.decimal_comma, named
 
 
 class TableSource:
@@ -254,7 +317,9 @@ class TableSource:
         failures: a file that is cut.
         measured: address family -> ids of the nodes that took part.
         faster_than_light: samples that are, between the places of their nodes.
-        of_itself: rows in which a node, or a host, measured itself; they are in quarantine.
+        of_itself: samples in which a node, or a host, measured itself.
+        unread: columns that nobody named, and that are no names of ours.
+        first_refused: where the first row that is no sample is, and why it is none; None without one.
 
     Raises:
         InputError: when a name is none of a column, or a constant no value of it.
@@ -274,7 +339,10 @@ class TableSource:
         self.measured: dict[int, set[int]] = {4: set(), 6: set()}
         self.faster_than_light = 0
         self.of_itself = 0
+        self.unread: tuple[str, ...] = ()
+        self.first_refused: str | None = None
         self._nodes = nodes
+        self._known = nodes.known
         self._columns = {name: theirs for name, theirs in columns.items() if name not in NODE_NAMES}
         self._constants = {name: value for name, value in constants.items() if name not in NODE_NAMES}
         self._read_at = datetime.now(UTC)
@@ -296,10 +364,15 @@ class TableSource:
         ):
             for setting in ("TimeZone = 'UTC'", "enable_progress_bar = false"):
                 database.execute(f"SET {setting}")
-            database.register("nodes", self._nodes.table)
+            database.register("nodes", _as_nodes(self._known))
             database.register("names", self._names())
             for rows in self._rows():
                 parsed = self._parsed(database, rows)
+                if self.first_refused is None and parsed.quarantined.num_rows > 0:
+                    first = parsed.quarantined.take(
+                        [pc.index(parsed.quarantined["position"], pc.min(parsed.quarantined["position"]))]
+                    )
+                    self.first_refused = f"row {first['position'][0]}: {first['reason'][0]}"
                 if read == 0 and parsed.observations == 0 and parsed.records > 0:
                     raise self._no_sample(rows, parsed)
                 read += parsed.records
@@ -311,6 +384,11 @@ class TableSource:
     def nodes(self) -> pa.Table:
         """The nodes that took part in what was read, as rows of `Probe`."""
         return self._nodes.of(self.measured)
+
+    def without_position(self) -> int:
+        """How many of the nodes that took part have no position that is known."""
+        placed = self._known.filter(pc.is_valid(self._known["latitude"]))["probe_id"].to_pylist()
+        return len(set().union(*self.measured.values()) - set(placed))
 
     # Rows
 
@@ -333,10 +411,27 @@ class TableSource:
                 position += batch.num_rows
 
     def _text(self) -> Iterator[_Rows]:
-        header = _header(next(_lines(self.path), ""))
+        line, second = [*islice(_lines(self.path), 2), "", ""][:2]
+        if not line:
+            return
+        header = _header(line)
         if all(_NUMBER.fullmatch(name) or name.lower() in _UNKNOWN[1:] for name in header.names):
             yield from self._matrix()
             return
+        if self._is_labelled(header):
+            lines = islice(header.cells_of(_lines(self.path)), 1, None)
+            yield from self._square(header.names[1:], lines, decimal_comma=header.decimal_comma)
+            return
+        if (why := _no_text(line)) is not None:
+            raise InputError(
+                "not a table",
+                where=str(self.path),
+                found=why,
+                expected="CSV in UTF-8, or Parquet",
+                next_step="save it as CSV in UTF-8; results of Atlas are for: qoetwin ingest files",
+            )
+        if header.delimiter == " " and re.match(r"\d+: ", second):  # as rrdtool fetch writes it
+            header = replace(header, names=["timestamp", *header.names])
         position = 0
         blocks = _Blocks(self.path, header.delimiter)
         for unclosed, block in blocks:
@@ -367,32 +462,56 @@ class TableSource:
                 found=f"{len(lengths)} rows of {min(lengths, default=0)} to {max(lengths, default=0)} cells",
                 expected="a header with the names of columns, or as many rows as columns",
             )
-        size = len(lengths)
+        labels = [str(number) for number in range(len(lengths))]
+        lines = ([labels[number], *_cells(line)] for number, line in enumerate(_lines(self.path)))
+        yield from self._square(labels, lines, decimal_comma=False)
+
+    def _is_labelled(self, header: _Header) -> bool:
+        """Whether this is a square matrix whose first line names its columns, and whose first column names its rows alike."""
+        labels = header.names[1:]
+        asked = {*NEEDED, *_IN_OTHER_UNITS, *self._columns.values()} - set(_MATRIX.values())
+        if len(labels) < 2 or len(set(labels)) < len(labels) or not asked.isdisjoint(header.names):
+            return False
+        missing = set(labels)
+        diagonal = set()
+        for line in islice(header.cells_of(_lines(self.path)), 1, None):
+            if len(line) != len(header.names) or line[0] not in missing:
+                return False
+            missing.remove(line[0])
+            diagonal.add(line[len(labels) - len(missing)])
+        if diagonal == {""} and all(_NUMBER.fullmatch(label) for label in labels):
+            # It can as well be a matrix of numbers without names, and without its diagonal.
+            return set(labels) <= set(map(str, self._known["probe_id"].to_pylist()))
+        return not missing
+
+    def _square(
+        self, labels: list[str], lines: Iterator[list[str]], *, decimal_comma: bool
+    ) -> Iterator[_Rows]:
+        """The cells of lines, each after the label of its row."""
+        size = len(labels)
         together = max(1, _ROWS // size)
-        numbers = pa.array(np.arange(size).astype(str))
-        lines = _lines(self.path)
         for first in range(0, size, together):
-            cells = [_cells(line) for _, line in zip(range(min(together, size - first)), lines, strict=False)]
-            row = np.repeat(np.arange(first, first + len(cells)), size)
+            cells = list(islice(lines, together))
             table = pa.table(
                 {
-                    "c0": pa.array(row.astype(str)),
-                    "c1": pa.chunked_array([numbers] * len(cells)),
-                    "c2": pa.array([cell for line in cells for cell in line]),
+                    "c0": pa.array(np.repeat([line[0] for line in cells], size)),
+                    "c1": pa.chunked_array([pa.array(labels)] * len(cells)),
+                    "c2": pa.array([cell for line in cells for cell in line[1:]]),
                 }
             )
             yield _Rows(
                 names=list(_MATRIX.values()),
                 table=table,
-                position=np.arange(first * size, first * size + len(row)),
+                position=np.arange(first * size, first * size + table.num_rows),
                 is_matrix=True,
+                decimal_comma=decimal_comma,
             )
 
     # What they mean
 
     def _names(self) -> pa.Table:
         """Words by which samples may name a node, each of one node only."""
-        found = self._nodes.probes.table
+        found = self._known
         words: dict[str, set[int]] = {}
         for column in ("name", "address_v4", "address_v6"):
             for node, word in zip(found["probe_id"].to_pylist(), found[column].to_pylist(), strict=True):
@@ -408,29 +527,39 @@ class TableSource:
         told: dict[str, str] = {}
         usual = _MATRIX if rows.is_matrix else {}
         given = {**self._columns, **self._constants}
-        for name in (*SAMPLE_NAMES, *_SECONDS):
+        read = set()
+        for name in (*SAMPLE_NAMES, *_IN_OTHER_UNITS):
             if name in self._constants:
                 told[name] = "$" + name
                 continue
-            in_seconds = name.removesuffix("_ms") + "_s"
+            others = {other for other, in_ms in _IN_OTHER_UNITS.items() if in_ms == name}
             theirs = self._columns.get(name, name)
-            if name not in self._columns and name in usual and in_seconds not in given:
+            if name not in self._columns and name in usual and others.isdisjoint(given):
                 theirs = usual[name]
             if rows.names.count(theirs) == 1:
-                told[name] = f"CAST(batch.c{rows.names.index(theirs)} AS VARCHAR)"
+                place = rows.names.index(theirs)
+                is_duration = pa.types.is_duration(rows.table.schema.field(place).type)
+                told[name] = f"CAST(batch.c{place} AS VARCHAR)"
+                if is_duration:
+                    told[name] = f"'PT' || epoch(batch.c{place}) || 'S'"
+                read.add(place)
             elif theirs in rows.names or name in self._columns:
                 raise _lacks(self.path, name, theirs, rows.names)
-        for seconds, name in _SECONDS.items():
-            if seconds in told and name in told:
+        units = {name: [name] for name in SAMPLE_NAMES}
+        for other, name in _IN_OTHER_UNITS.items():
+            units[name].append(other)
+        for several in units.values():
+            if len(both := [name for name in several if name in told]) > 1:
                 raise InputError(
                     "one RTT in two units",
                     where=str(self.path),
-                    found=f"{name} and {seconds}",
+                    found=" and ".join(both),
                     expected="one of them",
                 )
         for name in NEEDED:
-            if name not in told and name.removesuffix("_ms") + "_s" not in told:
+            if told.keys().isdisjoint(units[name]):
                 raise _lacks(self.path, name, name, rows.names)
+        self.unread = tuple(name for place, name in enumerate(rows.names) if place not in read and name)
         return told
 
     def _parsed(self, database: duckdb.DuckDBPyConnection, rows: _Rows) -> Parsed:
@@ -440,7 +569,8 @@ class TableSource:
         try:
             database.register("batch", table.append_column("row", pa.array(np.arange(table.num_rows))))
             found = database.sql(
-                _meaning(told), params=constants | {"read_at_us": _epoch_us(self._read_at)}
+                _meaning(told, decimal_comma=rows.decimal_comma),
+                params=constants | {"read_at_us": _epoch_us(self._read_at)},
             ).to_arrow_table()
             database.unregister("batch")
         except (
@@ -457,7 +587,7 @@ class TableSource:
             ) from error
         good = found.filter(pc.is_null(found["reason"]))
         bad = found.filter(pc.is_valid(found["reason"]))
-        self.of_itself += int(pc.sum(bad["of_itself"], min_count=0).as_py())
+        self.of_itself += int(pc.sum(good["of_itself"], min_count=0).as_py())
         for family, ids in self.measured.items():
             own = good.filter(pc.equal(good["af"], family))
             for column in ("probe_id", "target_id"):
@@ -489,8 +619,8 @@ class TableSource:
         return InputError(
             "not RTT samples",
             where=str(self.path),
-            found=f"{parsed.records} rows of which none is one; the first: {reason}",
-            expected=f"columns {', '.join(NEEDED)}; found {', '.join(rows.names[:20])}",
+            found=f"{parsed.records} rows of which none is one; the first: {self.first_refused}",
+            expected=f"samples in the columns {', '.join(rows.names[:20])}",
             next_step=_HOW_TO_NUMBER
             if "of no node" in reason
             else "say which column is which with --column NAME=THEIRS, and what holds of all rows with --set NAME=VALUE",
@@ -501,6 +631,22 @@ class TableSource:
 class _Header:
     names: list[str]
     delimiter: str
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether `12,5` is a number: who writes so has `;` between cells, and who has `;` there writes so."""
+        return self.delimiter == ";"
+
+    def cells_of(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        """The cells of lines; none of a line with a quote that is not closed."""
+        for line in lines:
+            try:
+                cells = next(
+                    csv.reader([line.removeprefix("\ufeff").strip("\r")], delimiter=self.delimiter), []
+                )
+            except csv.Error:
+                cells = []
+            yield [cell.strip() for cell in cells if cell.strip() or self.delimiter != " "]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -513,6 +659,7 @@ class _Rows:
         position: (R,) zero-based number of each row in the file.
         other_lengths: rows that have more or fewer cells than the header, or a quote that is not closed: position, reason, text.
         is_matrix: the rows are cells of a matrix.
+        decimal_comma: numbers may be written with a comma.
         cut: why the file ends after these.
     """
 
@@ -521,6 +668,7 @@ class _Rows:
     position: np.ndarray[tuple[int], np.dtype[np.int64]]
     other_lengths: tuple[tuple[int, str, bytes], ...] = ()
     is_matrix: bool = False
+    decimal_comma: bool = False
     cut: str | None = None
 
 
@@ -653,7 +801,8 @@ def _header(line: str) -> _Header:
         delimiter = " "
     try:
         cells = next(
-            csv.reader([line.removeprefix("\ufeff").strip().removeprefix("#")], delimiter=delimiter), []
+            csv.reader([line.removeprefix("\ufeff").strip("\r\n ").removeprefix("#")], delimiter=delimiter),
+            [],
         )
     except csv.Error:
         cells = [line]  # no header: the column that is missing will be named
@@ -684,7 +833,9 @@ def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows
     names = _numbered(header.names)
     if not block.strip():
         nothing = pa.table({name: pa.array([], pa.string()) for name in names})
-        return _Rows(names=header.names, table=nothing, position=np.arange(0))
+        return _Rows(
+            names=header.names, table=nothing, position=np.arange(0), decimal_comma=header.decimal_comma
+        )
     others: list[tuple[int, str, bytes]] = []
 
     def other(row: pa_csv.InvalidRow) -> str:
@@ -714,14 +865,16 @@ def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows
         table=table,
         position=np.setdiff1d(whole, [number for number, _, _ in others]),
         other_lengths=tuple(others),
+        decimal_comma=header.decimal_comma,
     )
 
 
-def _meaning(told: Mapping[str, str]) -> str:
+def _meaning(told: Mapping[str, str], *, decimal_comma: bool) -> str:
     """SQL over `batch`, `nodes` and `names`: what each row means, or in `reason` why it means nothing.
 
     Args:
         told: name of a column -> SQL for its words.
+        decimal_comma: whether numbers may be written with a comma.
     """
     unknown = ", ".join(f"'{word}'" for word in _UNKNOWN)
 
@@ -729,6 +882,9 @@ def _meaning(told: Mapping[str, str]) -> str:
         if name not in told:
             return f"NULL::VARCHAR AS {name}"
         text = f"trim({told[name]}::VARCHAR)"
+        if decimal_comma:
+            is_one = f"regexp_full_match({text}, '[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?')"
+            text = f"CASE WHEN {is_one} THEN replace({text}, ',', '.') ELSE {text} END"
         return f"CASE WHEN lower({text}) NOT IN ({unknown}) THEN {text} END AS {name}"
 
     def number(name: str) -> str:
@@ -742,15 +898,30 @@ def _meaning(told: Mapping[str, str]) -> str:
             f" THEN CAST(split_part(word.{name}, '.', 1) AS BIGINT) END)"
         )
 
-    seconds = {name: unit for unit, name in _SECONDS.items()}
-    numbers = [f"coalesce({number(name)}, {number(seconds[name])} * 1000.0) AS {name}" for name in RTTS]
+    def count(name: str) -> str:
+        """However it is written: rrdtool writes 2.0000000000e+00."""
+        return f"(CASE WHEN {number(name)} = floor({number(name)}) AND {number(name)} BETWEEN 0 AND 1e15 THEN {number(name)}::BIGINT END)"
+
+    def rtt_ms(name: str) -> str:
+        unit = _UNITS[name[name.rindex("_") :]] if name in _IN_OTHER_UNITS else ""
+        seconds = (
+            f"TRY_CAST(nullif(regexp_extract(word.{name}, '^PT([0-9]+([.][0-9]+)?)S$', 1), '') AS DOUBLE)"
+        )
+        return f"coalesce({seconds} * 1000.0, {number(name)} {unit})"
+
+    forms = {name: (name, *(other for other, of in _IN_OTHER_UNITS.items() if of == name)) for name in RTTS}
+    numbers = [
+        f"{rtt_ms(next((one for one in several if one in told), name))} AS {name}"
+        for name, several in forms.items()
+    ]
     numbers += [f"{number('utilisation_ratio')} AS utilisation_ratio"]
-    numbers += [f"{whole(name)} AS {name}" for name in ("af", *COUNTS)]
+    numbers += [f"{count(name)} AS {name}" for name in ("af", *COUNTS)]
     doubts = ", ".join(
         f"CASE WHEN {condition} THEN ['{doubt}'] ELSE [] END"
         for doubt, condition in (  # sorted
             (Doubt.CLOCK_AHEAD, f"timestamp_us > $read_at_us + {CLOCK_TOLERANCE_S * 1_000_000}"),
             (Doubt.FASTER_THAN_LIGHT, "is_faster_than_light"),
+            (Doubt.OF_ITSELF, "of_itself"),
         )
     )
 
@@ -774,9 +945,10 @@ def _meaning(told: Mapping[str, str]) -> str:
             "is neither ISO 8601 nor a time since 1970, in the years 1990 to 2099",
         ),
         *(
-            wrong(one, f"{number(one)} IS NULL OR {number(one)} < 0", "is no number of 0 or more")
-            for name in RTTS
-            for one in (name, seconds[name])
+            wrong(one, f"{rtt_ms(one)} IS NULL OR {rtt_ms(one)} < 0", "is no number of 0 or more")
+            for several in forms.values()
+            for one in several
+            if one in told
         ),
         *(wrong(name, f"typed.{name} IS NULL", "is no whole number of 0 or more") for name in COUNTS),
         wrong(
@@ -789,22 +961,26 @@ def _meaning(told: Mapping[str, str]) -> str:
         "CASE WHEN typed.rtt_min_ms > coalesce(typed.rtt_avg_ms, typed.rtt_max_ms) OR typed.rtt_avg_ms > typed.rtt_max_ms"
         " THEN 'least, mean and greatest RTT are not in this order' END",
     ]
+    since = "TRY_CAST(rtrim(word.timestamp, ':') AS DOUBLE)"  # 1595116800: of rrdtool
+    basic = r"'^([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})', '\1-\2-\3T\4:\5:\6'"
+    iso = f"regexp_replace(replace(word.timestamp, ',', '.'), {basic})"
     return f"""
     WITH word AS (
-        SELECT row, {", ".join(word(name) for name in (*SAMPLE_NAMES, *_SECONDS))} FROM batch
+        SELECT row, {", ".join(word(name) for name in (*SAMPLE_NAMES, *_IN_OTHER_UNITS))} FROM batch
     ),
     typed AS (
         SELECT row, {", ".join(numbers)},
             coalesce({whole("probe_id")}, prober.id) AS probe_id,
             coalesce({whole("target_id")}, probed.id) AS target_id,
             CASE
-                WHEN regexp_full_match(word.timestamp, '[1-9][0-9]{{8,16}}([.][0-9]+)?') THEN
-                    CAST(round(CAST(word.timestamp AS DOUBLE) * CASE
-                        WHEN CAST(word.timestamp AS DOUBLE) >= 1e14 THEN 1
-                        WHEN CAST(word.timestamp AS DOUBLE) >= 1e11 THEN 1e3
+                WHEN {since} BETWEEN 1e8 AND 5e18 THEN
+                    CAST(round({since} * CASE
+                        WHEN {since} >= 1e17 THEN 1e-3
+                        WHEN {since} >= 1e14 THEN 1
+                        WHEN {since} >= 1e11 THEN 1e3
                         ELSE 1e6 END) AS BIGINT)
-                WHEN regexp_matches(word.timestamp, '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') THEN
-                    epoch_us(TRY_CAST(word.timestamp AS TIMESTAMPTZ))
+                WHEN regexp_matches(word.timestamp, '^[0-9]{{4}}-?[0-9]{{2}}-?[0-9]{{2}}') AND {since} IS NULL THEN
+                    epoch_us(TRY_CAST({iso} AS TIMESTAMPTZ))
             END AS timestamp_us
         FROM word
         LEFT JOIN names AS prober ON prober.word = word.probe_id
@@ -831,10 +1007,8 @@ def _meaning(told: Mapping[str, str]) -> str:
         SELECT typed.*, nullif(concat_ws('; ', {", ".join(reasons)}), '') AS why
         FROM placed AS typed JOIN word ON word.row = typed.row
     )
-    SELECT * EXCLUDE (why, of_itself, is_faster_than_light), list_concat({doubts}) AS doubts,
-        coalesce(why, CASE WHEN of_itself THEN 'a measurement of itself' END) AS reason,
-        why IS NULL AND of_itself AS of_itself,
-        is_faster_than_light
+    SELECT * EXCLUDE (why, of_itself, is_faster_than_light), list_concat({doubts}) AS doubts, why AS reason,
+        of_itself, is_faster_than_light
     FROM judged
     ORDER BY row
     """  # noqa: S608 - names of our own
@@ -860,6 +1034,19 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     except (OverflowError, ValueError, LookupError):
         lists = [column.slice(row, 1).combine_chunks().to_string() for row in range(len(column))]
         return [text[1:-1].strip() for text in lists]
+
+
+def _as_nodes(probes: pa.Table) -> pa.Table:
+    """Where each node is, its addresses, its host; of rows of `Probe`."""
+    columns = [probes["probe_id" if name == "id" else name] for name in _NODE_SCHEMA.names]
+    return pa.table(columns, schema=_NODE_SCHEMA)
+
+
+def _no_text(line: str) -> str | None:
+    """What a first line is of, when it is of no table."""
+    if line.startswith((r"\xff\xfe", r"\xfe\xff")):
+        return "text in UTF-16"
+    return {"{": "JSON", "[": "JSON", "<": "XML"}.get(line.lstrip("\ufeff").strip()[:1])
 
 
 def _as_json(row: Mapping[str, Any]) -> bytes:

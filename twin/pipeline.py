@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from domain.application import Application
 from domain.errors import EmptyError, InputError, QoetwinError, SourceError
-from domain.observation import ResultType
+from domain.observation import NODE, ResultType
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -59,7 +59,7 @@ from ingest.summarise import (
     sampled_nodes,
     summarise,
 )
-from ingest.table import NO_NODES, TableSource, check_names, read_nodes
+from ingest.table import NO_NODES, NODE_NAMES, Nodes, TableSource, check_names, read_nodes
 from kg.arrays import PathArrays, path_arrays
 from kg.build import (
     AS_LINK_SCHEMA,
@@ -305,16 +305,21 @@ class IngestedTable(Ingested):
 
     Attributes:
         faster_than_light: samples that are, between the places of their nodes.
-        of_itself: rows in which a node measured itself; they are among the quarantined.
+        of_itself: samples in which a node measured itself; they are in no state.
         nodes: nodes that took part; of them `nodes_without_position` have none.
-        bad_node_values: countries, AS numbers, addresses and prefixes in the file of nodes that are none.
+        bad_node_values: values in the file of nodes that are none, each with its row and column.
+        unread: columns of the samples, and `unread_of_nodes` of the file of nodes, that nobody named.
+        first_refused: where the first row that is no sample is, and why it is none; None without one.
     """
 
     faster_than_light: int
     of_itself: int
     nodes: int
     nodes_without_position: int
-    bad_node_values: int
+    bad_node_values: tuple[str, ...]
+    unread: tuple[str, ...]
+    unread_of_nodes: tuple[str, ...]
+    first_refused: str | None
 
 
 def ingest_table(
@@ -329,6 +334,9 @@ def ingest_table(
 ) -> IngestedTable:
     """Land a table of anybody's RTT samples (`ingest.table`), and what a file says of the nodes that took part.
 
+    What earlier tables said of nodes holds where this one is silent. A sample that is there already stays, unless it is said
+    again with more (`ingest.known_samples`).
+
     Args:
         lake: where they land.
         samples: CSV, Parquet or a matrix.
@@ -340,12 +348,19 @@ def ingest_table(
 
     Raises:
         NotFoundError: when a file is not there.
-        InputError: when one is no such table, lacks a column, or when ids are those of probes of Atlas in that lake: nobody
-            could tell them apart. Batches before have landed.
+        InputError: when one is no such table, lacks a column, when ids are those of probes of Atlas in that lake, since nobody
+            could tell them apart, or when a node that was a target without an address has one now. Batches before have landed.
         StoreError: when the lake cannot be read or written.
     """
     check_names(columns, constants)
-    known = NO_NODES if nodes is None else read_nodes(nodes, columns, constants)
+    if nodes is None and (of_nodes := sorted({*columns, *constants} & set(NODE_NAMES))):
+        raise InputError(
+            "a column of nodes, and no file of nodes",
+            found=", ".join(of_nodes),
+            next_step="name the file of nodes with --nodes FILE",
+        )
+    said = NO_NODES if nodes is None else read_nodes(nodes, columns, constants)
+    known = _with_earlier(said, lake)
     source = TableSource(samples, nodes=known, columns=columns, constants=constants)
     taken = atlas_ids(lake)
     with lake.landing() as landing:
@@ -367,9 +382,38 @@ def ingest_table(
         faster_than_light=source.faster_than_light,
         of_itself=source.of_itself,
         nodes=met.num_rows,
-        nodes_without_position=met["latitude"].null_count,
-        bad_node_values=known.probes.bad_values + known.probes.bad_positions,
+        nodes_without_position=source.without_position(),
+        bad_node_values=known.not_understood,
+        unread=source.unread,
+        unread_of_nodes=known.unread,
+        first_refused=source.first_refused,
     )
+
+
+def _with_earlier(said: Nodes, lake: Lake) -> Nodes:
+    """What a file says of nodes, and what earlier tables of the lake did.
+
+    Raises:
+        InputError: when a node that was a target by its id has an address now: its samples would be those of two targets.
+    """
+    if not lake.files(Kind.SAMPLE):
+        return said
+    earlier = lake.probes()
+    earlier = earlier.filter(pc.is_in(earlier["probe_id"], value_set=sampled_nodes(lake)))
+    targets = lake.query("SELECT DISTINCT target, af FROM sample").to_pylist()
+    by_id = {(row["target"], row["af"]) for row in targets if row["target"].startswith(NODE)}
+    for node in said.probes.to_pylist():
+        for family in (4, 6):
+            word, address = f"{NODE}{node['probe_id']}", node[f"address_v{family}"]
+            if address is not None and (word, family) in by_id:
+                raise InputError(
+                    "a node that was measured before its address was known",
+                    where=str(lake.folder.parent),
+                    found=f"{word}, and now {address}",
+                    expected="the same target in all samples of a node",
+                    next_step="leave the addresses out, or read all samples with them into another home (--home DIR)",
+                )
+    return replace(said, earlier=earlier)
 
 
 def load_probes(lake: Lake, path: Path, *, as_of: datetime | None = None) -> Probes:

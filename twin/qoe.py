@@ -141,12 +141,12 @@ def _check_countries(store: GraphStore, selection: Selection) -> None:
         if country not in known:
             measured = pc.drop_null(store.pairs(Selection())["probe_country"]).unique().to_pylist()
             raise UnknownNameError(
-                "no probe in the graph is in that country",
+                "no probe or node in the graph is in that country",
                 found=repr(country),
                 expected=f"a country with measurements: {', '.join(sorted(measured)) or 'there is none yet'}",
                 next_step=None
                 if known
-                else "load probe metadata with: qoetwin probes load FILE; then: qoetwin graph build",
+                else "load a list of probes (qoetwin probes load FILE), or say it of nodes (qoetwin ingest table SAMPLES --nodes FILE); then: qoetwin graph build",
             )
 
 
@@ -178,10 +178,10 @@ def _lengths(rows: pa.Table) -> list[int]:
 
 
 _KNOWN_OF = {
-    "asns": ("probe_asn", "the probe's AS"),
+    "asns": ("probe_asn", "the AS of the probe or node"),
     "target_asns": ("target_asn", "the target's AS"),
-    "countries": ("probe_country", "the probe's country"),
-    "area": ("probe_latitude", "the probe's place"),
+    "countries": ("probe_country", "the country of the probe or node"),
+    "area": ("probe_latitude", "the place of the probe or node"),
 }
 """Filter -> the attribute of a pair that it needs, and that attribute in words."""
 
@@ -200,7 +200,7 @@ def _why_none(store: GraphStore, selection: Selection) -> str:
         probes = pa.array(store.edges(ASSIGNED)["target"].unique())
         known = pc.sum(pc.is_in(every["probe_id"], value_set=probes)).as_py()
         if known < every.num_rows:
-            unknown.append(f"an address of the probe is known of {known} of {every.num_rows} paths")
+            unknown.append(f"an address of the probe or node is known of {known} of {every.num_rows} paths")
     if unknown:
         return f"no path is known to match: {', '.join(unknown)}"
     return "never measured: the graph has no such path"

@@ -15,10 +15,11 @@ from qoe.sensitivity import METRICS, UNKNOWN_METRIC, sensitivity
 STATE_COLUMNS = ("rtt_median_ms", "loss_ratio", "jitter_ms")
 """What scoring reads of a state."""
 
+# In words that hold of results of Atlas and of samples of tables.
 _UNKNOWN = {
-    Metric.RTT: "RTT unknown: no packet's own RTT reported",
-    Metric.LOSS: "loss unknown: the probe could not send, or packets are not counted",
-    Metric.JITTER: "jitter unknown: no two packets in a row answered, or their RTTs not reported",
+    Metric.RTT: "RTT unknown: nothing answered, or not every answer's RTT is reported",
+    Metric.LOSS: "loss unknown: no packet could be sent, or packets are not counted",
+    Metric.JITTER: "jitter unknown: no two packets in a row answered, or RTTs of single packets are not reported",
 }
 
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,11 @@ def test_columns_are_named_and_constants_are_stated(tmp_path: Path) -> None:
         ("1595116800.5", DAY + timedelta(seconds=0.5)),
         ("1595116800250", DAY + timedelta(seconds=0.25)),
         ("1595116800250000", DAY + timedelta(seconds=0.25)),
+        ("1595116800250000000", DAY + timedelta(seconds=0.25)),
+        ("1.5951168e9", DAY),
+        ("20200719T000000Z", DAY),
+        ("2020-07-19T02:00:00+0200", DAY),
+        ('"2020-07-19 00:00:00,250"', DAY + timedelta(seconds=0.25)),
     ],
 )
 def test_times_are_iso_8601_or_count_from_1970(tmp_path: Path, word: str, moment: datetime) -> None:
@@ -116,8 +122,44 @@ def test_seconds_are_a_unit_of_their_own(tmp_path: Path) -> None:
     header = "probe_id,target_id,af,timestamp,rtt_avg_s,rtt_min_ms"
     (row,) = rows(tmp_path, "3,4,4,2020-07-19,0.0125,11.0", header=header)
     assert (row["rtt_avg_ms"], row["rtt_min_ms"]) == (12.5, 11.0)
+    (row,) = rows(tmp_path, "3,4,4,2020-07-19,12500", header=HEADER.replace("_ms", "_us"))
+    assert row["rtt_avg_ms"] == 12.5
     with pytest.raises(InputError, match=r"one RTT in two units.*rtt_avg_ms and rtt_avg_s"):
         rows(tmp_path, "3,4,4,2020-07-19,12,0.012", header=HEADER + ",rtt_avg_s")
+    with pytest.raises(InputError, match=r"one RTT in two units.*rtt_avg_s and rtt_avg_us"):
+        rows(tmp_path, "3,4,4,2020-07-19,12,0.012", header=HEADER.replace("_ms", "_us") + ",rtt_avg_s")
+
+
+@pytest.mark.parametrize("unit", ["ms", "s", "us"])
+def test_a_duration_says_its_unit_itself(tmp_path: Path, unit: str) -> None:
+    (row,) = rows(tmp_path, "3,4,4,2020-07-19,PT0.0312S", header=HEADER.replace("ms", unit))
+    assert row["rtt_avg_ms"] == 31.2
+    table = {
+        "probe_id": [3],
+        "target_id": [4],
+        "af": [4],
+        "timestamp": [DAY],
+        "mean": [timedelta(milliseconds=12.5)],
+    }
+    pq.write_table(pa.table(table), tmp_path / "samples")
+    one = TableSource(tmp_path / "samples", columns={f"rtt_avg_{unit}": "mean"}, constants={})
+    assert read(one).samples["rtt_avg_ms"].to_pylist() == [12.5]
+
+
+def test_counts_are_whole_numbers_however_they_are_written(tmp_path: Path) -> None:
+    (row,) = rows(tmp_path, "3,4,4,2020-07-19,1,2.0000000000e+01,1e0", header=HEADER + ",sent,lost")
+    assert (row["sent"], row["received"]) == (20, 19)
+
+
+def test_where_semicolons_are_between_cells_numbers_may_have_a_comma(tmp_path: Path) -> None:
+    header = HEADER.replace(",", ";") + ";note"
+    found = rows(tmp_path, "3;4;4;2020-07-19;12,5;a,b", "3;4;4;2020-07-20;13.25;", header=header)
+    assert [row["rtt_avg_ms"] for row in found] == [12.5, 13.25]
+    for text in ("1.012,5", "1,012.5", "1,2,3"):
+        with pytest.raises(InputError, match=f"row 0: rtt_avg_ms: {text} is no number"):
+            rows(tmp_path, f"3;4;4;2020-07-19;{text};", header=header)
+    with pytest.raises(InputError, match="row 0: rtt_avg_ms: 12,5 is no number"):
+        rows(tmp_path, '3,4,4,2020-07-19,"12,5"')
 
 
 @pytest.mark.parametrize("word", ["", "NA", "nan", "NULL", "U", "-", "*", "\\N"])
@@ -148,7 +190,6 @@ def test_words_for_unknown_are_unknown(tmp_path: Path, word: str) -> None:
         ("3,4,4,2020-07-19,1,2.5,", "sent: 2.5 is no whole number"),
         ("3,4,4,2020-07-19,1,3,4", "more packets received, or lost, than sent"),
         ("3,4,4,2020-07-19,1,3,0", "an RTT, and no packet received"),
-        ("3,3,4,2020-07-19,1,,", "a measurement of itself"),
         ("3,4,4,2020-07-19", "4 cells, and 7 in the header"),
         ("3,4,4,2020-07-19,1,,,8", "8 cells, and 7 in the header"),
     ],
@@ -336,7 +377,7 @@ def test_parquet_is_read_with_the_types_that_it_has(tmp_path: Path) -> None:
     table = pa.table(
         {
             "probe_id": pa.array([3, 3, 3], pa.int32()),
-            "target_id": pa.array(["4", "5", "3"]),
+            "target_id": pa.array(["4", "5", "x"]),
             "af": pa.array([4.0, 6.0, 4.0]),
             "timestamp": pa.array([DAY] * 3, pa.timestamp("ns", tz="Europe/Berlin")),
             "rtt_avg_ms": pa.array([0.1, None, 1.0], pa.float32()).cast(pa.float64()),
@@ -348,7 +389,7 @@ def test_parquet_is_read_with_the_types_that_it_has(tmp_path: Path) -> None:
     assert parsed.samples["timestamp"].to_pylist() == [DAY, DAY]
     assert parsed.samples["rtt_avg_ms"].to_pylist() == [table["rtt_avg_ms"][0].as_py(), None]
     assert parsed.quarantined["position"].to_pylist() == [2]
-    assert json.loads(parsed.quarantined["raw"][0].as_py())["target_id"] == "3"
+    assert json.loads(parsed.quarantined["raw"][0].as_py())["target_id"] == "x"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="Parquet file that cannot be read"):
         read(TableSource(path, columns={}, constants={}))
@@ -414,21 +455,60 @@ def test_a_matrix_has_a_sample_a_cell(
     assert {
         (row["probe_id"], row["target"]): row["rtt_avg_ms"] for row in parsed.samples.to_pylist()
     } == pytest.approx(
-        {
-            (row, f"node:{column}"): 100.0 * row + 10.0 * column
-            for row in range(5)
-            for column in range(5)
-            if row != column
-        }
+        {(row, f"node:{column}"): 100.0 * row + 10.0 * column for row in range(5) for column in range(5)}
     )
     assert one.of_itself == 5
-    assert parsed.quarantined["position"].to_pylist() == [0, 6, 12, 18, 24]
+    itself = [
+        (row["probe_id"], row["target"])
+        for row in parsed.samples.to_pylist()
+        if row["doubts"] == [str(Doubt.OF_ITSELF)]
+    ]
+    assert itself == [(node, f"node:{node}") for node in range(5)]
+
+
+LABELLED = "{corner},a,New York,c\na,0,1.5,2.5\nc,7.5,8.5,0\nNew York,4.5,0,6.5\n"
+
+
+@pytest.mark.parametrize("corner", ["", "node", "from/to", "0"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_matrix_may_name_its_rows_and_columns(tmp_path: Path, corner: str, delimiter: str) -> None:
+    known = nodes_file(tmp_path, "7,1,1,a", "8,1,1,New York", "9,1,1,c", header="id,lat,lon,name")
+    text = LABELLED.format(corner=corner).replace(",", delimiter)
+    if delimiter == ";":
+        text = text.replace(".", ",")
+    parsed = read(source(tmp_path, text, nodes=known, constants={"af": "4", "timestamp": "2020-07-19"}))
+    assert {
+        (row["probe_id"], row["target"]): row["rtt_avg_ms"]
+        for row in parsed.samples.to_pylist()
+        if row["doubts"] == []
+    } == {
+        (7, "node:8"): 1.5, (7, "node:9"): 2.5, (9, "node:7"): 7.5, (9, "node:8"): 8.5, (8, "node:7"): 4.5, (8, "node:9"): 6.5,
+    }  # fmt: skip
+
+
+def test_a_symmetric_matrix_of_numbers_is_not_one_that_names_its_rows(tmp_path: Path) -> None:
+    constants = {"af": "4", "timestamp": "2020-07-19"}
+    parsed = read(source(tmp_path, "0,10,20\n10,0,15\n20,15,0\n", constants=constants))
+    assert parsed.samples["rtt_avg_ms"].to_pylist() == [0.0, 10.0, 20.0, 10.0, 0.0, 15.0, 20.0, 15.0, 0.0]
+    blank = ",10,20\n10,,15\n20,15,\n"
+    with pytest.raises(InputError, match="a column that is needed"):
+        read(source(tmp_path, blank, constants=constants))
+    known = nodes_file(tmp_path, "10,1,1", "20,1,1")
+    parsed = read(source(tmp_path, blank, nodes=known, constants=constants))
+    assert parsed.samples["rtt_avg_ms"].to_pylist() == [None, 15.0, 15.0, None]
+
+
+def test_names_of_rows_that_are_not_those_of_columns_make_no_matrix(tmp_path: Path) -> None:
+    constants = {"af": "4", "timestamp": "2020-07-19"}
+    for text in ("n,a,b\na,1,2\nc,3,4\n", "n,a,b\na,1,2\na,3,4\n", "n,a,b\na,1,2\n", "n,a,b\na,1,2\nb,3\n"):
+        with pytest.raises(InputError, match=r"a column that is needed.*'n', 'a', 'b'"):
+            read(source(tmp_path, text, constants=constants))
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "-", "NA", "null"])
 def test_a_matrix_may_begin_with_what_is_unknown(tmp_path: Path, word: str) -> None:
     found = rows(tmp_path, f"7 {word}", header=f"{word} 5", constants={"af": "4", "timestamp": "2020-07-19"})
-    assert [(row["probe_id"], row["target"], row["rtt_avg_ms"]) for row in found] == [
+    assert [(row["probe_id"], row["target"], row["rtt_avg_ms"]) for row in found if not row["doubts"]] == [
         (0, "node:1", 5.0),
         (1, "node:0", 7.0),
     ]
@@ -470,6 +550,65 @@ def test_what_is_written_is_what_is_read(
     ] == table
 
 
+# Exports of others
+
+
+def test_what_rrdtool_fetches_of_smokeping_is_read_as_it_is(tmp_path: Path) -> None:
+    lines = [f"{1595116800 + 300 * n}: -nan {n:.10e} {0.012 + n / 1e4:.10e} 1.1e-02" for n in range(3)]
+    one = source(
+        tmp_path,
+        "              uptime                loss              median               ping1\n\n" + "\n".join(lines) + "\n",
+        columns={"rtt_avg_s": "median", "lost": "loss"},
+        constants={"probe_id": "0", "target_id": "1", "af": "4", "sent": "20"},
+    )  # fmt: skip
+    found = read(one).samples.to_pylist()
+    assert [(row["timestamp"], row["received"]) for row in found] == [
+        (DAY + timedelta(minutes=5 * n), 20 - n) for n in range(3)
+    ]
+    assert [row["rtt_avg_ms"] for row in found] == pytest.approx([12.0, 12.1, 12.2])
+    assert one.unread == ("uptime", "ping1")
+
+
+def test_round_trips_of_perfsonar_are_read_as_they_are(tmp_path: Path) -> None:
+    header = "source,dest,start,sent,received,min,mean,max,stddev"
+    names = {
+        "probe_id": "source", "target_id": "dest", "timestamp": "start", "rtt_min_ms": "min", "rtt_avg_ms": "mean", "rtt_max_ms": "max",
+        "rtt_mdev_ms": "stddev",
+    }  # fmt: skip
+    known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
+    line = "192.0.2.1,2001:db8::2,2020-07-19T02:00:00+02:00,5,4,PT0.0601S,PT0.0612S,PT0.07S,PT0.001S"
+    (row,) = rows(tmp_path, line, header=header, nodes=known, columns=names, constants={"af": "6"})
+    assert (row["probe_id"], row["target"], row["timestamp"]) == (1, "2001:db8::2", DAY)
+    assert [row[f"rtt_{name}_ms"] for name in ("min", "avg", "max", "mdev")] == pytest.approx(
+        [60.1, 61.2, 70.0, 1.0]
+    )
+    assert (row["sent"], row["received"]) == (5, 4)
+    histogram = 'source,dest,start,val\n192.0.2.1,2001:db8::2,1595116800,"{""30.1"": 10}"\n'
+    del names["rtt_min_ms"], names["rtt_max_ms"], names["rtt_mdev_ms"]
+    with pytest.raises(InputError, match=r'row 0: rtt_avg_ms: \{"30.1": 10\} is no number'):
+        read(
+            source(
+                tmp_path, histogram, nodes=known, columns=names | {"rtt_avg_ms": "val"}, constants={"af": "6"}
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"meta": {"start": 1595116800}, "data": [[0.012]]}', "JSON"),
+        (b'[{"rtt": 1}]', "JSON"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<xport>", "XML"),
+        (TEXT.encode("utf-16"), "text in UTF-16"),
+    ],
+)
+def test_what_is_no_table_but_another_form_is_called_by_its_name(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    with pytest.raises(InputError, match=f"found {words}; expected CSV in UTF-8.*save it as CSV"):
+        read(source(tmp_path, content))
+
+
 # What is no table
 
 
@@ -489,7 +628,9 @@ def test_a_column_that_is_needed_is_named_with_what_to_write(tmp_path: Path) -> 
 
 
 def test_a_file_of_which_no_row_is_a_sample_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"2 rows of which none is one; the first: af: 5 .*--set NAME=VALUE"):
+    with pytest.raises(
+        InputError, match=r"2 rows of which none is one; the first: row 0: af: 5 .*--set NAME=VALUE"
+    ):
         rows(
             tmp_path,
             "3,4,2020-07-19,1",
@@ -533,7 +674,7 @@ NODE_HEADER = "id,lat,lon,asn,country,address,prefix,is_anchor,host,name"
 
 def test_nodes_that_took_part_are_probes_with_addresses_of_the_families_measured(tmp_path: Path) -> None:
     known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
-    assert known.probes.bad_values == 1
+    assert known.not_understood == ()
     first, second, third, other = known.of({4: {1, 2, 3}, 6: {2, 9}}).to_pylist()
     assert (first["asn_v4"], first["asn_v6"], first["address_v4"], first["address_v6"]) == (
         64500,
@@ -551,7 +692,7 @@ def test_nodes_that_took_part_are_probes_with_addresses_of_the_families_measured
         *(64501, 64501, "node:2"),
         "2001:db8::2",
     )
-    assert (second["country"], second["name"]) == (None, "Amsterdam")
+    assert (second["country"], second["name"]) == ("NL", "Amsterdam")
     assert (third["latitude"], third["address_v4"], third["host"]) == (None, "node:3", "b")
     assert (other["probe_id"], other["address_v6"], other["latitude"]) == (9, "node:9", None)
 
@@ -576,7 +717,58 @@ def test_nodes_of_one_host_do_not_measure_each_other(tmp_path: Path) -> None:
     known = nodes_file(tmp_path, *NODES, header=NODE_HEADER)
     one = source(tmp_path, f"{HEADER}\n2,3,4,2020-07-19,0.1\n1,3,4,2020-07-19,0.1\n", nodes=known)
     parsed = read(one)
-    assert (parsed.samples["probe_id"].to_pylist(), one.of_itself) == ([1], 1)
+    assert parsed.samples["doubts"].to_pylist() == [[str(Doubt.OF_ITSELF)], []]
+    assert one.of_itself == 1
+
+
+def test_countries_are_codes_or_names_and_what_is_none_is_told_with_its_row(tmp_path: Path) -> None:
+    lines = (
+        "0,1,1,lb,,", "1,1,1,LBN,,", "2,1,1,the Netherlands,,", "3,1,1,Czech Republic,,", "4,1,1,C\u00f4te d'Ivoire,,",
+        "5,1,1,Bosnia & Herzegovina,,", "6,1,1,Atlantis,,", "7,95,1,,64500,", "8,,,-,AS0x1,192.0.2.300", "9,1,1,,0,",
+    )  # fmt: skip
+    known = nodes_file(tmp_path, *lines, header="id,lat,lon,country,asn,address")
+    assert known.probes["country"].to_pylist() == ["LB", "LB", "NL", "CZ", "CI", "BA", None, None, None, None]
+    assert known.not_understood == (
+        "row 6: country 'Atlantis'",
+        "row 7: lat '95', lon '1'",
+        "row 8: asn 'AS0x1'",
+        "row 8: address '192.0.2.300'",
+    )
+
+
+def test_places_of_nodes_may_have_a_comma_where_semicolons_are_between_cells(tmp_path: Path) -> None:
+    known = nodes_file(tmp_path, "1;33,89;35,50", header="id;lat;lon")
+    assert known.probes.select(["latitude", "longitude"]).to_pylist() == [
+        {"latitude": 33.89, "longitude": 35.5}
+    ]
+
+
+def test_columns_that_nobody_named_are_told(tmp_path: Path) -> None:
+    known = nodes_file(tmp_path, "1,1,1,x", header="id,lat,lon,town")
+    assert known.unread == ("town",)
+    one = source(tmp_path, HEADER + ",ttl,sent\n3,4,4,2020-07-19,1,64,3\n")
+    assert read(one).samples["sent"].to_pylist() == [3]
+    assert one.unread == ("ttl",)
+
+
+def test_what_earlier_tables_said_of_nodes_holds_where_this_one_is_silent(tmp_path: Path) -> None:
+    earlier = nodes_file(tmp_path, "1,33.89,35.50,LB,,a", "2,52.37,4.90,,192.0.2.1,b", header="id,lat,lon,country,address,name").of(
+        {4: {1, 2}, 6: set()}
+    )  # fmt: skip
+    said = nodes_file(tmp_path, "2,,,NL", header="id,lat,lon,country")
+    known = replace(said, earlier=earlier)
+    assert known.known.select(["probe_id", "latitude", "country", "address_v4"]).to_pylist() == [
+        {"probe_id": 1, "latitude": 33.89, "country": "LB", "address_v4": None},
+        {"probe_id": 2, "latitude": 52.37, "country": "NL", "address_v4": "192.0.2.1"},
+    ]
+    one = source(tmp_path, f"{HEADER}\na,b,4,2020-07-19,99\n", nodes=known)
+    assert [(row["probe_id"], row["target"]) for row in read(one).samples.to_pylist()] == [(1, "192.0.2.1")]
+    # what is said now is said of now; what is known from before is not said again
+    assert one.nodes().select(["probe_id", "latitude", "country", "address_v4"]).to_pylist() == [
+        {"probe_id": 2, "latitude": None, "country": "NL", "address_v4": None},
+        {"probe_id": 1, "latitude": None, "country": None, "address_v4": "node:1"},
+    ]
+    assert one.without_position() == 0
 
 
 def test_what_is_faster_than_light_is_kept_flagged_and_counted(tmp_path: Path) -> None:
@@ -615,7 +807,7 @@ def test_a_file_of_nodes_that_is_none_says_what_is_wrong(
 def test_nodes_are_read_from_parquet_and_under_other_names(tmp_path: Path) -> None:
     path = tmp_path / "nodes"
     pq.write_table(pa.table({"number": [0, 1], "latitude": [1.0, None], "longitude": [2.0, None]}), path)
-    table = read_nodes(path, {"id": "number"}, {"is_anchor": "true"}).probes.table
+    table = read_nodes(path, {"id": "number"}, {"is_anchor": "true"}).probes
     assert table["probe_id"].to_pylist() == [0, 1]
     assert table["latitude"].to_pylist() == [1.0, None]
     assert table["is_anchor"].to_pylist() == [True, True]
@@ -639,8 +831,13 @@ def test_the_recorded_matrix_of_city_servers_is_read_as_it_is(recorded: Path) ->
         constants={"af": "4", "timestamp": "2020-07-19"},
     )
     parsed = read(one)
-    assert (parsed.records, one.of_itself, parsed.quarantined.num_rows) == (39695, 195, 195)
-    assert (parsed.samples["sent"].null_count, parsed.samples["received"].null_count) == (39500, 39500)
+    assert (parsed.records, one.of_itself, parsed.quarantined.num_rows) == (39695, 195, 0)
+    assert (parsed.samples["sent"].null_count, parsed.samples["received"].null_count) == (39695, 39695)
+    assert known.not_understood == ()
+    assert (known.probes.num_rows, known.probes["country"].null_count) == (
+        len((folder / "servers.csv").read_text().splitlines()) - 1,
+        0,
+    )
     met = one.nodes()
     assert (met.num_rows, met["latitude"].null_count) == (200, 4)
     place = {row["probe_id"]: (row["latitude"], row["longitude"]) for row in met.to_pylist()}

@@ -186,9 +186,9 @@ def test_a_table_of_anybody_goes_the_whole_way_and_nothing_of_it_is_said_to_be_a
     tmp_path: Path,
 ) -> None:
     lake = Lake(tmp_path / "lake")
-    for observations in (4, 0):
+    for observations in (5, 0):
         ingested = ingest_table(lake, *table(tmp_path), columns=COLUMNS, constants={"af": "4"})
-        assert (ingested.landed.observations, ingested.landed.quarantined) == (observations, 1)
+        assert (ingested.landed.observations, ingested.landed.quarantined) == (observations, 0)
         assert (ingested.of_itself, ingested.faster_than_light, ingested.nodes) == (1, 1, 3)
     (tmp_path / "prefixes.csv").write_text("prefix,asn\n192.0.2.0/24,64501\n")
     with open_store("sqlite", tmp_path, create=True) as store:
@@ -220,6 +220,53 @@ def test_nodes_with_the_ids_of_probes_of_atlas_are_refused_before_they_land(tmp_
     ):
         ingest_table(lake, *table(tmp_path), columns=COLUMNS, constants={"af": "4"})
     assert lake.query("SELECT * FROM sample").num_rows == 0
+
+
+def test_a_table_read_again_with_more_columns_of_samples_and_nodes_says_more(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    samples, nodes = table(tmp_path)
+    samples.write_text("from,to,mean,when,xmt,got\n0,1,60.5,2020-07-19T00:10:00Z,10,8\n")
+    nodes.write_text("id,lat,lon,land\n0,33.89,35.50,Lebanon\n1,52.37,4.90,Atlantis\n")
+    first = ingest_table(lake, samples, nodes, columns=COLUMNS, constants={"af": "4"})
+    assert (first.unread, first.unread_of_nodes) == (("xmt", "got"), ("land",))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        build_graph(summarise_lake(lake, H3), store, load_profile())
+        more = COLUMNS | {"sent": "xmt", "received": "got", "country": "land"}
+        again = ingest_table(lake, samples, nodes, columns=more, constants={"af": "4"})
+        assert (again.landed.duplicates, again.landed.completed, again.landed.differing) == (1, 1, 0)
+        assert again.bad_node_values == ("row 1: country 'Atlantis'",)
+        build_graph(summarise_lake(lake, H3), store, load_profile())
+        (state,) = store.facts(PATH_STATE).to_pylist()
+        assert (state["sent"], state["received"], state["loss_ratio"]) == (10, 8, 0.2)
+        (pair,) = store.pairs(Selection()).to_pylist()
+        assert (pair["probe_country"], pair["target_country"]) == ("LB", None)
+    # without its file of nodes the table knows what was said of them before
+    alone = ingest_table(lake, samples, columns=COLUMNS, constants={"af": "4"})
+    assert (alone.landed.duplicates, alone.nodes_without_position) == (1, 0)
+
+
+def test_a_node_is_one_target_whether_or_not_its_address_is_said_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    samples, nodes = table(tmp_path)
+    named = {"columns": COLUMNS, "constants": {"af": "4"}}
+    ingest_table(lake, samples, nodes, **named)
+    assert ingest_table(lake, samples, **named).landed.observations == 0
+    nodes.write_text(NODES.replace("LB,,", "LB,192.0.2.9,"))
+    with pytest.raises(
+        InputError, match=r"before its address was known.*found node:0, and now 192\.0\.2\.9.*--home DIR"
+    ):
+        ingest_table(lake, samples, nodes, **named)
+    assert lake.query("SELECT * FROM sample").num_rows == 5
+
+
+def test_columns_of_nodes_without_a_file_of_nodes_are_refused(tmp_path: Path) -> None:
+    samples, _ = table(tmp_path)
+    with pytest.raises(
+        InputError, match=r"a column of nodes, and no file of nodes; found country; .*--nodes FILE"
+    ):
+        ingest_table(
+            Lake(tmp_path / "lake"), samples, columns=COLUMNS, constants={"af": "4", "country": "LB"}
+        )
 
 
 def test_scores_and_networks_of_places_are_of_where_the_probe_was_then(tmp_path: Path) -> None:

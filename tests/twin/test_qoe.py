@@ -110,7 +110,9 @@ def test_a_filter_on_what_is_not_known_says_so_instead_of_never_measured(store: 
 
 def test_a_prefix_that_nothing_is_known_of_says_so(store: GraphStore) -> None:
     (answer,) = ask(store, Selection(prefixes=("192.0.2.0/24",)))
-    assert answer.reason == "no path is known to match: an address of the probe is known of 0 of 4 paths"
+    assert (
+        answer.reason == "no path is known to match: an address of the probe or node is known of 0 of 4 paths"
+    )
 
 
 def test_a_length_of_windows_that_was_not_built_is_named_with_those_that_were(store: GraphStore) -> None:
