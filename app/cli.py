@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.options import MOST_ID, Length, Time, answered_by, common, filters
+from app.options import MOST_ID, Command, Length, Time, answered_by, common, filters
 from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
@@ -35,6 +35,7 @@ from app.settings import (
 )
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
+from domain.number import many
 from domain.selection import Selection
 from domain.window import written_out
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
     from ingest.lake import Lake
     from ingest.probes import Probes
+    from ingest.quarantine import Quarantine
     from kg.schema import NodeType
     from kg.store import GraphStore
     from twin.pipeline import Ingested, Trained
@@ -319,28 +321,90 @@ def quarantine() -> None:
     """Records that were not understood. They are kept whole, with reason, source and position."""
 
 
+def _quarantined(command: Command) -> Command:
+    """The options that choose records in quarantine."""
+    for option in reversed(
+        (
+            click.option("--source", help="Of this source, as the list names it."),
+            click.option("--reason", help="With this text in the reason."),
+            click.option("--before", type=Time(), help="In quarantine since before this time (ISO 8601)."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @quarantine.command("list")
-@click.option("--source", help="Only of this source, as the list names it.")
+@_quarantined
 @click.option(
     "--most", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Records to show."
 )
 @common
 def quarantine_list_command(
-    source: str | None, most: int, home: Path | None, store: str, form: Format
+    source: str | None,
+    reason: str | None,
+    before: datetime | None,
+    most: int,
+    home: Path | None,
+    store: str,
+    form: Format,
 ) -> None:
     """Show what is in quarantine: where each record came from, and why it was not understood."""
-    from twin.pipeline import list_quarantine
+    from ingest.quarantine import QuarantineFilter
 
-    found = list_quarantine(_lake(home, must_exist=True), source=source, most=most)
-    rows = [asdict(record) for record in found.records]
-    shown = ("source", "position", "reason", "bytes", "beginning")
-    if rows:
-        _out(as_text(rows, form, columns=shown), nl=False)
-    elif form is not Format.TABLE:
-        _out(as_text([], form), nl=False)
+    chosen = QuarantineFilter(source=source, reason=reason, before=before)
+    found = _lake(home, must_exist=True).quarantine(chosen, most=most)
+    _write_quarantine(found, form)
+    shown = len(found.records)
     _notice(
-        f"{found.total} records in quarantine" + (f", {len(rows)} shown" if len(rows) < found.total else "")
+        f"{many(found.total, 'record')} {'in quarantine' if chosen == QuarantineFilter() else 'chosen'}"
+        + (f", {shown} shown" if shown < found.total else "")
     )
+
+
+def _write_quarantine(found: Quarantine, form: Format) -> None:
+    rows = [asdict(record) for record in found.records]
+    if rows or form is not Format.TABLE:
+        _out(as_text(rows, form), nl=False)
+
+
+@quarantine.command("drop")
+@_quarantined
+@click.option("--all", "everything", is_flag=True, help="Whatever is in quarantine.")
+@click.option("--dry-run", is_flag=True, help="Drop nothing, and show what would be dropped.")
+@common
+def quarantine_drop_command(
+    source: str | None,
+    reason: str | None,
+    before: datetime | None,
+    everything: bool,
+    dry_run: bool,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Forget records in quarantine: those to which all that is given applies. They cannot be had back from the lake.
+
+    A dropped record that is read again comes into quarantine again; a file that was read to its end is not read again.
+    """
+    from ingest.quarantine import QuarantineFilter
+
+    chosen = QuarantineFilter(source=source, reason=reason, before=before)
+    if (chosen == QuarantineFilter()) != everything:
+        raise click.UsageError("say which: --source, --reason, --before, or, for whatever is there, --all")
+    lake = _lake(home, must_exist=True)
+    if dry_run:
+        found = lake.quarantine(chosen)
+        _write_quarantine(found, form)
+        shown = len(found.records)
+        _notice(
+            f"{many(found.total, 'record')} would be dropped"
+            + (f", {shown} shown" if shown < found.total else "")
+            + "; nothing was"
+        )
+        return
+    dropped = lake.drop_quarantine(chosen)
+    click.echo(object_as_text({"dropped": dropped, "left": lake.quarantine(most=1).total}, form), nl=False)
 
 
 @quarantine.command("retry")
