@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ingest.quarantine import Quarantine
     from kg.schema import NodeType
     from kg.store import GraphStore
-    from twin.pipeline import Ingested, Trained
+    from twin.pipeline import Built, Ingested, Trained
 
 
 def main() -> None:
@@ -391,7 +391,7 @@ def quarantine_drop_command(
 
     chosen = QuarantineFilter(source=source, reason=reason, before=before)
     if (chosen == QuarantineFilter()) != everything:
-        raise click.UsageError("say which: --source, --reason, --before, or, for whatever is there, --all")
+        raise click.UsageError("say which: --source, --reason or --before; or --all, by itself")
     lake = _lake(home, must_exist=True)
     if dry_run:
         found = lake.quarantine(chosen)
@@ -520,12 +520,14 @@ def graph_build_command(
     origins = None if prefixes is None else read_origins(prefixes)
     before = perf_counter()
     with _writing(home), progress(_notice) as report:
+        head = lake.manifest.head()
         summary = summarise_lake(
             lake, window, keep=keep, report=report
         )  # before there is a graph to stay empty
         with _open(home, store, create=True) as opened:
             built = build_graph(summary, opened, load_profile(), origins=origins, report=report)
             counts = opened.counts()
+        _note_built(_home(home), head, built)
     if built.synthetic:
         _notice("note: this graph holds synthetic measurements of the testbed")
     if built.pruned > 0:
@@ -542,6 +544,13 @@ def graph_build_command(
         object_as_text(asdict(built) | counts | {"seconds": round(perf_counter() - before, 3)}, form),
         nl=False,
     )
+
+
+def _note_built(home: Path, head: int, built: Built) -> None:
+    """`qoetwin status` tells when the graph was built, by whomever."""
+    from app.schedule_state import ScheduleState
+
+    ScheduleState(home).graph_built(datetime.now(UTC), head, built.windows_until, by_hand=True)
 
 
 @graph.command("show")
@@ -1017,7 +1026,7 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
         click.echo(json.dumps(about | {"sources": rows}, indent=2))
     elif form is Format.TABLE:
         columns = [
-            "source", "kind", "running", "last_success", "lag_s", "results_read", "observations", "duplicates", "quarantined", "next_run",
+            "source", "kind", "running", "last_success", "lag_s", "observations", "quarantined", "next_run",
         ]  # fmt: skip
         if found.sources:
             _out(as_text(found.sources, form, columns=columns), nl=False)
@@ -1029,7 +1038,12 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
             home_failed,
         ):
             if line is not None:
-                click.echo(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
+                _out(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
+        for row in found.sources:
+            if row["last_passed_over"] is not None:
+                _out(
+                    f"\n{row['source']}, {row['passed_over']} passed over; the last: {row['last_passed_over']}"
+                )
     else:
         _out(as_text(found.sources, form), nl=False)
     if check and found.failing:
@@ -1047,6 +1061,7 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     refuse_real_lake(lake)  # before an empty graph is made beside it
     with _open(folder, store, create=True) as opened, progress(_notice) as report:
         demo = run_demo(lake, opened, folder / "models", report=report)
+        _note_built(folder, lake.manifest.head(), demo.built)
     from app.demo_page import count_rows, quality_rows, write_page
     from app.figures import figure_rows
 
