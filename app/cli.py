@@ -129,7 +129,7 @@ _probes = click.option(
 )
 @click.option("--af", type=click.Choice(["4", "6"]), help="Of those: over this address family only.")
 @click.option("--from", "start", type=Time(), help="First moment (ISO 8601).")
-@click.option("--to", "stop", type=Time(), help="First moment no longer wanted.")
+@click.option("--to", "stop", type=Time(), help="First moment no longer wanted. Default: now.")
 @click.option("--latest", is_flag=True, help="The latest result of each probe, instead of a span of time.")
 @_probes
 @answered_by
@@ -175,16 +175,19 @@ def ingest_atlas_command(
                 asked = " ".join(word for word in (target, *tags) if word)
                 raise NotFoundError("no such measurement", where=server, found=f"none for {asked!r}")
             measurements = tuple(dict.fromkeys([*measurements, *ids]))
-            _notice(f"{len(measurements)} measurements")
+            _notice(many(len(measurements), "measurement"))
         if latest:
             if start is not None or stop is not None:
                 raise click.UsageError("--latest is no span of time: leave out --from and --to")
             ingested = ingest_latest(lake, source, measurements, probes=probes, report=report)
         else:
-            if start is None or stop is None:
-                raise click.UsageError("say of when: --from and --to, or --latest")
-            if start >= stop:
+            if start is None:
+                raise click.UsageError("say of when: --from, with or without --to, or --latest")
+            if stop is not None and start >= stop:
                 raise click.UsageError("--to must be later than --from")
+            stop = datetime.now(UTC) if stop is None else stop
+            if start >= stop:
+                raise click.UsageError("--from is in the future")
             ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
 
@@ -300,7 +303,7 @@ def ingest_table_command(
     }
     if done.faster_than_light > 0:
         _notice(
-            f"note: {done.faster_than_light} samples are faster than light in fibre between the places of their nodes; they are kept, and are in no state"
+            f"note: faster than light in fibre between the places of their nodes: {many(done.faster_than_light, 'sample')}; kept, and in no state"
         )
     _write_ingested(done, perf_counter() - before, form, **about)
 
@@ -437,7 +440,9 @@ def ingest_repair_command(home: Path | None, store: str, form: Format) -> None:
     found = _lake(home, must_exist=True).repair()
     _out(as_text([{"file": error.where, "found": error.found} for error in found], form), nl=False)
     if found:
-        _notice(f"{len(found)} files were let go of; ingest their records again, then: qoetwin graph build")
+        _notice(
+            f"{many(len(found), 'file')} let go of; ingest their records again, then: qoetwin graph build"
+        )
         sys.exit(1)
     _notice("nothing is damaged")
 
@@ -531,10 +536,10 @@ def graph_build_command(
     if built.synthetic:
         _notice("note: this graph holds synthetic measurements of the testbed")
     if built.pruned > 0:
-        _notice(f"note: {built.pruned} facts of windows older than --keep allows were deleted")
+        _notice(f"note: deleted, of windows older than --keep allows: {many(built.pruned, 'fact')}")
     if built.no_longer_said > 0:
         _notice(
-            f"note: {built.no_longer_said} edges and scores were deleted: they followed from lists that were replaced"
+            f"note: deleted, as the lists that they followed from were replaced: {many(built.no_longer_said, 'edge or score', 'edges and scores')}"
         )
     if prefixes is None and counts[ORIGINATE.table] > 0:
         _notice(
@@ -590,6 +595,7 @@ def graph_show_command(
             node_type, node_key = _node(label, key)
             met = opened.neighbours(node_type, node_key, hops=hops, at=at, most=most)
             rows: list[Row] = [asdict(neighbour) | {"synthetic": synthetic} for neighbour in met]
+            known = bool(rows) or node_key in opened.nodes(node_type)[node_type.key.name].to_pylist()
         elif at is not None and against is not None:
             found = differences(opened, at, against, most=most)
             rows = [asdict(row) | {"synthetic": synthetic} for row in found.rows]
@@ -597,7 +603,9 @@ def graph_show_command(
             counts = opened.counts() if at is None else counts_at(opened, at)
             rows = [{"what": what, "count": count, "synthetic": synthetic} for what, count in counts.items()]
     if label is not None and not rows:
-        raise NotFoundError("the graph has no edge there", where=f"{label} {key}")
+        if not known:
+            raise NotFoundError("no such node in the graph", where=f"{label} {key}")
+        raise NotFoundError("the graph knows it, and no edge of it", where=f"{label} {key}")
     if against is not None:
         for (kind, change), count in found.counts.items():
             shown = sum(row.type == kind and row.change == change for row in found.rows)
@@ -606,7 +614,7 @@ def graph_show_command(
         if not rows:
             _notice("nothing changed")
     elif label is not None and len(rows) == most:
-        _notice(f"note: stopped at {most} edges; --most shows more")
+        _notice(f"note: stopped at {many(most, 'edge')}; --most shows more")
     _out(as_text(rows, form), nl=False)
 
 
@@ -659,7 +667,7 @@ def graph_check_command(home: Path | None, store: str, form: Format) -> None:
         findings = check(opened, report=report)
     _out(as_text([asdict(finding) for finding in findings], form), nl=False)
     if findings:
-        _notice(f"{len(findings)} things are wrong")
+        _notice(f"{many(len(findings), 'thing is', 'things are')} wrong")
         sys.exit(1)
     _notice("nothing is wrong")
 
@@ -750,7 +758,7 @@ def graph_query_command(
     ]
     _out(as_text(rows, form, columns=list(answer.columns)), nl=False)
     if answer.cut:
-        _notice(f"note: stopped at {limit} rows; --limit gives more")
+        _notice(f"note: stopped at {many(limit, 'row')}; --limit gives more")
 
 
 def _cell(value: Any) -> Cell:
@@ -1114,10 +1122,10 @@ def _write_ingested(ingested: Ingested, seconds: float, form: Format, **about: C
     if ingested.failures:
         sys.exit(1)
     if ingested.landed.synthetic > 0:
-        _notice(f"note: {ingested.landed.synthetic} of the results are synthetic")
+        _notice(f"note: synthetic: {many(ingested.landed.synthetic, 'result')}")
     if ingested.landed.quarantined > 0:
         _notice(
-            f"note: {ingested.landed.quarantined} records were not understood, and are kept in quarantine"
+            f"note: not understood, and kept in quarantine: {many(ingested.landed.quarantined, 'record')}"
         )
 
 
@@ -1173,7 +1181,7 @@ def _write_trained(trained: Trained, form: Format) -> None:
         _out(as_text(figure_rows(evaluation), form, title=title), nl=False)
     else:
         _out(as_text([{**row.as_json(), **about} for row in evaluation.rows], form), nl=False)
-    _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {len(audit.windows)} windows")
+    _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {many(len(audit.windows), 'window')}")
     _notice(evaluation.conclusion)
     _notice(f"saved: {trained.folder}")
 

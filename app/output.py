@@ -143,7 +143,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str, *, fo
         names = [name for name in names if any(row[name] is not None for row in rows)] or names
     every = [_column(name, rows, on_terminal=width is not None) for name in names]
     beside = [*every]
-    widths = [max(column.most, _width(column.head)) for column in every]
+    widths = [*map(_whole, every)]
     if width is not None:
         while not (widths := _fitted(beside, width - 1)) or (not fold and _too_long(beside, widths)):
             texts = [column for column in beside[1:] if not column.numbers]
@@ -169,6 +169,8 @@ def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str, *, fo
 def _fitted(columns: Sequence[_Column], room: int) -> list[int]:
     """Widths with which columns fit into the room, the widest of them cut down first; none when they do not."""
     room -= _GAP * (len(columns) - 1)
+    if sum(map(_whole, columns)) <= room:
+        return [*map(_whole, columns)]
     for widest in range(min(room, max((column.most for column in columns), default=0)), 0, -1):
         widths = [
             column.least if column.numbers else max(column.least, min(column.most, widest))
@@ -177,6 +179,11 @@ def _fitted(columns: Sequence[_Column], room: int) -> list[int]:
         if sum(widths) <= room:
             return widths
     return []
+
+
+def _whole(column: _Column) -> int:
+    """So wide that nothing is folded."""
+    return max(column.most, _width(column.head))
 
 
 def _too_long(columns: Sequence[_Column], widths: Sequence[int]) -> bool:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import InputError, NotFoundError, TruncatedError
+from domain.number import many
 from domain.progress import Report, unheard
 from ingest.archives import (
     TAR_BLOCK_BYTES,
@@ -495,7 +496,7 @@ def _no_results(held: Sequence[Parsed], where: str) -> InputError:
     return InputError(
         "not Atlas results",
         where=where,
-        found=f"{sum(parsed.records for parsed in held)} records of which none is one; the first: {reason}",
+        found=f"none among {many(sum(parsed.records for parsed in held), 'record')}; the first: {reason}",
         expected="ping or traceroute results as RIPE Atlas gives them",
     )
 
