@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.options import MOST_ID, Length, Time, answered_by, common, filters
+from app.options import MOST_ID, Command, Length, Time, answered_by, common, filters
 from app.options import selection as selected
 from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
@@ -35,6 +35,7 @@ from app.settings import (
 )
 from domain.application import Application
 from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
+from domain.number import many
 from domain.selection import Selection
 from domain.window import written_out
 
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
     from ingest.lake import Lake
     from ingest.probes import Probes
+    from ingest.quarantine import Quarantine
     from kg.schema import NodeType
     from kg.store import GraphStore
-    from twin.pipeline import Ingested, IngestedTable, Trained
+    from twin.pipeline import Built, Ingested, IngestedTable, Trained
 
 
 def main() -> None:
@@ -127,7 +129,7 @@ _probes = click.option(
 )
 @click.option("--af", type=click.Choice(["4", "6"]), help="Of those: over this address family only.")
 @click.option("--from", "start", type=Time(), help="First moment (ISO 8601).")
-@click.option("--to", "stop", type=Time(), help="First moment no longer wanted.")
+@click.option("--to", "stop", type=Time(), help="First moment no longer wanted. Default: now.")
 @click.option("--latest", is_flag=True, help="The latest result of each probe, instead of a span of time.")
 @_probes
 @answered_by
@@ -174,16 +176,19 @@ def ingest_atlas_command(
                 asked = " ".join(word for word in (target, *tags) if word)
                 raise NotFoundError("no such measurement", where=server, found=f"none for {asked!r}")
             measurements = tuple(dict.fromkeys([*measurements, *ids]))
-            _notice(f"{len(measurements)} measurements")
+            _notice(many(len(measurements), "measurement"))
         if latest:
             if start is not None or stop is not None:
                 raise click.UsageError("--latest is no span of time: leave out --from and --to")
             ingested = ingest_latest(lake, source, measurements, probes=probes, report=report)
         else:
-            if start is None or stop is None:
-                raise click.UsageError("say of when: --from and --to, or --latest")
-            if start >= stop:
+            if start is None:
+                raise click.UsageError("say of when: --from, with or without --to, or --latest")
+            if stop is not None and start >= stop:
                 raise click.UsageError("--to must be later than --from")
+            stop = datetime.now(UTC) if stop is None else stop
+            if start >= stop:
+                raise click.UsageError("--from is in the future")
             ingested = ingest_atlas(lake, source, measurements, start, stop, probes=probes, report=report)
     _write_ingested(ingested, perf_counter() - before, form)
 
@@ -338,7 +343,7 @@ def ingest_table_command(
         _notice(f"note: {words}")
     if done.faster_than_light > 0:
         _notice(
-            f"note: {done.faster_than_light} samples are faster than light in fibre between the places of their nodes; they are kept, and are in no state"
+            f"note: faster than light in fibre between the places of their nodes: {many(done.faster_than_light, 'sample')}; kept, and in no state"
         )
     _write_ingested(done, perf_counter() - before, form, **about)
 
@@ -385,28 +390,90 @@ def quarantine() -> None:
     """Records that were not understood. They are kept whole, with reason, source and position."""
 
 
+def _quarantined(command: Command) -> Command:
+    """The options that choose records in quarantine."""
+    for option in reversed(
+        (
+            click.option("--source", help="Of this source, as the list names it."),
+            click.option("--reason", help="With this text in the reason."),
+            click.option("--before", type=Time(), help="In quarantine since before this time (ISO 8601)."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @quarantine.command("list")
-@click.option("--source", help="Only of this source, as the list names it.")
+@_quarantined
 @click.option(
     "--most", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Records to show."
 )
 @common
 def quarantine_list_command(
-    source: str | None, most: int, home: Path | None, store: str, form: Format
+    source: str | None,
+    reason: str | None,
+    before: datetime | None,
+    most: int,
+    home: Path | None,
+    store: str,
+    form: Format,
 ) -> None:
     """Show what is in quarantine: where each record came from, and why it was not understood."""
-    from twin.pipeline import list_quarantine
+    from ingest.quarantine import QuarantineFilter
 
-    found = list_quarantine(_lake(home, must_exist=True), source=source, most=most)
-    rows = [asdict(record) for record in found.records]
-    shown = ("source", "position", "reason", "bytes", "beginning")
-    if rows:
-        _out(as_text(rows, form, columns=shown), nl=False)
-    elif form is not Format.TABLE:
-        _out(as_text([], form), nl=False)
+    chosen = QuarantineFilter(source=source, reason=reason, before=before)
+    found = _lake(home, must_exist=True).quarantine(chosen, most=most)
+    _write_quarantine(found, form)
+    shown = len(found.records)
     _notice(
-        f"{found.total} records in quarantine" + (f", {len(rows)} shown" if len(rows) < found.total else "")
+        f"{many(found.total, 'record')} {'in quarantine' if chosen == QuarantineFilter() else 'chosen'}"
+        + (f", {shown} shown" if shown < found.total else "")
     )
+
+
+def _write_quarantine(found: Quarantine, form: Format) -> None:
+    rows = [asdict(record) for record in found.records]
+    if rows or form is not Format.TABLE:
+        _out(as_text(rows, form), nl=False)
+
+
+@quarantine.command("drop")
+@_quarantined
+@click.option("--all", "everything", is_flag=True, help="Whatever is in quarantine.")
+@click.option("--dry-run", is_flag=True, help="Drop nothing, and show what would be dropped.")
+@common
+def quarantine_drop_command(
+    source: str | None,
+    reason: str | None,
+    before: datetime | None,
+    everything: bool,
+    dry_run: bool,
+    home: Path | None,
+    store: str,
+    form: Format,
+) -> None:
+    """Forget records in quarantine: those to which all that is given applies. They cannot be had back from the lake.
+
+    A dropped record that is read again comes into quarantine again; a file that was read to its end is not read again.
+    """
+    from ingest.quarantine import QuarantineFilter
+
+    chosen = QuarantineFilter(source=source, reason=reason, before=before)
+    if (chosen == QuarantineFilter()) != everything:
+        raise click.UsageError("say which: --source, --reason or --before; or --all, by itself")
+    lake = _lake(home, must_exist=True)
+    if dry_run:
+        found = lake.quarantine(chosen)
+        _write_quarantine(found, form)
+        shown = len(found.records)
+        _notice(
+            f"{many(found.total, 'record')} would be dropped"
+            + (f", {shown} shown" if shown < found.total else "")
+            + "; nothing was"
+        )
+        return
+    dropped = lake.drop_quarantine(chosen)
+    click.echo(object_as_text({"dropped": dropped, "left": lake.quarantine(most=1).total}, form), nl=False)
 
 
 @quarantine.command("retry")
@@ -439,7 +506,9 @@ def ingest_repair_command(home: Path | None, store: str, form: Format) -> None:
     found = _lake(home, must_exist=True).repair()
     _out(as_text([{"file": error.where, "found": error.found} for error in found], form), nl=False)
     if found:
-        _notice(f"{len(found)} files were let go of; ingest their records again, then: qoetwin graph build")
+        _notice(
+            f"{many(len(found), 'file')} let go of; ingest their records again, then: qoetwin graph build"
+        )
         sys.exit(1)
     _notice("nothing is damaged")
 
@@ -522,19 +591,21 @@ def graph_build_command(
     origins = None if prefixes is None else read_origins(prefixes)
     before = perf_counter()
     with _writing(home), progress(_notice) as report:
+        head = lake.manifest.head()
         summary = summarise_lake(
             lake, window, keep=keep, report=report
         )  # before there is a graph to stay empty
         with _open(home, store, create=True) as opened:
             built = build_graph(summary, opened, load_profile(), origins=origins, report=report)
             counts = opened.counts()
+        _note_built(_home(home), head, built)
     if built.synthetic:
         _notice("note: this graph holds synthetic measurements of the testbed")
     if built.pruned > 0:
-        _notice(f"note: {built.pruned} facts of windows older than --keep allows were deleted")
+        _notice(f"note: deleted, of windows older than --keep allows: {many(built.pruned, 'fact')}")
     if built.no_longer_said > 0:
         _notice(
-            f"note: {built.no_longer_said} edges and scores were deleted: they followed from lists that were replaced"
+            f"note: deleted, as the lists that they followed from were replaced: {many(built.no_longer_said, 'edge or score', 'edges and scores')}"
         )
     if prefixes is None and counts[ORIGINATE.table] > 0:
         _notice(
@@ -544,6 +615,13 @@ def graph_build_command(
         object_as_text(asdict(built) | counts | {"seconds": round(perf_counter() - before, 3)}, form),
         nl=False,
     )
+
+
+def _note_built(home: Path, head: int, built: Built) -> None:
+    """`qoetwin status` tells when the graph was built, by whomever."""
+    from app.schedule_state import ScheduleState
+
+    ScheduleState(home).graph_built(datetime.now(UTC), head, built.windows_until, by_hand=True)
 
 
 @graph.command("show")
@@ -583,6 +661,7 @@ def graph_show_command(
             node_type, node_key = _node(label, key)
             met = opened.neighbours(node_type, node_key, hops=hops, at=at, most=most)
             rows: list[Row] = [asdict(neighbour) | {"synthetic": synthetic} for neighbour in met]
+            known = bool(rows) or node_key in opened.nodes(node_type)[node_type.key.name].to_pylist()
         elif at is not None and against is not None:
             found = differences(opened, at, against, most=most)
             rows = [asdict(row) | {"synthetic": synthetic} for row in found.rows]
@@ -590,7 +669,9 @@ def graph_show_command(
             counts = opened.counts() if at is None else counts_at(opened, at)
             rows = [{"what": what, "count": count, "synthetic": synthetic} for what, count in counts.items()]
     if label is not None and not rows:
-        raise NotFoundError("the graph has no edge there", where=f"{label} {key}")
+        if not known:
+            raise NotFoundError("no such node in the graph", where=f"{label} {key}")
+        raise NotFoundError("the graph knows it, and no edge of it", where=f"{label} {key}")
     if against is not None:
         for (kind, change), count in found.counts.items():
             shown = sum(row.type == kind and row.change == change for row in found.rows)
@@ -599,7 +680,7 @@ def graph_show_command(
         if not rows:
             _notice("nothing changed")
     elif label is not None and len(rows) == most:
-        _notice(f"note: stopped at {most} edges; --most shows more")
+        _notice(f"note: stopped at {many(most, 'edge')}; --most shows more")
     _out(as_text(rows, form), nl=False)
 
 
@@ -652,7 +733,7 @@ def graph_check_command(home: Path | None, store: str, form: Format) -> None:
         findings = check(opened, report=report)
     _out(as_text([asdict(finding) for finding in findings], form), nl=False)
     if findings:
-        _notice(f"{len(findings)} things are wrong")
+        _notice(f"{many(len(findings), 'thing is', 'things are')} wrong")
         sys.exit(1)
     _notice("nothing is wrong")
 
@@ -743,7 +824,7 @@ def graph_query_command(
     ]
     _out(as_text(rows, form, columns=list(answer.columns)), nl=False)
     if answer.cut:
-        _notice(f"note: stopped at {limit} rows; --limit gives more")
+        _notice(f"note: stopped at {many(limit, 'row')}; --limit gives more")
 
 
 def _cell(value: Any) -> Cell:
@@ -1019,7 +1100,7 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
         click.echo(json.dumps(about | {"sources": rows}, indent=2))
     elif form is Format.TABLE:
         columns = [
-            "source", "kind", "running", "last_success", "lag_s", "results_read", "observations", "duplicates", "quarantined", "next_run",
+            "source", "kind", "running", "last_success", "lag_s", "observations", "quarantined", "next_run",
         ]  # fmt: skip
         if found.sources:
             _out(as_text(found.sources, form, columns=columns), nl=False)
@@ -1031,7 +1112,12 @@ def status_command(config: Path | None, check: bool, home: Path | None, store: s
             home_failed,
         ):
             if line is not None:
-                click.echo(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
+                _out(f"\n{what}, last failed {when:%Y-%m-%dT%H:%M:%SZ}: {line}")
+        for row in found.sources:
+            if row["last_passed_over"] is not None:
+                _out(
+                    f"\n{row['source']}, {row['passed_over']} passed over; the last: {row['last_passed_over']}"
+                )
     else:
         _out(as_text(found.sources, form), nl=False)
     if check and found.failing:
@@ -1049,6 +1135,7 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     refuse_real_lake(lake)  # before an empty graph is made beside it
     with _open(folder, store, create=True) as opened, progress(_notice) as report:
         demo = run_demo(lake, opened, folder / "models", report=report)
+        _note_built(folder, lake.manifest.head(), demo.built)
     from app.demo_page import count_rows, quality_rows, write_page
     from app.figures import figure_rows
 
@@ -1101,10 +1188,10 @@ def _write_ingested(ingested: Ingested, seconds: float, form: Format, **about: C
     if ingested.failures:
         sys.exit(1)
     if ingested.landed.synthetic > 0:
-        _notice(f"note: {ingested.landed.synthetic} of the results are synthetic")
+        _notice(f"note: synthetic: {many(ingested.landed.synthetic, 'result')}")
     if ingested.landed.quarantined > 0:
         _notice(
-            f"note: {ingested.landed.quarantined} records were not understood, and are kept in quarantine"
+            f"note: not understood, and kept in quarantine: {many(ingested.landed.quarantined, 'record')}"
         )
 
 
@@ -1160,7 +1247,7 @@ def _write_trained(trained: Trained, form: Format) -> None:
         _out(as_text(figure_rows(evaluation), form, title=title), nl=False)
     else:
         _out(as_text([{**row.as_json(), **about} for row in evaluation.rows], form), nl=False)
-    _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {len(audit.windows)} windows")
+    _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {many(len(audit.windows), 'window')}")
     _notice(evaluation.conclusion)
     _notice(f"saved: {trained.folder}")
 

@@ -355,9 +355,15 @@ def read_config(path: Path) -> Config:
     except OSError as error:
         raise InputError("a file that cannot be read", where=str(path), found=error.strerror) from error
     except UnicodeDecodeError as error:
-        raise InputError("not a text file", where=str(path), expected="TOML in UTF-8") from error
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        raise InputError(
+            "not a text file",
+            where=f"{path}, line {line}",
+            found=f"byte {error.object[error.start]:#04x}",
+            expected="TOML in UTF-8",
+        ) from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError("not TOML", where=str(path), found=str(error)) from error
+        raise _no_toml(path, text, str(error)) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
         found = (
             "a value nested too deep" if isinstance(error, RecursionError) else "a number of too many digits"
@@ -405,6 +411,16 @@ def read_key(config: Config) -> str | None:
             "no API key", where="the environment variable that [atlas] key_variable names", found="nothing"
         )
     return key or None
+
+
+def _no_toml(path: Path, text: str, said: str) -> InputError:
+    """The error for what tomllib said, which is where in words at its end: of Python 3.11, and only if that is not the file's end."""
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", said, re.DOTALL)
+    if found is None:
+        return InputError("not TOML", where=str(path), found=said)
+    lines = text.rstrip().split("\n")
+    line, column = (int(found[2]), int(found[3])) if found[2] else (len(lines), len(lines[-1]) + 1)
+    return InputError("not TOML", where=f"{path}, line {line}, column {column}", found=found[1])
 
 
 _EXPECTED: dict[int | str | None, str] = {

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -26,7 +27,7 @@ from app.config import (
     read_key,
     trigger_of,
 )
-from app.schedule_state import GRAPH, Coverage, JobState, ScheduleState, held, job_lock
+from app.schedule_state import GRAPH, Coverage, JobState, PassedOver, ScheduleState, held, job_lock
 from app.settings import CONFIG_NAME
 from domain.errors import (
     EmptyError,
@@ -35,9 +36,11 @@ from domain.errors import (
     QoetwinError,
     SourceError,
     StoreError,
+    TruncatedError,
     UnreachableError,
     UntrustedError,
 )
+from domain.number import many
 from domain.progress import Report
 from ingest.batch import Parsed
 from ingest.files import FileSource, find_files
@@ -67,6 +70,7 @@ _AT_ONCE = 50
 _HOPELESS = 3
 """After so many measurements in a row to which the server had no good answer, it is the server."""
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _FIRST_BACKOFF = timedelta(minutes=1)
 _MOST_TOLD = 5
 
@@ -215,10 +219,14 @@ class Runner:
                 self._left.discard(name)
                 if only_due and self.next_run(name) > self._now():
                     return Outcome.NOT_DUE
-                self.state.started(name, self._now())
+                began = self._now()
+                self._say(f"{name}: begins")
+                self.state.started(name, began)
                 failures = self._failures_of(table)
-                self.state.ended(name, self._now(), _together(failures))
+                ended = self._now()
+                self.state.ended(name, ended, _together(failures))
                 landed = self.state.jobs()[name].last
+                planned = f"; next {self.next_run(name):{_TIME}}" if only_due else ""
         except StoppedError:
             self._say(f"{name}: stopped; the next run goes on from there")
             return Outcome.STOPPED
@@ -228,12 +236,9 @@ class Runner:
         for line in failures[:_MOST_TOLD]:
             self._say(f"{name}: {line}")
         if len(failures) > _MOST_TOLD:
-            self._say(f"{name}: and {len(failures) - _MOST_TOLD} failures more")
-        if landed.observations + landed.quarantined > 0:
-            self._say(
-                f"{name}: {landed.results_read} results read, {landed.observations} new, "
-                f"{landed.duplicates} known, {landed.quarantined} not understood"
-            )
+            self._say(f"{name}: and {many(len(failures) - _MOST_TOLD, 'failure')} more")
+        how = "failed" if failures else "done"
+        self._say(f"{name}: {how} in {_seconds(ended - began)}: {_words(table, landed)}{planned}")
         return Outcome.FAILED if failures else Outcome.DONE
 
     def _failures_of(self, table: SourceTable) -> list[str]:
@@ -251,15 +256,7 @@ class Runner:
             case AtlasResultsTable():
                 return self._results(table, self._open_atlas(self.config, key))
             case FilesTable():
-                files = FileSource(
-                    _files_in(self.config.path(table.path)),
-                    is_known=lambda digest: self._lake.was_read(digest) is not None,
-                )
-                source = _Stoppable(files, self.stop)
-                ingested = ingest(self._lake, source, report=self._report)
-                self.state.landed(table.name, ingested.landed, {})
-                source.raise_ended()
-                return files.failures
+                return self._files(table)
             case ProbesTable():
                 atlas = self._open_atlas(self.config, key)
                 synced = (sync_probes(self._lake, atlas, report=self._report) for _ in range(1))
@@ -268,6 +265,37 @@ class Runner:
                 return ()
             case _:
                 assert_never(table)
+
+    # Files
+
+    def _files(self, table: FilesTable) -> Sequence[QoetwinError]:
+        """Read what is new in a folder.
+
+        A file without results is told once, and again when it has changed: somebody put it there, or is still writing it, and it
+        holds up nothing. That one is cut fails the run, so that it is soon looked at again; its rest may be on its way.
+        """
+        reader = version("qoetwin")
+        before = self.state.passed_over(table.name)
+        dull = {digest for digest, one in before.items() if one.reader == reader}
+        files = FileSource(
+            _files_in(self.config.path(table.path)),
+            is_known=lambda digest: digest in dull or self._lake.was_read(digest) is not None,
+        )
+        source = _Stoppable(files, self.stop)
+        ingested = ingest(self._lake, source, report=self._report)
+        self.state.landed(table.name, ingested.landed, {})
+        source.raise_ended()
+        there = {file.digest: before[file.digest] for file in files.known if file.digest in dull}
+        told: list[QoetwinError] = []
+        for file in files.refused:
+            why = file.failures[0].line()
+            there[file.digest] = PassedOver(why=why, reader=reader, since=self._now())
+            if not any(isinstance(failure, TruncatedError) for failure in file.failures):
+                self._say(f"{table.name}: passed over: {why}")
+                told += file.failures
+        if there != before:
+            self.state.pass_over(table.name, there)
+        return [failure for failure in files.failures if failure not in told]
 
     def _report(self, what: str, done: int, total: int | None) -> None:  # noqa: ARG002 - what a `Report` hears
         """The place where long work ends when it is told to."""
@@ -356,6 +384,16 @@ class Runner:
         head = self._lake.manifest.head()
         failures: list[str] = []
         until: datetime | None = None
+        began = self._now()
+        told = False
+
+        def report(what: str, done: int, total: int | None) -> None:
+            nonlocal told
+            if not told:  # which nobody does who finds nothing new
+                self._say("graph: begins")
+            told = True
+            self._report(what, done, total)
+
         with _telling(failures, "graph"):
             table = self.config.graph
             before = self._origins
@@ -372,11 +410,16 @@ class Runner:
                         memory_file(self._home, table.window),
                         origins=origins,
                         keep=table.keep,
-                        report=self._report,
+                        report=report,
                     )
                 except EmptyError:
                     built = None  # pings, but none of a known pair
-            until = None if built is None else built.windows_until
+            if built is not None:
+                until = built.windows_until
+                self._say(
+                    f"graph: done in {_seconds(self._now() - began)}: {many(built.states, 'state')} of windows "
+                    f"from {built.windows_from:{_TIME}} to {until:{_TIME}}"
+                )
         if failures:
             self.state.graph_failed(self._now(), failures[0])
             self._say(f"graph: {failures[0]}")
@@ -415,6 +458,22 @@ def _telling(failures: list[str], what: str) -> Iterator[None]:
                 next_step="please report it",
             ).line()
         )
+
+
+def _seconds(length: timedelta) -> str:
+    return f"{length.total_seconds():.1f} s"
+
+
+def _words(table: SourceTable, landed: Landed) -> str:
+    """What a run landed, in words."""
+    if landed == Landed():
+        return "nothing new"
+    if isinstance(table, ProbesTable):
+        return f"{many(landed.results_read, 'probe')} read"
+    return (
+        f"{many(landed.results_read, 'result')} read, {landed.observations} new, "
+        f"{landed.duplicates} known, {landed.quarantined} not understood"
+    )
 
 
 def _together(failures: Sequence[str]) -> str | None:

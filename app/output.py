@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TypeAlias
+from unicodedata import east_asian_width
 
 Cell: TypeAlias = str | int | float | bool | datetime | None
 Row: TypeAlias = Mapping[str, Cell]
@@ -51,7 +56,9 @@ def object_as_text(row: Row, form: Format, *, title: str = "") -> str:
         case Format.JSON:
             return json.dumps(_plain(row), indent=2, allow_nan=False) + "\n"
         case Format.TABLE:
-            return _table([{"what": key, "value": value} for key, value in row.items()], None, title)
+            return _table(
+                [{"what": key, "value": value} for key, value in row.items()], None, title, fold=True
+            )
         case _:
             return as_text([row], form)
 
@@ -73,29 +80,151 @@ def _csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Column:
+    """What a column of a table shows.
 
-    names = list(rows[0]) if columns is None and rows else list(columns or ())
-    table = Table(
-        title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
+    Attributes:
+        head: stands above it.
+        numbers: whether it stands to the right, and whole.
+        cells: one a row.
+        missing: of which rows there is nothing to show.
+        least: so wide at least: numbers stay whole, and words that are not long.
+        most: so wide that nothing is folded but the head.
+    """
+
+    head: str
+    numbers: bool
+    cells: Sequence[str]
+    missing: Sequence[bool]
+    least: int
+    most: int
+
+
+def _column(name: str, rows: Sequence[Row], *, on_terminal: bool) -> _Column:
+    head = name.replace("_", " ")
+    cells = [_cell(row[name]) for row in rows]
+    if on_terminal:  # a day and a time may stand one above the other
+        cells = [
+            cell.replace("T", " ") if isinstance(row[name], datetime) else cell
+            for cell, row in zip(cells, rows, strict=True)
+        ]
+    numbers = all(isinstance(row[name], int | float | None) for row in rows)
+    longest = _widest(cells)
+    least = longest if numbers else min(_widest(word for cell in cells for word in cell.split()), _LONG_WORD)
+    least = max(least, _widest(head.split()))
+    return _Column(
+        head=head,
+        numbers=numbers,
+        cells=cells,
+        missing=[row[name] is None for row in rows],
+        least=least,
+        most=max(longest, least),
     )
-    for name in names:
-        numbers = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row[name])) for name in names))
-    # As wide as it needs to be: a terminal may scroll, a pipe must not lose a column.
-    text = io.StringIO()
-    Console(file=text, width=max(80, _width(rows, names)), color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines()) + "\n"
 
 
-def _width(rows: Sequence[Row], names: Sequence[str]) -> int:
-    return sum(3 + max(len(name), *(len(_cell(row[name])) for row in rows), 0) for name in names)
+_GAP = 2
+_LONG_WORD = 16
+_MOST_LINES = 2
+_MOST_LINES_BELOW = 3
+_INDENT = 4
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str] | None, title: str, *, fold: bool = False) -> str:
+    """Rows as a table.
+
+    On a terminal it is as wide as that: cells are folded (all of them, if `fold`), and a column whose cells would need more than
+    a few lines stands below its row; what is longer ends in an ellipsis, and columns without a value are left out. Elsewhere it
+    is as wide as it needs to be: a pipe must not lose anything.
+    """
+    names = list(rows[0]) if columns is None and rows else list(columns or ())
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    if width is not None:
+        names = [name for name in names if any(row[name] is not None for row in rows)] or names
+    every = [_column(name, rows, on_terminal=width is not None) for name in names]
+    beside = [*every]
+    widths = [*map(_whole, every)]
+    if width is not None:
+        while not (widths := _fitted(beside, width - 1)) or (not fold and _too_long(beside, widths)):
+            texts = [column for column in beside[1:] if not column.numbers]
+            if fold or not texts:
+                break
+            beside.remove(max(texts, key=lambda column: column.most))
+        widths = widths or [column.least for column in beside]  # the terminal wraps it
+    below = [column for column in every if column not in beside]
+    most_lines = None if fold or len(rows) == 1 else _MOST_LINES_BELOW
+    lines = [title] if title else []
+    lines += ["", *_side_by_side([column.head for column in beside], beside, widths)]
+    lines.append(" " + "─" * (sum(widths) + _GAP * (len(widths) - 1)))
+    for number in range(len(rows)):
+        lines += _side_by_side([column.cells[number] for column in beside], beside, widths)
+        for column in below:
+            if not column.missing[number]:
+                text = f"{column.head}: {column.cells[number]}"
+                room = max(_LONG_WORD, (width or 0) - _INDENT)
+                lines += [" " * _INDENT + line for line in _folded(text, room, most_lines)]
+    return "\n".join([*lines, "", ""])
+
+
+def _fitted(columns: Sequence[_Column], room: int) -> list[int]:
+    """Widths with which columns fit into the room, the widest of them cut down first; none when they do not."""
+    room -= _GAP * (len(columns) - 1)
+    if sum(map(_whole, columns)) <= room:
+        return [*map(_whole, columns)]
+    for widest in range(min(room, max((column.most for column in columns), default=0)), 0, -1):
+        widths = [
+            column.least if column.numbers else max(column.least, min(column.most, widest))
+            for column in columns
+        ]
+        if sum(widths) <= room:
+            return widths
+    return []
+
+
+def _whole(column: _Column) -> int:
+    """So wide that nothing is folded."""
+    return max(column.most, _width(column.head))
+
+
+def _too_long(columns: Sequence[_Column], widths: Sequence[int]) -> bool:
+    return any(
+        len(_folded(cell, width, None)) > _MOST_LINES
+        for column, width in zip(columns[1:], widths[1:], strict=True)
+        for cell in column.cells
+        if len(cell) > width
+    )
+
+
+def _side_by_side(texts: Sequence[str], columns: Sequence[_Column], widths: Sequence[int]) -> list[str]:
+    """One row, in as many lines as its longest cell; the last line of a head is what stands on the rule."""
+    folded = [_folded(text, width, None) for text, width in zip(texts, widths, strict=True)]
+    lines = []
+    for number in range(max(map(len, folded), default=0)):
+        parts = []
+        for column, cell, width in zip(columns, folded, widths, strict=True):
+            part = cell[number] if number < len(cell) else ""
+            space = " " * (width - _width(part))
+            parts.append(space + part if column.numbers else part + space)
+        lines.append((" " + (" " * _GAP).join(parts)).rstrip())
+    return lines
+
+
+def _folded(text: str, width: int, most_lines: int | None) -> list[str]:
+    """A text in lines of a width, broken between words where that is possible."""
+    if _width(text) <= width:
+        return [text]
+    return wrap(text, width, max_lines=most_lines, placeholder="…") or [""]
+
+
+def _widest(texts: Iterable[str]) -> int:
+    return max(map(_width, texts), default=0)
+
+
+def _width(text: str) -> int:
+    """So many cells of a terminal; letters of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text if letter > "\u1100")
 
 
 def _cell(value: Cell) -> str:

@@ -39,6 +39,12 @@ CREATE TABLE graph (
 INSERT INTO graph (one) VALUES (1);
 """
 
+_PASSED_OVER = """
+CREATE TABLE passed_over (
+    job TEXT NOT NULL, digest TEXT NOT NULL, why TEXT NOT NULL, reader TEXT NOT NULL, since_us INTEGER NOT NULL, PRIMARY KEY (job, digest)
+) STRICT, WITHOUT ROWID;
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
@@ -92,14 +98,29 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GraphState:
-    """What is known of the graph that the schedule keeps.
+class PassedOver:
+    """A file in which a job found no results.
 
     Attributes:
-        built_at: when it was last brought up to the lake.
+        why: what is wrong with it, where it lies.
+        reader: the version of qoetwin that looked: another one may see more in it.
+        since: when that was first found.
+    """
+
+    why: str
+    reader: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphState:
+    """What is known of the graph.
+
+    Attributes:
+        built_at: when it was last brought up to the lake, by the schedule or by hand.
         head: the lake's commit that it was brought up to.
         until: end of its last window that was built.
-        failed_at, error: when and how that last failed.
+        failed_at, error: when and how that last failed for the schedule.
         failures: how often in a row.
     """
 
@@ -122,7 +143,7 @@ class ScheduleState:
         self._file = SqliteFile(
             path=home / "schedule.sqlite",
             tables=_TABLES,
-            version=1,
+            later=(_PASSED_OVER,),
             name="what the schedule remembers",
             when_other="use the qoetwin that wrote it, or move the file away: sources then begin at their start",
         )
@@ -169,6 +190,17 @@ class ScheduleState:
         """The probes whose results the coverage of a job is about, none for all; None when nothing was asked."""
         rows = self._file.rows("SELECT probes FROM job WHERE name = ?", (job,))
         return None if not rows or rows[0][0] is None else json.loads(rows[0][0])
+
+    def passed_over(self, job: str) -> dict[str, PassedOver]:
+        """The files in which a job found no results when it last looked, by digest."""
+        rows = self._file.rows(
+            "SELECT digest, why, reader, since_us FROM passed_over WHERE job = ? ORDER BY since_us, why",
+            (job,),
+        )
+        return {
+            digest: PassedOver(why=why, reader=reader, since=_known(since))
+            for digest, why, reader, since in rows
+        }
 
     def graph(self) -> GraphState:
         """What is known of the graph."""
@@ -246,6 +278,15 @@ class ScheduleState:
                 "DELETE FROM coverage WHERE job = ? AND measurement = ?", [(name, number) for number in gone]
             )
 
+    def pass_over(self, name: str, files: Mapping[str, PassedOver]) -> None:
+        """These files, by digest, and no others, hold no results."""
+        with self._file.transaction() as database:
+            database.execute("DELETE FROM passed_over WHERE job = ?", (name,))
+            database.executemany(
+                "INSERT INTO passed_over VALUES (?, ?, ?, ?, ?)",
+                [(name, digest, one.why, one.reader, _us(one.since)) for digest, one in files.items()],
+            )
+
     def ended(self, name: str, now: datetime, error: str | None) -> None:
         """A run of a job came to its end, well or with an error."""
         if error is None:
@@ -259,11 +300,14 @@ class ScheduleState:
                 (_us(now), error, name),
             )
 
-    def graph_built(self, now: datetime, head: int, until: datetime | None) -> None:
-        """The graph is what the lake was at that commit; None when there was nothing to write."""
+    def graph_built(self, now: datetime, head: int, until: datetime | None, *, by_hand: bool = False) -> None:
+        """The graph is what the lake was at that commit; until None when there was nothing to write.
+
+        One that was built by hand may be another than the schedule is to keep: it mends no failure of the schedule.
+        """
         self._write(
-            "UPDATE graph SET built_us = ?, head = ?, until_us = coalesce(?, until_us), failures = 0",
-            (_us(now), head, None if until is None else _us(until)),
+            "UPDATE graph SET built_us = ?, head = ?, until_us = coalesce(?, until_us), failures = iif(?, failures, 0)",
+            (_us(now), head, None if until is None else _us(until), by_hand),
         )
 
     def graph_failed(self, now: datetime, error: str) -> None:

@@ -80,13 +80,14 @@ def _row(
     home: Path,
     now: datetime,
 ) -> Row:
-    """A source. Counts are of all its runs, `last_…` of its last one; `lag_s` is what it is behind."""
+    """A source. Counts are of all its runs, `last_…` of its last one; `lag_s` is what it is behind; `passed_over` are files without results."""
     reached = None if job is None else job.succeeded_at
     coverage = state.coverage(name)
     if coverage:
         newest = max(one.listed for one in coverage.values())
         # What is no longer a measurement of the source gets no newer.
         reached = min(one.until for one in coverage.values() if one.listed == newest)
+    passed_over = [*state.passed_over(name).values()]
     running = is_held(home, job_lock(name))
     if table is None or job is None:
         due = None
@@ -110,5 +111,7 @@ def _row(
         "failures": 0 if job is None else job.failures,
         "last_error": None if job is None else job.error,
         "last_error_at": None if job is None else job.failed_at,
+        "passed_over": len(passed_over),
+        "last_passed_over": passed_over[-1].why if passed_over else None,
         "interrupted": job is not None and job.interrupted and not running,
     }

@@ -10,6 +10,7 @@ types to each other:
     selection     which paths a question is about              (app -> twin -> kg)
     path_quality  RTT, loss and jitter of a path               (kg -> qoe)
     application   the five applications
+    number        counts in words
     window        half-open spans of UTC time
     provenance    who said it, where, when
     credentials   who we are to a server

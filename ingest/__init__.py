@@ -19,6 +19,7 @@
     lake        observations                                      -> Parquet, exactly once
     lake_files  what is in a file of the lake, and how it is written whole
     answers     what was asked about single files of the lake, kept
+    quarantine  which records in quarantine are meant, and how they are shown
     manifest    which files the lake is made of, and what each commit touched
     sqlite_file a small SQLite file that remembers something
     earlier_lake files of a lake of before the manifest, taken over

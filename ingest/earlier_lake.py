@@ -28,11 +28,11 @@ _PLAIN_SQL = {
         ends_before_start=f"CASE WHEN end_timestamp < timestamp THEN '{Doubt.ENDS_BEFORE_START}' END"
     )
     + " AS doubts FROM rows",
-    b"quarantine/1": f"SELECT *, {DIGEST} AS digest FROM rows",  # noqa: S608 - words of our own
+    b"quarantine/1": f"SELECT *, {DIGEST} AS digest, $written::TIMESTAMPTZ AS landed_at FROM rows",  # noqa: S608 - words of our own
     b"probe/1": "SELECT *, $written::TIMESTAMPTZ AS as_of, NULL AS host FROM rows",
     b"probe/2": "SELECT *, NULL AS host FROM rows",
 }
-"""Version of a file -> SQL for its rows as they are now. In a table of probes of version 1 nobody said when: as of when it was written."""
+"""Version of a file -> SQL for its rows as they are now. In tables of probes and of quarantine of version 1 nobody said when: it is when the file was written."""
 
 
 def earlier_files(folder: Path) -> list[Path]:
@@ -76,7 +76,7 @@ def _as_now(file: Path, kind: Kind) -> pa.Table:
     written = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
     with duckdb.connect() as database:
         database.register("rows", rows.replace_schema_metadata(None))
-        named = {"written": written} if version == b"probe/1" else None
+        named = {"written": written} if version in (b"probe/1", b"quarantine/1") else None
         now = database.sql(_PLAIN_SQL[version], params=named).to_arrow_table()
     # DuckDB gives times in the zone of the machine.
     return now.select(SCHEMAS[kind].names).cast(SCHEMAS[kind])

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import InputError, NotFoundError, TruncatedError
+from domain.number import many
 from domain.progress import Report, unheard
 from ingest.archives import (
     TAR_BLOCK_BYTES,
@@ -139,6 +140,7 @@ class FileSource:
     Attributes:
         failures: one for each file, or file in an archive, that is not wholly what it should be, in the order of the paths. What
             was whole in it was given.
+        refused: the files that were read to their end and gave nothing, and why: the same bytes will give nothing again.
         known: the files that were not read, for `is_known` knew them or an equal one was read in this call.
     """
 
@@ -151,6 +153,7 @@ class FileSource:
         stdin: BinaryIO | None = None,
     ) -> None:
         self.failures: list[InputError] = []
+        self.refused: list[SourceFile] = []
         self.known: list[SourceFile] = []
         self._paths = list(paths)
         self._is_known = is_known
@@ -173,6 +176,7 @@ class FileSource:
                 else:
                     yield one
         self.failures = [failure for _, failure in sorted(reading.failures.items(), key=lambda item: item[0])]
+        self.refused = [file for _, file in sorted(reading.refused.items())]
         self.known = [file for _, file in sorted(reading.known.items())]
 
 
@@ -220,6 +224,7 @@ class _Reading:
 
     def __init__(self, threads: int, is_known: Callable[[str], bool], stdin: BinaryIO | None) -> None:
         self.failures: dict[tuple[int, int], InputError] = {}
+        self.refused: dict[int, SourceFile] = {}
         self.known: dict[int, SourceFile] = {}
         self._is_known = is_known
         self._stdin = stdin
@@ -284,11 +289,15 @@ class _Reading:
                 file.close()
                 if file.hashing is not None:
                     file.digest = file.hashing.digest()
-                if file.mark is not None and _mark(file.path.stat()) != file.mark:
-                    file.digest = None  # somebody has changed it meanwhile
-                if file.counts.results_read > 0 and file.digest is not None:
-                    self._put(Parsed(finished=self._source_file(file, file.digest)))
-                    self._finished.add(file.digest)
+                if file.mark is not None and not _is_still(file.path, file.mark):
+                    file.digest = None  # somebody has changed it meanwhile, or moved it away
+                if file.digest is not None:
+                    whole = self._source_file(file, file.digest)
+                    if whole.counts.results_read > 0:
+                        self._put(Parsed(finished=whole))
+                        self._finished.add(file.digest)
+                    elif whole.failures:
+                        self.refused[file.number] = whole
                 self._put(None)
         except _Stopped:
             pass
@@ -487,7 +496,7 @@ def _no_results(held: Sequence[Parsed], where: str) -> InputError:
     return InputError(
         "not Atlas results",
         where=where,
-        found=f"{sum(parsed.records for parsed in held)} records of which none is one; the first: {reason}",
+        found=f"none among {many(sum(parsed.records for parsed in held), 'record')}; the first: {reason}",
         expected="ping or traceroute results as RIPE Atlas gives them",
     )
 
@@ -733,6 +742,14 @@ class _Hashing(io.RawIOBase):
 
 def _mark(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _is_still(path: Path, mark: tuple[int, ...]) -> bool:
+    """Whether the file that had a mark is there, and has not changed."""
+    try:
+        return _mark(path.stat()) == mark
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> BinaryIO:

@@ -34,7 +34,6 @@ class Heard:
             path=home / MEMORY_NAME,
             tables="CREATE TABLE heard (server TEXT NOT NULL, measurement INTEGER NOT NULL, probe INTEGER NOT NULL, "
             "until_us INTEGER NOT NULL, PRIMARY KEY (server, measurement, probe)) STRICT, WITHOUT ROWID",
-            version=1,
             name="what streams remember",
             when_other="use the qoetwin that wrote it, or move the file away and say --since",
         )

@@ -59,6 +59,7 @@ from ingest.lake_files import (
 )
 from ingest.manifest import Entry, Manifest, Staged, unwritable
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
+from ingest.quarantine import CHOSEN, SHOWN_BYTES, Quarantine, QuarantinedRecord, QuarantineFilter
 from ingest.workers import usable_cores
 
 LANDED_BYTES = 1 << 25
@@ -73,6 +74,7 @@ COMPACTED_BYTES = 1 << 23
 COMPACTED_FILES = 8
 """Small files of a day that are let be before they are put together."""
 
+_ALL = QuarantineFilter()
 _COMMITS_BETWEEN = 16
 _HOUR_US = 3_600_000_000
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
@@ -267,7 +269,10 @@ class Lake:
             return []
         with self._database() as database:
             database.register("rows", rows)
-            digested = database.sql(f"SELECT *, {DIGEST} AS digest FROM rows").to_arrow_table()  # noqa: S608
+            digested = database.sql(
+                f"SELECT *, {DIGEST} AS digest, $now::TIMESTAMPTZ AS landed_at FROM rows",  # noqa: S608
+                params={"now": datetime.now(UTC)},
+            ).to_arrow_table()
         digested = digested.cast(SCHEMAS[Kind.QUARANTINE])
         fresh = self._fresh(digested, Kind.QUARANTINE, self.manifest.files(Kind.QUARANTINE))
         return [stage(fresh, Kind.QUARANTINE, None, self.manifest)] if fresh.num_rows > 0 else []
@@ -537,6 +542,65 @@ class Lake:
                 )
         return Retried(tried=tried, observations=observations, duplicates=duplicates, quarantined=quarantined)
 
+    def quarantine(self, chosen: QuarantineFilter = _ALL, *, most: int = 100) -> Quarantine:
+        """The records that were not understood, by source and position: so many of those chosen, and how many there are.
+
+        Raises:
+            StoreError: when the lake cannot be read.
+        """
+        found = self.query(
+            f"SELECT count(*) OVER () AS total, source, position, reason, octet_length(raw) AS bytes, "  # noqa: S608
+            f"raw[1:{SHOWN_BYTES}] AS beginning, epoch_us(landed_at) AS landed_us FROM quarantine WHERE {CHOSEN} "
+            "ORDER BY source, position, digest LIMIT $most",
+            {**chosen.parameters, "most": most},
+        ).to_pylist()
+        return Quarantine(
+            records=tuple(
+                QuarantinedRecord(
+                    source=row["source"],
+                    position=row["position"],
+                    reason=row["reason"],
+                    bytes=row["bytes"],
+                    beginning=row["beginning"].decode("utf-8", "backslashreplace"),
+                    landed_at=_moment(row["landed_us"]),
+                )
+                for row in found
+            ),
+            total=found[0]["total"] if found else 0,
+        )
+
+    def drop_quarantine(self, chosen: QuarantineFilter = _ALL) -> int:
+        """Forget the chosen records in quarantine, all in one commit; return how many.
+
+        Nothing is remembered of them: one that is read again comes into quarantine again.
+
+        Raises:
+            StoreError: when the lake cannot be read or written; all are still there then.
+        """
+        dropped = 0
+        staged: list[Staged] = []
+        removed: list[str] = []
+        with self._alone():
+            for entry in self.manifest.files(Kind.QUARANTINE):
+                (place,) = self.manifest.places([entry])
+                rows = read(place, Kind.QUARANTINE)
+                with self._database() as database:
+                    database.register("quarantine", rows)
+                    flags = database.sql(
+                        f"SELECT {CHOSEN} AS chosen FROM quarantine",  # noqa: S608 - words of our own
+                        params=chosen.parameters,
+                    )
+                    kept = rows.filter(pc.invert(flags.to_arrow_table()["chosen"]))
+                if kept.num_rows == rows.num_rows:
+                    continue
+                dropped += rows.num_rows - kept.num_rows
+                removed.append(entry.path)
+                if kept.num_rows > 0:
+                    staged.append(stage(kept, Kind.QUARANTINE, None, self.manifest))
+            if removed:
+                self.manifest.commit(staged, removed=removed, touched={}, read={})
+        return dropped
+
     def compact(self, *, least_files: int = 2) -> int:
         """Put small files of one table and day together, at least `least_files` of them at once; return how many are gone.
 
@@ -762,6 +826,10 @@ def _by_day(table: pa.Table) -> dict[str, pa.Table]:
 
 def _day(number: int) -> str:
     return datetime.fromtimestamp(number * 86_400, tz=UTC).date().isoformat()
+
+
+def _moment(us: int | None) -> datetime | None:
+    return None if us is None else datetime.fromtimestamp(us / 1e6, tz=UTC)
 
 
 def _epoch_us(moment: datetime | None) -> int | None:

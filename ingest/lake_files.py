@@ -35,7 +35,13 @@ SCHEMAS = {
     Kind.PING: PING_SCHEMA,
     Kind.TRACEROUTE: TRACEROUTE_SCHEMA,
     Kind.SAMPLE: SAMPLE_SCHEMA,
-    Kind.QUARANTINE: QUARANTINE_SCHEMA.append(pa.field("digest", pa.string(), nullable=False)),
+    Kind.QUARANTINE: pa.schema(
+        [
+            *QUARANTINE_SCHEMA,
+            pa.field("digest", pa.string(), nullable=False),
+            pa.field("landed_at", PING_SCHEMA.field("timestamp").type),
+        ]
+    ),
     Kind.PROBE: WORD_SCHEMA,
 }
 
@@ -43,9 +49,12 @@ VERSIONS = {
     Kind.PING: b"ping/2",
     Kind.TRACEROUTE: b"traceroute/2",
     Kind.SAMPLE: b"sample/1",
-    Kind.QUARANTINE: b"quarantine/2",
+    Kind.QUARANTINE: b"quarantine/3",
     Kind.PROBE: b"probe/3",
 }
+
+_LACKS = {b"quarantine/2": "landed_at"}
+"""Earlier version that is read as it is -> the last column, which it lacks, and which is null."""
 
 IDENTITY = {
     Kind.PING: ("msm_id", "probe_id", "timestamp", "af", "target", "target_name"),
@@ -186,7 +195,10 @@ def check(file: Path, kind: Kind) -> None:
     except (pa.ArrowException, OSError) as error:
         raise damaged(file, error) from error
     found = None if schema.metadata is None else schema.metadata.get(VERSION_KEY)
-    if found != VERSIONS[kind]:
+    wanted = SCHEMAS[kind]
+    if found in _LACKS and wanted.names[-1] == _LACKS[found]:
+        wanted = wanted.remove(len(wanted) - 1)
+    elif found != VERSIONS[kind]:
         raise StoreError(
             "a file of another version in the lake",
             where=str(file),
@@ -194,7 +206,7 @@ def check(file: Path, kind: Kind) -> None:
             expected=repr(VERSIONS[kind].decode()),
             next_step="use the qoetwin that wrote it",
         )
-    if not schema.remove_metadata().equals(SCHEMAS[kind]):
+    if not schema.remove_metadata().equals(wanted):
         raise damaged(file, ValueError("other columns than those of this version"))
 
 
@@ -215,11 +227,13 @@ def read(file: Path, kind: Kind) -> pa.Table:
     """
     check(file, kind)
     try:
-        return pq.read_table(
-            file, page_checksum_verification=True, partitioning=None
-        ).replace_schema_metadata(None)
+        table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise damaged(file, error) from error
+    for field in SCHEMAS[kind]:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.replace_schema_metadata(None)
 
 
 _REPAIR = "put the file back, or let go of it with qoetwin ingest repair, and ingest its records again"

@@ -75,7 +75,6 @@ class Manifest:
         self._file = SqliteFile(
             path=folder / "manifest.sqlite",
             tables=_TABLES,
-            version=1,
             name="the lake's manifest",
             when_other="use the qoetwin that wrote it, or ingest into another home",
         )

@@ -20,8 +20,8 @@ class SqliteFile:
 
     Attributes:
         path: where it is.
-        tables: statements that make its tables.
-        version: of those tables.
+        tables: statements that make its tables, as they were in version 1.
+        later: statements that make of each version the next one.
         name: what it is, as errors call it.
         when_other: what to do when it is of another version.
 
@@ -31,9 +31,14 @@ class SqliteFile:
 
     path: Path
     tables: str
-    version: int
     name: str
     when_other: str
+    later: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """Of its tables."""
+        return 1 + len(self.later)
 
     @property
     def exists(self) -> bool:
@@ -67,9 +72,9 @@ class SqliteFile:
             database = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
             try:
                 ((version,),) = database.execute("PRAGMA user_version").fetchall()
-                if version == 0:
-                    self._create(database)
-                elif version != self.version:
+                if version < self.version:
+                    self._bring_up(database)
+                elif version > self.version:
                     raise StoreError(
                         f"{self.name} of another version",
                         where=str(self.path),
@@ -83,12 +88,14 @@ class SqliteFile:
         except (sqlite3.Error, OSError) as error:
             raise self._trouble(error) from error
 
-    def _create(self, database: sqlite3.Connection) -> None:
+    def _bring_up(self, database: sqlite3.Connection) -> None:
+        """Make its tables, or what they lack of this version."""
         database.execute("BEGIN IMMEDIATE")
-        if database.execute("PRAGMA user_version").fetchone() == (0,):  # nobody was quicker
-            for statement in self.tables.split(";"):
+        ((version,),) = database.execute("PRAGMA user_version").fetchall()  # somebody may have been quicker
+        for number, statements in enumerate((self.tables, *self.later)[version:], version + 1):
+            for statement in statements.split(";"):
                 database.execute(statement)
-            database.execute(f"PRAGMA user_version = {self.version}")
+            database.execute(f"PRAGMA user_version = {number}")
         database.execute("COMMIT")
 
     def _trouble(self, error: Exception) -> StoreError:

@@ -246,50 +246,6 @@ def ingest_latest(
     return ingest(lake, AtlasLatest(source, measurements, probes), report=report)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantinedRecord:
-    """A record that was not understood, as it is shown: `bytes` long, `beginning` as text."""
-
-    source: str
-    position: int
-    reason: str
-    bytes: int
-    beginning: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantine:
-    """What is in quarantine: the first of it, and how much there is."""
-
-    records: tuple[QuarantinedRecord, ...]
-    total: int
-
-
-_SHOWN_BYTES = 200
-
-
-def list_quarantine(lake: Lake, *, source: str | None = None, most: int = 100) -> Quarantine:
-    """The records that were not understood, by source and position.
-
-    Raises:
-        StoreError: when the lake cannot be read.
-    """
-    chosen = "FROM quarantine WHERE $source::VARCHAR IS NULL OR source = $source"
-    total = lake.query(f"SELECT count(*) AS n {chosen}", {"source": source})["n"][0].as_py()
-    rows = lake.query(
-        f"SELECT source, position, reason, octet_length(raw) AS bytes, raw[1:{_SHOWN_BYTES}] AS beginning {chosen} "
-        "ORDER BY source, position, digest LIMIT $most",
-        {"source": source, "most": most},
-    ).to_pylist()
-    return Quarantine(
-        records=tuple(
-            QuarantinedRecord(**row | {"beginning": row["beginning"].decode("utf-8", "backslashreplace")})
-            for row in rows
-        ),
-        total=total,
-    )
-
-
 def retry_quarantine(lake: Lake) -> Retried:
     """Parse what is in quarantine again: what is understood now lands, and leaves it.
 

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from domain.application import Application
 from domain.errors import DataError, EmptyError, UnknownNameError
 from domain.selection import Selection
-from kg.schema import ASSIGNED, COUNTRY, MEASURED, PATH, PATH_SCORE, PATH_STATE, SCORE_COSTS, WINDOW
+from kg.schema import (
+    ASSIGNED,
+    ATLAS_PROBE,
+    COUNTRY,
+    MEASURED,
+    PATH,
+    PATH_SCORE,
+    PATH_STATE,
+    SCORE_COSTS,
+    WINDOW,
+)
 from kg.store import GraphStore
 from qoe.sensitivity import METRICS
 from twin.scoring import STATE_COLUMNS
@@ -191,6 +201,12 @@ def _why_none(store: GraphStore, selection: Selection) -> str:
     every = store.pairs(Selection())
     if every.num_rows == 0:
         raise EmptyError("the graph holds no path yet", next_step="build it with: qoetwin graph build")
+    probes = store.nodes(ATLAS_PROBE)[ATLAS_PROBE.key.name].to_pylist() if selection.probe_ids else []
+    if nowhere := sorted({*selection.probe_ids} - {*probes}):
+        return f"never measured: the graph knows no probe {', '.join(map(str, nowhere))}"
+    measuring = {*every["probe_id"].to_pylist()} if selection.probe_ids else set()
+    if silent := sorted({*selection.probe_ids} - measuring):
+        return f"never measured: the graph knows probe {', '.join(map(str, silent))}, and no path from there"
     unknown = [
         f"{words} is known of {every.num_rows - every[column].null_count} of {every.num_rows} paths"
         for name, (column, words) in _KNOWN_OF.items()

@@ -139,6 +139,60 @@ def test_a_pair_never_measured_is_no_error_and_no_number(qoetwin: Cli, built: Pa
     assert "never measured" in row["reason"]
 
 
+def test_a_probe_that_is_known_and_has_no_results_is_told_from_one_that_nobody_knows(
+    qoetwin: Cli, tmp_path: Path
+) -> None:
+    ping = {"type": "ping", "af": 4, "msm_id": 1001, "timestamp": 1767571200, "dst_addr": "192.0.2.1", "result": [{"rtt": 1.0}]}  # fmt: skip
+    (tmp_path / "one.json").write_text(json.dumps(ping | {"prb_id": 1}))
+    (tmp_path / "probes.csv").write_text("prb_id,lat,lon,country\n1,33.9,35.5,LB\n2,33.9,35.5,LB\n3,,,\n")
+    home = ["--home", tmp_path / "home"]
+    assert qoetwin("ingest", "files", tmp_path / "one.json", *home).code == 0
+    assert qoetwin("probes", "load", tmp_path / "probes.csv", *home).code == 0
+    assert qoetwin("graph", "build", *home).code == 0
+
+    def reason(probe: int) -> str:
+        (row,) = json.loads(qoetwin("qoe", "voip", "--probe", probe, *home, "--format", "json").out)
+        return str(row["reason"])
+
+    assert reason(2) == "never measured: the graph knows probe 2, and no path from there"
+    assert reason(4) == "never measured: the graph knows no probe 4"
+    assert "the graph knows it, and no edge of it" in qoetwin("graph", "show", "AtlasProbe", 3, *home).err
+    assert "no such node in the graph" in qoetwin("graph", "show", "AtlasProbe", 4, *home).err
+
+
+def test_without_an_end_results_are_asked_for_up_to_now(
+    qoetwin: Cli, atlas: TestbedServer, tmp_path: Path
+) -> None:
+    server = ["--server", atlas.address, "--certificate", atlas.certificate]
+    ask = ["ingest", "atlas", "-m", 1000001, *server, "--format", "json", "--home"]
+    whole = qoetwin(*ask, tmp_path / "one", "--from", "2026-01-05", "--to", "2026-01-07")
+    open_ = qoetwin(*ask, tmp_path / "other", "--from", "2026-01-05")
+    assert json.loads(open_.out)["observations"] == json.loads(whole.out)["observations"] > 100
+
+
+def test_quarantine_is_chosen_alike_for_list_and_drop_and_a_dry_run_drops_nothing(
+    qoetwin: Cli, tmp_path: Path
+) -> None:
+    good = {"type": "ping", "af": 4, "msm_id": 1, "prb_id": 1, "timestamp": 1767571200, "dst_addr": "192.0.2.1", "result": []}  # fmt: skip
+    home = ["--home", tmp_path / "home"]
+    for name, bad in (("a.json", {"type": "dns", "msm_id": 1}), ("b.json", {"type": "ping"})):
+        (tmp_path / name).write_text(json.dumps([good, bad]))
+        assert qoetwin("ingest", "files", tmp_path / name, *home).code == 0
+    quarantine = ["ingest", "quarantine"]
+    listed = qoetwin(*quarantine, "list", "--source", "a.json", *home, "--format", "json")
+    assert [row["source"] for row in json.loads(listed.out)] == ["a.json"]
+    assert listed.err == "1 record chosen\n"
+    dry = qoetwin(*quarantine, "drop", "--source", "a.json", "--dry-run", *home, "--format", "json")
+    assert (dry.out, dry.err) == (listed.out, "1 record would be dropped; nothing was\n")
+    assert qoetwin(*quarantine, "list", *home).err == "2 records in quarantine\n"
+    long_ago = qoetwin(*quarantine, "drop", "--before", "2020-01-01", *home, "--format", "json")
+    assert json.loads(long_ago.out) == {"dropped": 0, "left": 2}
+    dropped = qoetwin(*quarantine, "drop", "--source", "a.json", *home, "--format", "json")
+    assert json.loads(dropped.out) == {"dropped": 1, "left": 1}
+    dropped = qoetwin(*quarantine, "drop", "--all", *home, "--format", "json")
+    assert json.loads(dropped.out) == {"dropped": 1, "left": 0}
+
+
 def test_the_neighbourhood_of_a_probe_is_shown(qoetwin: Cli, built: Path) -> None:
     rows = json.loads(qoetwin("graph", "show", "--home", built, "--format", "json").out)
     assert all(row["synthetic"] for row in rows)
@@ -325,6 +379,10 @@ def test_an_unknown_country_is_one_line_with_those_that_were_measured(qoetwin: C
             ["ingest", "atlas", "-m", "1001", "--from", "2026-01-06", "--to", "2026-01-05"],
             "later than --from",
         ),
+        (["ingest", "atlas", "-m", "1001", "--from", "2126-01-06"], "in the future"),
+        (["ingest", "atlas", "-m", "1001", "--to", "2026-01-06"], "say of when: --from"),
+        (["ingest", "quarantine", "drop"], "say which"),
+        (["ingest", "quarantine", "drop", "--all", "--source", "a"], "--all, by itself"),
         (["qoe"], "APPLICATION"),
         (["fly"], "No such command"),
     ],

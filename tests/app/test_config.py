@@ -83,7 +83,10 @@ def test_a_time_may_be_toml_s_or_text(tmp_path: Path, start: str) -> None:
     ("wrong", "says"),
     [
         ("", "source"),
-        ("[[source]\n", "not TOML"),
+        ("[[source]\n", r"not TOML: .*qoetwin.toml, line 1, column 9; found Expected '\]\]'"),
+        (SOURCE + "start = \n\n", "not TOML: .*, line 6, column 9; found Invalid value"),
+        (SOURCE + 'name = "b"\n', r"not TOML: .*, line 6, column 11; found Cannot overwrite a value"),
+        (SOURCE + 'start = "soon', "not TOML: .*, line 6, column 14; found Unterminated string"),
         (SOURCE + 'evry = "1h"\n', "line 6.*roots.*evry.*expected every"),
         (SOURCE.replace('"15m"', '"15"'), "line 5.*roots.*every.*found '15'.*such as 3h"),
         (SOURCE.replace('"15m"', "15"), "line 5.*every.*found 15.*text in quotes"),
@@ -125,8 +128,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, wrong: str, says: 
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="--config"):
         read_config(tmp_path / "qoetwin.toml")
-    (tmp_path / "qoetwin.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="UTF-8"):
+    (tmp_path / "qoetwin.toml").write_bytes(b"\n\xff\xfe\x00")
+    with pytest.raises(InputError, match="line 2; found byte 0xff; expected TOML in UTF-8"):
         read_config(tmp_path / "qoetwin.toml")
     with pytest.raises(InputError, match="cannot be read"):
         read_config(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -264,7 +266,7 @@ def test_a_filter_that_names_too_many_is_refused(
     relay.listing = [{"id": FIRST + number, "type": "ping"} for number in range(4)]
     runner = twin.runner(source(relay, 'every = "1h"', "filter = { aff = 4 }", ids=[]))
     assert runner.run("mesh", only_due=True) is Outcome.FAILED
-    assert "names too many" in twin.said[0]
+    assert "names too many" in twin.said[1]
     assert relay.asked == []
 
 
@@ -319,24 +321,125 @@ def test_a_defect_in_one_job_is_told_and_stops_no_other(
     monkeypatch.setattr("app.jobs.sync_probes", broken)
     text = source(atlas, 'every = "1h"') + '[[source]]\nname = "who"\nkind = "probes"\nevery = "1d"\n'
     assert twin.runner(text).run_due() == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
-    assert "defect of qoetwin: who; found RuntimeError: oops" in twin.said[-1]
+    assert any("defect of qoetwin: who; found RuntimeError: oops" in line for line in twin.said)
+
+
+WATCHED = '[[source]]\nname = "in"\nkind = "files"\npath = "incoming"\nevery = "1h"\n'
+
+
+def watched(twin: Twin) -> tuple[Runner, Path, Callable[[], tuple[Outcome, list[str]]]]:
+    """A folder that is watched; and what runs it an hour later, and says how that ended and what it said of files."""
+    folder = twin.home / "incoming"
+    folder.mkdir(parents=True)
+    runner = twin.runner(WATCHED)
+
+    def run() -> tuple[Outcome, list[str]]:
+        twin.now += timedelta(hours=1)
+        twin.said.clear()
+        outcome = runner.run("in", only_due=True)
+        return outcome, [line for line in twin.said if str(folder) in line]
+
+    return runner, folder, run
+
+
+def test_what_in_a_folder_is_none_of_results_is_told_once_and_again_when_it_changes_and_fails_nothing(
+    twin: Twin, records: Path
+) -> None:
+    runner, folder, run = watched(twin)
+    (folder / "README.txt").write_text("nothing of ours")
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "probes.json").write_bytes((records / "probes.json").read_bytes())
+    (folder / "good.ndjson.bz2").write_bytes((records / "results.ndjson.bz2").read_bytes())
+    outcome, told = run()
+    assert outcome is Outcome.DONE
+    assert len(told) == 3
+    assert all(line.startswith("in: passed over: not ") for line in told)
+    assert twin.state.jobs()["in"].last.observations > 1000, "all else has landed"
+    for _ in range(2):
+        assert run() == (Outcome.DONE, [])
+        row = status(twin.home, runner.config, twin.now).sources[0]
+        assert (row["failures"], row["last_error"], row["passed_over"]) == (0, None, 3)
+    (folder / "README.txt").write_text("nothing of ours, once more")
+    (folder / "picture.png").unlink()
+    outcome, (line,) = run()
+    assert (outcome, "README.txt" in line) == (Outcome.DONE, True)
+    row = status(twin.home, runner.config, twin.now).sources[0]
+    assert row["passed_over"] == 2
+    assert "README.txt" in str(row["last_passed_over"])
+    # Of what becomes results, nothing is said any longer.
+    (folder / "README.txt").write_text(json.dumps({"type": "ping", "msm_id": 1, "prb_id": 1, "timestamp": 1767571200, "af": 4, "dst_addr": "192.0.2.1", "result": []}))  # fmt: skip
+    (folder / "probes.json").unlink()
+    assert run() == (Outcome.DONE, [])
+    row = status(twin.home, runner.config, twin.now).sources[0]
+    assert (row["last_observations"], row["passed_over"], row["last_passed_over"]) == (1, 0, None)
+
+
+def test_what_another_version_passed_over_is_looked_at_again(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, run = watched(twin)
+    (folder / "README.txt").write_text("nothing of ours")
+    assert len(run()[1]) == 1
+    monkeypatch.setattr("app.jobs.version", lambda _: "99")
+    assert [len(run()[1]) for _ in range(2)] == [1, 0]
+
+
+def test_a_file_that_is_being_written_is_looked_at_again_as_often_as_it_grows(
+    twin: Twin, records: Path
+) -> None:
+    runner, folder, run = watched(twin)
+    whole = bz2.decompress((records / "results.ndjson.bz2").read_bytes())
+    part = folder / "results.part"
+    part.write_bytes(b"")
+    outcome, (line,) = run()
+    assert (outcome, "an empty file" in line) == (Outcome.DONE, True)
+    landed = []
+    for length in (100, 50_000):  # in the middle of the first record; and of a later one
+        part.write_bytes(whole[:length])
+        outcome, (line,) = run()
+        assert (outcome, "results.part" in line) == (Outcome.FAILED, True), "so that it is soon tried again"
+        assert (runner.next_run("in") - twin.now) == timedelta(minutes=1 if length == 100 else 2)
+        landed.append(twin.state.jobs()["in"].last.observations)
+    part.rename(folder / "results.ndjson")
+    (folder / "results.ndjson").write_bytes(whole)
+    assert run() == (Outcome.DONE, [])
+    assert landed[0] == 0 < landed[1]
+    wanted = len(whole.splitlines())
+    assert landed[1] + twin.state.jobs()["in"].last.observations == wanted
+
+
+def test_a_part_of_a_file_that_never_grows_fails_once(twin: Twin, records: Path) -> None:
+    _, folder, run = watched(twin)
+    whole = (records / "results.ndjson.bz2").read_bytes()
+    (folder / "a.part").write_bytes(whole[:100])
+    assert [(outcome, len(told)) for outcome, told in (run(), run(), run())] == [
+        (Outcome.FAILED, 1), (Outcome.DONE, 0), (Outcome.DONE, 0),
+    ]  # fmt: skip
+
+
+def test_a_file_that_may_not_be_read_fails_until_it_may(twin: Twin, records: Path) -> None:
+    _, folder, run = watched(twin)
+    (folder / "a").symlink_to("/proc/self/mem")  # whose first byte nobody can read
+    (folder / "b").write_bytes((records / "results.ndjson.bz2").read_bytes())
+    for _ in range(2):
+        outcome, told = run()
+        assert (outcome, len(told)) == (Outcome.FAILED, 1)
+    (folder / "a").unlink()
+    assert run() == (Outcome.DONE, [])
 
 
 def test_new_files_of_a_folder_are_read_and_one_that_is_cut_is_told(twin: Twin, records: Path) -> None:
     whole = (records / "results.ndjson.bz2").read_bytes()
     folder = twin.home / "incoming"
     folder.mkdir(parents=True)
-    text = '[[source]]\nname = "in"\nkind = "files"\npath = "incoming"\nevery = "1h"\n'
+    text = WATCHED
     runner = twin.runner(text)
     assert runner.run("in", only_due=True) is Outcome.DONE, "a folder may be empty"
     (folder / "a.ndjson.bz2").write_bytes(whole[: len(whole) // 2])
-    (folder / "notes.txt").write_text("nothing of ours")
     twin.now += timedelta(hours=1)
     assert runner.run("in", only_due=True) is Outcome.FAILED
     assert any("a.ndjson.bz2" in line and "whole" in line for line in twin.said)
-    assert any("notes.txt" in line for line in twin.said)
     (folder / "a.ndjson.bz2").write_bytes(whole)
-    (folder / "notes.txt").unlink()
     twin.now += timedelta(hours=1)
     assert runner.run("in", only_due=True) is Outcome.DONE
     twin.now += timedelta(hours=1)
@@ -410,6 +513,54 @@ def test_the_key_is_nowhere_but_in_the_header(
     for path in twin.home.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
+
+
+# What is said, and remembered
+
+
+def test_a_line_says_that_a_job_begins_and_one_how_it_ended_what_landed_and_when_it_is_next(
+    twin: Twin, atlas: TestbedServer
+) -> None:
+    runner = twin.runner(source(atlas, 'every = "15m"', f'start = "{START.isoformat()}"'))
+    assert runner.run_due() == [Outcome.DONE, Outcome.DONE]
+    begins, ended, graph_begins, graph_ended = twin.said
+    landed = twin.state.jobs()["mesh"].last
+    assert (begins, graph_begins) == ("mesh: begins", "graph: begins")
+    assert ended == (
+        f"mesh: done in 0.0 s: {landed.results_read} results read, {landed.observations} new, "
+        f"{landed.duplicates} known, 0 not understood; next 2026-01-07T00:15:00Z"
+    )
+    assert graph_ended.startswith("graph: done in 0.0 s: ")
+    assert graph_ended.endswith(" to 2026-01-07T00:00:00Z")
+    twin.said.clear()
+    assert runner.run_all() == [Outcome.DONE, Outcome.DONE]
+    assert len(twin.said) == 2, "of a graph that need not be built nothing is said"
+    assert "next" not in twin.said[1], "whoever runs it once plans it himself"
+
+
+def test_a_memory_of_before_files_were_passed_over_is_taken_over(twin: Twin, atlas: TestbedServer) -> None:
+    text = source(atlas, 'every = "15m"', f'start = "{START.isoformat()}"')
+    twin.runner(text).run("mesh", only_due=True)
+    known = (twin.state.jobs(), twin.state.coverage("mesh"))
+    with sqlite3.connect(twin.home / "schedule.sqlite", isolation_level=None) as database:
+        database.execute("DROP TABLE passed_over")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    assert twin.state.passed_over("mesh") == {}
+    assert (twin.state.jobs(), twin.state.coverage("mesh")) == known
+
+
+def test_a_graph_that_was_built_by_hand_counts_as_built_and_mends_no_failure_of_the_schedule(
+    tmp_path: Path,
+) -> None:
+    state = ScheduleState(tmp_path)
+    state.graph_failed(START, "down")
+    state.graph_built(END, 7, END, by_hand=True)
+    graph = state.graph()
+    assert (graph.built_at, graph.head, graph.until, graph.failures) == (END, 7, END, 1)
+    state.graph_built(END, 8, None)
+    graph = state.graph()
+    assert (graph.head, graph.until, graph.failures) == (8, END, 0)
 
 
 # When a job is due

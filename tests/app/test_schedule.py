@@ -46,6 +46,8 @@ STATUS_KEYS = [
     "failures",
     "last_error",
     "last_error_at",
+    "passed_over",
+    "last_passed_over",
     "interrupted",
 ]
 
@@ -258,6 +260,16 @@ def test_status_of_a_home_without_a_schedule_says_what_is_there(
     assert qoetwin("status", "--home", built, "--check").code == 0
     assert qoetwin("status", "--home", tmp_path / "nothing", "--format", "csv").out == ""
     assert not (tmp_path / "nothing").exists()
+
+
+def test_status_says_when_a_graph_was_built_by_hand(qoetwin: Cli, records: Path, tmp_path: Path) -> None:
+    qoetwin("ingest", "files", records / "results.ndjson.bz2", "--home", tmp_path)
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert qoetwin("graph", "build", "--window", "1h", "--home", tmp_path).code == 0
+    found = json.loads(qoetwin("status", "--home", tmp_path, "--format", "json").out)
+    assert before <= datetime.fromisoformat(found["graph_built_at"]) <= datetime.now(UTC)
+    assert (found["graph_lake_head"], found["sources"]) == (found["lake_head"], [])
+    assert found["graph_windows_until"] == "2026-01-07T00:00:00Z"
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "ndjson"])
