@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from ingest.quarantine import Quarantine
     from kg.schema import NodeType
     from kg.store import GraphStore
-    from twin.pipeline import Built, Ingested, IngestedTable, Trained
+    from twin.building import Built
+    from twin.ingestion import Ingested, IngestedTable
+    from twin.learning import Trained
 
 
 def main() -> None:
@@ -99,7 +101,7 @@ def ingest_files_command(paths: tuple[Path, ...], home: Path | None, store: str,
     What a file is, its content tells: NDJSON, a JSON array or JSON objects one after the other; plain, gzip, bzip2, xz or zstd; by itself or in a
     tar or zip. A file that was read before is not read again.
     """
-    from twin.pipeline import ingest_files
+    from twin.ingestion import ingest_files
 
     before = perf_counter()
     with progress(_notice) as report:
@@ -152,7 +154,7 @@ def ingest_atlas_command(
 ) -> None:
     """Pull results through the Atlas API. Public measurements need no key; for others set QOETWIN_ATLAS_KEY."""
     from domain.observation import ResultType
-    from twin.pipeline import ingest_atlas, ingest_latest
+    from twin.ingestion import ingest_atlas, ingest_latest
 
     found = target is not None or bool(tags)
     if not measurements and not found:
@@ -238,7 +240,7 @@ def ingest_stream_command(
     from app.scheduler import stopped_by_signals
     from ingest.heard import Heard
     from ingest.stream import AtlasStreamed, StreamSettings
-    from twin.pipeline import ingest as ingest_source
+    from twin.ingestion import ingest as ingest_source
 
     if not measurements:
         raise click.UsageError("say which measurements: -m ID")
@@ -319,7 +321,7 @@ def ingest_table_command(
     (each _ms may be _s or _us). Of nodes: id, lat, lon; optional: asn, country, prefix, address, is_anchor, host, name. What is not there is unknown.
     Read again with more columns named, samples and nodes that are there say more.
     """
-    from twin.pipeline import ingest_table
+    from twin.ingestion import ingest_table
 
     before = perf_counter()
     with progress(_notice) as report:
@@ -480,7 +482,7 @@ def quarantine_drop_command(
 @common
 def quarantine_retry_command(home: Path | None, store: str, form: Format) -> None:
     """Parse what is in quarantine again. What is understood now lands, and leaves it."""
-    from twin.pipeline import retry_quarantine
+    from twin.ingestion import retry_quarantine
 
     retried = retry_quarantine(_lake(home, must_exist=True))
     click.echo(object_as_text(asdict(retried), form, title="tried again"), nl=False)
@@ -526,7 +528,7 @@ def probes_load_command(
     file: Path, as_of: datetime | None, home: Path | None, store: str, form: Format
 ) -> None:
     """Read a list of probes: API objects (JSON) or CSV with prb_id, lat, lon, asn_v4, country …; plain or compressed."""
-    from twin.pipeline import load_probes
+    from twin.ingestion import load_probes
 
     _write_probes(load_probes(_lake(home), file, as_of=as_of), form)
 
@@ -542,7 +544,7 @@ def probes_sync_command(
     form: Format,
 ) -> None:
     """Ask the Atlas API about the probes that have measured here, and about all anchors."""
-    from twin.pipeline import sync_probes
+    from twin.ingestion import sync_probes
 
     lake = _lake(home, must_exist=True)
     with progress(_notice) as report:
@@ -585,7 +587,7 @@ def graph_build_command(
     """Lake -> layers: topology (NTKG), states by window (NSKG), QoE by application (ASKG)."""
     from kg.schema import ORIGINATE
     from qoe.profile import load_profile
-    from twin.pipeline import build_graph, read_origins, summarise_lake
+    from twin.building import build_graph, read_origins, summarise_lake
 
     lake = _lake(home, must_exist=True)
     origins = None if prefixes is None else read_origins(prefixes)
@@ -711,7 +713,7 @@ def graph_prune_command(
     before: datetime, window: timedelta | None, yes: bool, home: Path | None, store: str, form: Format
 ) -> None:
     """Delete states and scores of old windows. Topology stays. What the lake holds comes back with the next build."""
-    from twin.pipeline import prune_graph
+    from twin.building import prune_graph
 
     with _open(home, store, create=False) as opened, _writing(home):
         pruned = prune_graph(opened, before, window, only_count=not yes)
@@ -1002,7 +1004,7 @@ def train_command(
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
-    from twin.pipeline import train
+    from twin.learning import train
 
     folder = _home(home) / "models" / f"{model}-{protocol}"
     with _open(home, store, create=False) as opened, progress(_notice) as report:

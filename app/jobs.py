@@ -52,7 +52,8 @@ from ingest.source import Source
 from ingest.stopping import StoppedError, until_stopped
 from kg.store import GraphStore
 from qoe.profile import load_profile
-from twin.pipeline import Origins, ingest, read_origins, sync_probes
+from twin.building import Origins, read_origins
+from twin.ingestion import ingest, sync_probes
 from twin.refresh import memory_file, refresh_graph
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ must stay bit-equal; so must the constants learned before training, of which eve
 hidden. A fitted predictor's answers are audited the same way.
 
 What is constant over the windows is not audited: places, AS numbers, hosts, centralities. It is tampered with nowhere, and
-whoever makes the arrays must cut it at the first window that is not fitted on, as `twin.pipeline.export` does.
+whoever makes the arrays must cut it at the first window that is not fitted on, as `twin.learning.export` does.
 """
 
 from __future__ import annotations

@@ -29,17 +29,9 @@ from testbed.announcements import announcements_csv
 from testbed.events import Congestion, Event
 from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
-from twin.pipeline import (
-    Built,
-    Ingested,
-    Origins,
-    Trained,
-    build_graph,
-    ingest_atlas,
-    summarise_lake,
-    sync_probes,
-    train,
-)
+from twin.building import Built, Origins, build_graph, summarise_lake
+from twin.ingestion import Ingested, ingest_atlas, sync_probes
+from twin.learning import Trained, train
 from twin.qoe import Answer, GroupBy, qoe
 
 SEED = 7

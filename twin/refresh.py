@@ -20,7 +20,7 @@ from ingest.lake import Lake
 from ingest.lake_files import DATED, Kind
 from kg.store import GraphStore
 from qoe.profile import Profile
-from twin.pipeline import Built, Origins, build_graph, summarise_lake
+from twin.building import Built, Origins, build_graph, summarise_lake
 
 _HOUR_S = 3600
 _START = datetime.fromtimestamp(0, tz=UTC)
