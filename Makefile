@@ -3,7 +3,7 @@
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
-# make soak     ingestion killed 200 times; an hour of the schedule with every fault; 100,000 damaged records; files of 2 GB in a few KB; three recorded weeks from SQLite to RDF, to Neo4j, and back
+# make soak     ingestion killed 200 times, and all else that writes lake and graph 30 times each; an hour of the schedule with every fault; 100,000 damaged records; files of 2 GB in a few KB; three recorded weeks from SQLite to RDF, to Neo4j, and back
 # make docs     docs/commands.md from the command line itself, docs/graph.md from the ontology
 # make clean    remove what was made here
 

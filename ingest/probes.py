@@ -27,6 +27,10 @@ from ingest.probe_words import PROBE_SCHEMA
 _EXPECTED = "probes or anchors as the Atlas API gives them, or a CSV file with a header (prb_id, lat, lon …)"
 _ID_COLUMNS = ("prb_id", "probe_id", "id")
 _MOST_BYTES = 1 << 28  # a list of all probes that there ever were has some tens of millions
+_HEAD_BYTES = 1 << 10
+_MOST_SEPARATORS = {b"{[,\n": 1 << 24, b",;\t| \r\n": 1 << 22}
+"""What is between values in JSON and in CSV, and how often: such a list has a few millions, printed prettily ten. Each value takes up
+to a hundred bytes of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +63,7 @@ def read_probes(path: Path) -> Probes:
         TruncatedError: when it is compressed and cut.
         InputError: when it cannot be read, is larger than any such list, or holds no probe.
     """
-    read = bytearray()
-    for chunk in read_chunks(path):
-        read += chunk
-        if len(read) > _MOST_BYTES:
-            raise InputError(
-                "a list of probes that is too large",
-                where=str(path),
-                found=f"more than {_MOST_BYTES} bytes of content",
-                expected=_EXPECTED,
-            )
-    content = bytes(read.removeprefix(b"\xef\xbb\xbf").strip())
-    del read
+    content = read_whole(path, _EXPECTED)
     objects = _json_objects(content) if content[:1] in (b"[", b"{") else _csv_rows(content)
     if objects is None:
         raise InputError(
@@ -85,6 +78,32 @@ def read_probes(path: Path) -> Probes:
             expected=_EXPECTED,
         )
     return probes
+
+
+def read_whole(path: Path, expected: str) -> bytes:
+    """The content of a list of probes or nodes, plain or compressed, without a byte-order mark and blanks around it.
+
+    Raises:
+        NotFoundError: when there is no such file.
+        TruncatedError: when it is compressed and cut.
+        InputError: when it cannot be read, or is larger than any such list.
+    """
+    read = bytearray()
+    separators = 0
+    for chunk in read_chunks(path):
+        read += chunk
+        json, cells = _MOST_SEPARATORS
+        head = bytes(read[:_HEAD_BYTES]).lstrip(b"\xef\xbb\xbf \t\r\n")
+        between = json if head.startswith((b"[", b"{")) else cells
+        separators += sum(chunk.count(one) for one in between)
+        if len(read) > _MOST_BYTES or separators > _MOST_SEPARATORS[between]:
+            raise InputError(
+                "a list that is too large",
+                where=str(path),
+                found=f"at least {len(read)} bytes of content, with {separators} values or more",
+                expected=f"at most {_MOST_BYTES} bytes and {_MOST_SEPARATORS[between]} values; {expected}",
+            )
+    return bytes(read.removeprefix(b"\xef\xbb\xbf").strip())
 
 
 def probes_table(objects: Iterable[object], *, least_id: int = 1) -> Probes:

@@ -57,7 +57,7 @@ from ingest.compression import read_chunks
 from ingest.countries import country_code
 from ingest.places import distance_sql, faster_than_light_sql
 from ingest.probe_words import PROBE_SCHEMA
-from ingest.probes import probes_table
+from ingest.probes import probes_table, read_whole
 
 RTTS = ("rtt_min_ms", "rtt_avg_ms", "rtt_max_ms", "rtt_mdev_ms")
 COUNTS = ("sent", "received", "lost")
@@ -281,7 +281,7 @@ def _node_rows(path: Path) -> tuple[list[str], bool, Iterator[Mapping[str, Any]]
             table = pq.read_table(path, partitioning=None)
             table.validate(full=True)
         return table.column_names, False, iter(table.to_pylist())
-    content = b"".join(read_chunks(path)).removeprefix(_BOM)
+    content = read_whole(path, "CSV in UTF-8, or Parquet").removeprefix(_BOM)
     try:
         text = content.decode("utf-8")
         header = _header(text.partition("\n")[0])
@@ -454,7 +454,11 @@ class TableSource:
 
     def _matrix(self) -> Iterator[_Rows]:
         """The cells of a square matrix, row by row; it is read twice, since it is square only when all of it is."""
-        lengths = [len(_cells(line)) for line in _lines(self.path)]
+        lengths: list[int] = []
+        for line in _lines(self.path):
+            lengths.append(len(_cells(line)))
+            if len(lengths) > lengths[0] or lengths[-1] != lengths[0]:
+                break  # what follows cannot make it square
         if not lengths or set(lengths) != {len(lengths)}:
             raise InputError(
                 "a table of numbers without a header, which is no square matrix either",

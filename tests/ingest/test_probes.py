@@ -189,7 +189,7 @@ def test_what_is_larger_than_any_list_of_probes_is_refused_before_it_is_all_read
     path = tmp_path / "probes"
     path.write_bytes(gzip.compress(begin + b"9" * (40 << 20), 1))
     tracemalloc.start()
-    with pytest.raises(InputError, match="a list of probes that is too large"):
+    with pytest.raises(InputError, match="a list that is too large"):
         read_probes(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
