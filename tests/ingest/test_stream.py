@@ -340,6 +340,24 @@ def test_hours_between_two_runs_are_had_by_the_next_and_what_is_asked_for_twice_
         assert (again.observations, again.duplicates) == (0, len(in_lake(lake, BEGIN, end)))
 
 
+def test_what_waits_to_be_read_is_not_said_to_be_heard() -> None:
+    stop = threading.Event()
+    found: set[Key] = set()
+    with streaming() as (server, clock):
+        job = listening(server, clock, since=BEGIN, lasting=None, stop=stop, settings={"batch_records": 2})
+        for parsed in job.read(unheard):
+            for table in (parsed.pings, parsed.traceroutes):
+                names = ("msm_id", "probe_id", "timestamp")
+                found |= set(zip(*(table[name].to_pylist() for name in names), strict=True))
+            until = job.heard_until
+            assert until is not None
+            assert set(measured(server, BEGIN, until, until)) <= found
+            time.sleep(0.03)
+            if until > BEGIN + timedelta(minutes=20):
+                stop.set()
+        assert stop.is_set()
+
+
 class KilledError(StoreError):
     """The end, after which nothing more is written."""
 
@@ -517,7 +535,7 @@ HOUR = timedelta(hours=1)
         ({(1, 9): HOUR}, (8, 9), [(1, (9,), 1)]),  # 8 is new
         ({(1, 8): 2 * HOUR, (1, 9): HOUR}, (), [(1, (8,), 2), (1, (9,), 1)]),  # all others are new
         ({(1, None): -HOUR}, (), [(1, (), 48)]),  # by a clock that was wrong
-        ({(1, None): -timedelta(seconds=1)}, (), []),
+        ({(1, None): -timedelta(seconds=1)}, (), [(1, (), 0)]),
         ({(1, None): 100 * HOUR}, (), [(1, (), 48)]),
     ],
 )
