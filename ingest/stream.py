@@ -304,9 +304,8 @@ class AtlasStreamed:
             # A memory of the future is of a clock that was wrong: nobody knows what it missed.
             start = max(until, earliest) if until <= self._begun + settings.lateness else earliest
             asked = ((msm_id, tuple(sorted(probe for probe in probes if probe is not None))),)
-            gap = Gap(start=start, end=self._begun, reason=_BEFORE, asked=asked)
-            if start < self._begun:
-                self.missed.append(gap)
+            gap = Gap(start=min(start, self._begun), end=self._begun, reason=_BEFORE, asked=asked)
+            self.missed.append(gap)
             if until < start:
                 self.too_long_ago.append(replace(gap, start=until, end=start))
 

@@ -279,6 +279,9 @@ def test_what_cannot_be_listened_to_is_refused() -> None:
 
 Key = tuple[int, int, datetime]
 
+ON_ITS_WAY = timedelta(minutes=8)
+"""What takes half a second is so much by the clock of `streaming`; less than `lateness`, from which on the next run asks."""
+
 
 def land(lake: Lake, job: AtlasStreamed) -> Ingested:
     return ingest(lake, job, at_once=True, safe=job.remember)
@@ -340,6 +343,25 @@ def test_hours_between_two_runs_are_had_by_the_next_and_what_is_asked_for_twice_
         assert (again.observations, again.duplicates) == (0, len(in_lake(lake, BEGIN, end)))
 
 
+def test_what_waits_to_be_read_is_not_said_to_be_heard() -> None:
+    stop = threading.Event()
+    found: set[Key] = set()
+    with streaming() as (server, clock):
+        job = listening(server, clock, since=BEGIN, lasting=None, stop=stop, settings={"batch_records": 2})
+        for number, parsed in enumerate(job.read(unheard)):
+            for table in (parsed.pings, parsed.traceroutes):
+                names = ("msm_id", "probe_id", "timestamp")
+                found |= set(zip(*(table[name].to_pylist() for name in names), strict=True))
+            time.sleep(0.04)
+            if number == 40:
+                until = job.heard_until
+                stop.set()
+                break
+        assert until is not None
+        assert until > BEGIN
+        assert set(measured(server, BEGIN, until, until - ON_ITS_WAY)) <= found
+
+
 class KilledError(StoreError):
     """The end, after which nothing more is written."""
 
@@ -390,7 +412,9 @@ def test_whoever_dies_between_any_two_steps_remembers_no_more_than_the_lake_has_
                 land(lake, job)
             until = heard.until(server.address)
             for (msm_id, _), moment in until.items():
-                owed = {key for key in measured(server, BEGIN, moment, moment) if key[0] == msm_id}
+                owed = {
+                    key for key in measured(server, BEGIN, moment, moment - ON_ITS_WAY) if key[0] == msm_id
+                }
                 assert owed <= set(in_lake(lake, BEGIN, moment))
             if until:
                 since = {}
@@ -517,7 +541,7 @@ HOUR = timedelta(hours=1)
         ({(1, 9): HOUR}, (8, 9), [(1, (9,), 1)]),  # 8 is new
         ({(1, 8): 2 * HOUR, (1, 9): HOUR}, (), [(1, (8,), 2), (1, (9,), 1)]),  # all others are new
         ({(1, None): -HOUR}, (), [(1, (), 48)]),  # by a clock that was wrong
-        ({(1, None): -timedelta(seconds=1)}, (), []),
+        ({(1, None): -timedelta(seconds=1)}, (), [(1, (), 0)]),
         ({(1, None): 100 * HOUR}, (), [(1, (), 48)]),
     ],
 )
