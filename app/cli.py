@@ -156,11 +156,12 @@ def ingest_atlas_command(
     from domain.observation import ResultType
     from twin.ingestion import ingest_atlas, ingest_latest
 
-    found = target is not None or bool(tags)
+    # Probes alone mean all that they take part in.
+    found = target is not None or bool(tags) or (bool(probes) and not measurements)
     if not measurements and not found:
-        raise click.UsageError("say of which measurements: -m ID, --target NAME or --tag TAG")
+        raise click.UsageError("say of which measurements: -m ID, --target NAME, --tag TAG or --probe ID")
     if not found and (kind is not None or af is not None):
-        raise click.UsageError("--type and --af choose among what --target and --tag find")
+        raise click.UsageError("--type and --af choose among what --target, --tag and --probe find")
     source = _source(server, certificate)
     before = perf_counter()
     with progress(_notice) as report:
@@ -170,12 +171,13 @@ def ingest_atlas_command(
                 *source.find_measurements(
                     target=target,
                     tags=tags,
+                    probe_ids=() if target is not None or tags else probes,
                     kind=None if kind is None else ResultType(kind),
                     af=None if af is None else int(af),
                 )
             ]
             if not ids:
-                asked = " ".join(word for word in (target, *tags) if word)
+                asked = " ".join(word for word in (target, *tags, *map(str, probes)) if word)
                 raise NotFoundError("no such measurement", where=server, found=f"none for {asked!r}")
             measurements = tuple(dict.fromkeys([*measurements, *ids]))
             _notice(many(len(measurements), "measurement"))

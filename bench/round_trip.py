@@ -26,7 +26,8 @@ from kg.exchange import export_graph, import_graph
 from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES
 from kg.store import GraphStore, open_store
 from qoe.profile import load_profile
-from twin.pipeline import Origins, build_graph, ingest_files, load_probes, read_origins, summarise_lake
+from twin.building import Origins, build_graph, read_origins, summarise_lake
+from twin.ingestion import ingest_files, load_probes
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def build(home: Path) -> dict[str, object]:
     from ingest.lake import Lake
     from kg.store import open_store
     from qoe.profile import load_profile
-    from twin.pipeline import build_graph, summarise_lake
+    from twin.building import build_graph, summarise_lake
 
     before = time.perf_counter()
     summary = summarise_lake(Lake(home / "lake"), WINDOW)

@@ -33,6 +33,6 @@
     places      distances, and what is faster than light, in SQL
     summarise   the lake -> path states, link states, hop links, measured targets
 
-The data's way through here: `files.FileSource(paths).read()`, or `parse.parse_batch(batch)` for each batch of
-`AtlasSource.results(...)`, then `Lake.land(parsed)`, then `summarise.summarise(lake, window)`.
+The data's way through here: a source's `read()` gives parsed batches, `with lake.landing() as landing` takes each by
+`landing.add(parsed)`, then `summarise.summarise(lake, window)`.
 """

@@ -8,13 +8,15 @@ All of it may be deleted at any time: what is not there is asked again.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+from time import time
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.manifest import unwritable
+_OLD_S = 3600.0
 
 
 def read_answer(path: Path) -> pa.Table | None:
@@ -26,34 +28,22 @@ def read_answer(path: Path) -> pa.Table | None:
 
 
 def keep_answer(path: Path, answer: pa.Table) -> None:
-    """Keep an answer; it appears whole.
-
-    Raises:
-        StoreError: when it cannot be written.
-    """
+    """Keep an answer; it appears whole. Where there is no room, or no leave to write, it is asked again the next time."""
     partial = path.with_name(f".{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(answer, partial, compression="zstd", write_page_checksum=True)
         partial.replace(path)
-    except PermissionError:
-        return  # who may only read the lake asks again
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def forget_answers(folder: Path, names: Collection[str]) -> None:
-    """Delete answers about all other files, which are gone, and what a run that died left.
-
-    Raises:
-        StoreError: when they cannot be deleted.
-    """
-    try:
-        for path in folder.iterdir() if folder.exists() else ():
-            if path.name not in names:
+    """Delete answers about all other files, which are gone, where that is allowed, and what a run that died left long ago."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name not in names and (
+                not path.name.startswith(".") or time() - path.stat().st_mtime > _OLD_S
+            ):
                 path.unlink(missing_ok=True)
-    except PermissionError:
-        return  # whoever may write does it
-    except OSError as error:
-        raise unwritable(folder, error) from error

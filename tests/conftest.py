@@ -87,7 +87,8 @@ def built(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ingest.lake import Lake
     from kg.store import open_store
     from qoe.profile import load_profile
-    from twin.pipeline import build_graph, ingest_files, load_probes, summarise_lake
+    from twin.building import build_graph, summarise_lake
+    from twin.ingestion import ingest_files, load_probes
 
     home = tmp_path_factory.mktemp("built")
     lake = Lake(home / "lake")

@@ -31,7 +31,9 @@ from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES, PATH_STATE
 from kg.store import STORES, GraphStore
 from qoe.profile import load_profile
 from tests.places import Place, empty_place
-from twin.pipeline import build_graph, ingest_files, load_probes, summarise_lake, train
+from twin.building import build_graph, summarise_lake
+from twin.ingestion import ingest_files, load_probes
+from twin.learning import train
 from twin.qoe import GroupBy, qoe
 
 pytestmark = pytest.mark.recorded

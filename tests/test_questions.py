@@ -19,7 +19,8 @@ from kg.store import STORES, GraphStore
 from qoe.profile import load_profile
 from tests.conftest import START
 from tests.places import empty_place
-from twin.pipeline import Origins, build_graph, ingest_files, load_probes, read_origins, summarise_lake
+from twin.building import Origins, build_graph, read_origins, summarise_lake
+from twin.ingestion import ingest_files, load_probes
 
 PAGE = (Path(__file__).parents[1] / "docs" / "questions.md").read_text(encoding="utf-8")
 QUESTIONS = {

@@ -29,10 +29,11 @@ from testbed.announcements import announcements_csv
 from testbed.events import Congestion, Event
 from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
-from twin.building import Built, Origins, build_graph, summarise_lake
-from twin.ingestion import Ingested, ingest_atlas, sync_probes
-from twin.learning import Trained, train
-from twin.qoe import Answer, GroupBy, qoe
+from twin.building import Built, Origins
+from twin.ingestion import Ingested
+from twin.learning import Trained
+from twin.pipeline import go_whole_way
+from twin.qoe import Answer, qoe
 
 SEED = 7
 PROBES, ANCHORS = 32, 10
@@ -79,27 +80,29 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
         report("drawing a synthetic Internet", 1, 1)
         source = AtlasSource(server=server.address, verify=server.certificate)
         measurements = sorted(source.find_measurements())
-        ingested = ingest_atlas(lake, source, measurements, START, START + LENGTH, report=report)
-        probes = sync_probes(lake, source, report=report)
+        way = go_whole_way(
+            source,
+            measurements,
+            START,
+            START + LENGTH,
+            lake=lake,
+            store=store,
+            models=models,
+            window=WINDOW,
+            profile=load_profile(),
+            origins=_origins(internet, lake.folder.parent / "prefixes.csv"),
+            seed=SEED,
+            report=report,
+        )
         happenings = [_happening(event) for event in server.truth.events]
-    built = build_graph(
-        summarise_lake(lake, WINDOW, report=report),
-        store,
-        load_profile(),
-        origins=_origins(internet, lake.folder.parent / "prefixes.csv"),
-        report=report,
-    )
-    trained = train(
-        store, "sage", "forecast", models / "sage-forecast", selection=Selection(), seed=SEED, report=report
-    )
     return Demo(
         measurements=len(measurements),
-        probes=probes,
-        ingested=ingested,
-        built=built,
+        probes=way.probes,
+        ingested=way.ingested,
+        built=way.built,
         counts=store.counts(),
-        trained=trained,
-        answers=qoe(store, list(Application), Selection(), group_by=GroupBy.COUNTRY),
+        trained=way.trained,
+        answers=way.answers,
         over_time=[
             answer
             for window in range(LENGTH // WINDOW)

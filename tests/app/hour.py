@@ -43,7 +43,8 @@ from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
 from tests.ingest.as_rows import assert_same, rows
 from tests.twin.test_refresh import content
-from twin.pipeline import build_graph, ingest, summarise_lake
+from twin.building import build_graph, summarise_lake
+from twin.ingestion import ingest
 
 START = parse_time("2026-01-05T12:30Z")
 END = START + timedelta(hours=1)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.lake import Lake
 from testbed.server import TestbedServer
 from tests.app.conftest import Cli
 
@@ -412,6 +413,22 @@ def test_an_unknown_name_is_one_line_with_those_there_are(
     run = qoetwin(*arguments, "--home", built)
     assert (run.code, run.out) == (1, "")
     assert_one_line(run.err, says)
+
+
+def test_a_probe_alone_means_all_measurements_that_it_takes_part_in(
+    qoetwin: Cli, atlas: TestbedServer, tmp_path: Path
+) -> None:
+    anchor = atlas.campaign.internet.anchors[0].probe_id
+    run = qoetwin(
+        "ingest", "atlas", "--probe", anchor, "--latest", "--server", atlas.address, "--certificate", atlas.certificate,
+        "--home", tmp_path, "--format", "json",
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    found = Lake(tmp_path / "lake").query(
+        "SELECT DISTINCT probe_id, msm_id FROM ping UNION SELECT DISTINCT probe_id, msm_id FROM traceroute"
+    )
+    assert set(found["probe_id"].to_pylist()) == {anchor}
+    assert found.num_rows > 1
 
 
 def ask_api(qoetwin: Cli, home: Path, server: str, *more: object) -> str:

@@ -28,7 +28,7 @@ from kg.store import GraphStore, open_store
 from testbed.server import TestbedServer
 from tests.app.conftest import Relay
 from tests.conftest import LENGTH, START
-from twin.pipeline import ingest_atlas
+from twin.ingestion import ingest_atlas
 
 END = START + LENGTH
 FIRST = 1_000_001

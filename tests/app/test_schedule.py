@@ -26,7 +26,7 @@ from testbed.server import TestbedServer
 from tests.app.conftest import Cli, Relay
 from tests.app.test_jobs import FIRST, observations, source
 from tests.conftest import START
-from twin.pipeline import ingest_atlas
+from twin.ingestion import ingest_atlas
 
 ROOT = Path(__file__).parents[2]
 BEGIN = f'start = "{START.isoformat()}"'

@@ -123,6 +123,16 @@ def test_two_writers_at_once_land_each_result_once(ping: Make, lake: Lake) -> No
     assert lake.query("SELECT count(*) AS n FROM ping").column("n").to_pylist() == [39]
 
 
+def test_threads_share_one_lake(ping: Make, lake: Lake) -> None:
+    def work(number: int) -> int:
+        landed = land(lake, ping(prb_id=1 + number % 7)).observations
+        assert lake.query("SELECT count(*) AS n FROM ping")["n"][0].as_py() > 0
+        return landed
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(56))) == 7
+
+
 def test_a_batch_lands_whole_or_not_at_all_and_the_next_run_completes_it(
     ping: Make, traceroute: Make, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ingest.lake import Lake
 from ingest.lake_files import IDENTITY, Kind
-from twin.pipeline import ingest_files
+from twin.ingestion import ingest_files
 
 pytestmark = pytest.mark.recorded
 

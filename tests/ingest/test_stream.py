@@ -34,7 +34,7 @@ from testbed.habits import Habits
 from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
 from tests.ingest.as_rows import assert_same, once
-from twin.pipeline import Ingested, ingest, ingest_atlas
+from twin.ingestion import Ingested, ingest, ingest_atlas
 
 START = parse_time("2026-01-05T00:00Z")
 BEGIN = START + timedelta(hours=2)
@@ -435,7 +435,7 @@ from ingest.heard import Heard
 from ingest.lake import Lake
 from ingest.stream import AtlasStreamed, StreamSettings
 from domain.window import parse_time
-from twin.pipeline import ingest
+from twin.ingestion import ingest
 
 home, server, certificate, begin, begun_s, *ids = sys.argv[1:]
 source = AtlasSource(server=server, verify=Path(certificate))

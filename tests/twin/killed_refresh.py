@@ -18,7 +18,7 @@ from kg.schema import EDGE_TYPES, FACT_TYPES, NODE_TYPES, PATH_SCORE, PATH_STATE
 from kg.store import GraphStore, open_store
 from qoe.profile import load_profile
 from tests.ingest.kills import LAKE_PARTS, Work
-from twin.pipeline import build_graph, read_origins, summarise_lake
+from twin.building import build_graph, read_origins, summarise_lake
 from twin.refresh import memory_file, refresh_graph
 
 WINDOW = timedelta(hours=3)
@@ -154,6 +154,6 @@ REFRESH = Work(
     wrong_underway=_underway,
     phases={
         "refresh": (("twin/refresh.py", ()),),
-        "build": (("twin/pipeline.py", ()), ("kg/sqlite_store.py", ()), ("kg/build.py", ()), *LAKE_PARTS),
+        "build": (("twin/building.py", ()), ("kg/sqlite_store.py", ()), ("kg/build.py", ()), *LAKE_PARTS),
     },
 )

@@ -39,7 +39,9 @@ from kg.store import open_store
 from kg.tables import TIME, fact_schema
 from qoe.profile import load_profile
 from tests.twin.test_qoe import SAID, T0, state
-from twin.pipeline import build_graph, export, ingest_table, read_origins, summarise_lake
+from twin.building import build_graph, read_origins, summarise_lake
+from twin.ingestion import ingest_table
+from twin.learning import export
 
 H3 = timedelta(hours=3)
 

@@ -23,7 +23,7 @@ from tests.ingest.kills import kill
 from tests.twin.killed_refresh import REFRESH, content
 from tests.twin.test_pipeline import ping
 from tests.twin.test_qoe import T0
-from twin.pipeline import build_graph, read_origins, summarise_lake
+from twin.building import build_graph, read_origins, summarise_lake
 from twin.refresh import _windows, memory_file, refresh_graph
 
 H3 = timedelta(hours=3)
