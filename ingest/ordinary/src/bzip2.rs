@@ -210,7 +210,8 @@ impl Inflater {
                 .extend_from_slice(&self.lanes[piece.lane][piece.bytes.clone()]);
             at = piece.after;
         }
-        Some(())
+        // What is no one cycle, of a damaged block, may come to more.
+        (self.text.len() == size).then_some(())
     }
 
     /// Undo the first stage of packing: four equal bytes are followed by how many more there are.
