@@ -47,7 +47,13 @@ _PART = timedelta(days=1)
 """A gap is asked for in parts no longer than this, so that what was asked for is remembered part by part."""
 
 _BEFORE = "before the stream began"
+_BEGINNING = "what was stored until the stream had begun"
 _ON_ITS_WAY = "what was on its way when time was over"
+_NO_TROUBLE = (_BEGINNING, _ON_ITS_WAY)
+"""Gaps that every stream has: asked for, and not told."""
+
+_END_S = 3.0
+"""An end waits no longer for a connection that is being made, which may hang for as long as the source has patience."""
 
 
 class End(StrEnum):
@@ -159,7 +165,7 @@ class AtlasStreamed:
 
     Attributes:
         failures: subscriptions that were refused, measurements whose gaps the API refuses to fill, and gaps that the API did not fill.
-        gaps: all gaps that there were, filled or not.
+        gaps: all gaps that there were, filled or not, but for those that every stream has where it begins and ends.
         missed: what was missed before the stream began, and is asked for.
         too_long_ago: what was missed as well, and is not asked for.
         ended: how it ended; None before it began.
@@ -381,7 +387,7 @@ class AtlasStreamed:
         """Take the gaps that ended."""
         self._left_behind |= listener.deaf
         for gap in listener.taken_gaps():
-            if gap.reason != _ON_ITS_WAY:
+            if gap.reason not in _NO_TROUBLE:
                 first = min([gap.start, *(one.start for one in self.missed if gap.reason == _BEFORE)])
                 self.gaps.append(replace(gap, start=first))
             self._open += gap.parts()
@@ -605,18 +611,21 @@ class _Listener:
         for msm_id, probe in subscriptions:
             parameters = {"msm": msm_id} if probe is None else {"msm": msm_id, "prb": probe}
             self._connection.subscribe(CousteauStream.STREAM_TYPE_RESULT, **parameters)
-        # Until when all that was stored was heard, and why it is no longer; None while all is heard.
+        # Until when all that was stored was heard, and why it is no longer; None while all is heard. Until all is subscribed to,
+        # nothing is.
         self.sure_until = begun
-        self._gap_reason: str | None = _BEFORE if gapped else None
+        self._gap_reason: str | None = _BEFORE if gapped else _BEGINNING
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
     def end(self, reason: str | None) -> None:
-        """End: nothing more is heard; a gap that is open lasts until now, and where there is a reason for one, one is."""
+        """End, once: nothing more is heard; a gap that is open lasts until now, and where there is a reason for one, one is."""
+        if self._ended.is_set():
+            return
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_END_S)  # where it hangs in a connection, it adds nothing when it goes on
         if reason is not None:
             self._open_gap(reason)
         if self._gap_reason is not None:
@@ -635,7 +644,7 @@ class _Listener:
         return found
 
     def _open_gap(self, reason: str) -> None:
-        if self._gap_reason is None:
+        if self._gap_reason is None or self._gap_reason == _BEGINNING:  # trouble is told
             _LOG.info("the stream has a gap from %s on: %s", self.sure_until, reason)
             self._gap_reason = reason
 
@@ -715,6 +724,8 @@ class _Listener:
         pinged = False
         while not self._ended.is_set():
             name, payload = connection.recv(connection.opened)
+            if self._ended.is_set():  # the end may not have waited for this
+                return
             moment_s = time.monotonic()
             if name:
                 heard_s, pinged = moment_s, False

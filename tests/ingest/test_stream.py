@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from ingest.atlas import AtlasSource
 from ingest.batch import Parsed
 from ingest.heard import Heard, Subscription
 from ingest.lake import Lake, Landed
-from ingest.stream import AtlasStreamed, StreamSettings
+from ingest.stream import AtlasStreamed, StreamSettings, _Connection
 from testbed.certificate import Certificate
 from testbed.clock import Clock
 from testbed.faults import Fault, FaultKind, Faults, Place
@@ -132,6 +133,24 @@ def test_a_stream_without_trouble_brings_everything_once() -> None:
         assert_the_truth_was_read(server, found)
 
 
+def test_what_is_stored_while_the_first_connection_is_slow_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = _Connection.connect
+
+    def slowly(connection: _Connection) -> None:
+        time.sleep(1.2)  # 25 minutes by the testbed's clock
+        connect(connection)
+
+    monkeypatch.setattr(_Connection, "connect", slowly)
+    with streaming() as (server, clock):
+        lasting = timedelta(minutes=40)
+        job = listening(server, clock, lasting=lasting, settings={"lateness": timedelta(minutes=4)})
+        found = list(job.read(unheard))
+        assert (job.failures, job.gaps, job.ended) == ([], [], "time is over")
+        assert_the_truth_was_read(server, found, lasting=lasting)
+
+
 @pytest.mark.parametrize(
     "fault", [DROP, GARBAGE, Fault(kind=FaultKind.HUSH, seconds=1.0)], ids=lambda f: f.kind
 )
@@ -204,7 +223,8 @@ def test_it_stops_when_it_is_told_to_and_leaves_open_gaps_to_the_next_run() -> N
                 stop.set()
         assert time.monotonic() - begun < 5.0
     assert (job.failures, job.ended) == ([], "stopped")
-    assert job.heard_until == job.gaps[0].start
+    assert job.heard_until is not None
+    assert BEGIN <= job.heard_until < BEGIN + timedelta(minutes=1), "what is open from the beginning on"
     assert "atlas-stream" not in [thread.name for thread in threading.enumerate()]
 
 
@@ -493,7 +513,7 @@ def test_a_stop_does_not_wait_for_an_api_that_hangs(tmp_path: Path) -> None:
     faults = Faults.seeded(1, 1.0, [Fault(kind=FaultKind.HANG, seconds=30.0)], [Place.RESULTS])
     with streaming(faults) as (server, clock):
         msm_id = server.campaign.measurements[0].msm_id
-        since = {(msm_id, None): BEGIN - timedelta(hours=1)}
+        since: dict[Subscription, datetime] = {(msm_id, None): BEGIN - timedelta(hours=1)}
         address = server.address
         heard.keep(address, since)
         source = AtlasSource(server=server.address, verify=server.certificate, timeout_s=20.0)
@@ -505,6 +525,29 @@ def test_a_stop_does_not_wait_for_an_api_that_hangs(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 5.0
     assert (job.ended, job.failures) == ("stopped", [])
     assert heard.until(address) == since
+
+
+def test_a_stop_does_not_wait_for_a_connection_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.stream._END_S", 0.3)
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it is connected to, and says nothing
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        source = AtlasSource(server=server, timeout_s=60.0)
+        settings = StreamSettings(server=server, batch_s=0.1)
+        job = AtlasStreamed(source, [1], stop=stop, heard=Heard(tmp_path), settings=settings)
+        begun = job.heard_until
+        threading.Timer(0.5, stop.set).start()
+        begun_s = time.monotonic()
+        land(Lake(tmp_path / "lake"), job)
+        assert time.monotonic() - begun_s < 5.0
+        assert (job.ended, job.failures, job.gaps) == ("stopped", [], [])
+        assert Heard(tmp_path).until(server) == {(1, None): begun}, "the next run asks from there on"
+        (left,) = [thread for thread in threading.enumerate() if thread.name == "atlas-stream"]
+        assert left.daemon
+    left.join(10.0)  # its connection is gone now
+    assert not left.is_alive()
 
 
 def known_by(
