@@ -34,7 +34,7 @@ from app.settings import (
     neo4j_credentials,
 )
 from domain.application import Application
-from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
+from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError, StoreError
 from domain.number import many
 from domain.selection import Selection
 from domain.window import written_out
@@ -620,10 +620,13 @@ def graph_build_command(
 
 
 def _note_built(home: Path, head: int, built: Built) -> None:
-    """`qoetwin status` tells when the graph was built, by whomever."""
+    """`qoetwin status` tells when the graph was built, by whomever. It is built also when that cannot be written down."""
     from app.schedule_state import ScheduleState
 
-    ScheduleState(home).graph_built(datetime.now(UTC), head, built.windows_until, by_hand=True)
+    try:
+        ScheduleState(home).graph_built(datetime.now(UTC), head, built.windows_until, by_hand=True)
+    except StoreError as error:
+        _notice(f"note: the graph is built, and qoetwin status will not tell of it: {error.line()}")
 
 
 @graph.command("show")
