@@ -362,16 +362,16 @@ def _about_table(done: IngestedTable, samples: Path, nodes: Path | None) -> Iter
         shown = "; ".join(done.bad_node_values[:_SHOWN]) + (
             "; …" if len(done.bad_node_values) > _SHOWN else ""
         )
-        yield f"{len(done.bad_node_values)} values in {nodes} are not understood, and were left out: {shown}; put them right (a country is an ISO 3166 code or an English name) and read it again"
+        yield f"not understood in {nodes}, and left out: {many(len(done.bad_node_values), 'value')}: {shown}; put right what is wrong (a country is an ISO 3166 code or an English name) and read it again"
     if done.first_refused is not None:
         yield f"the first of {samples} that is no sample is {done.first_refused}; all of them: qoetwin ingest quarantine list --source {samples.name}"
     if done.of_itself > 0:
-        yield f"{done.of_itself} samples are of a node and itself; they are kept, and are in no state"
+        yield f"of a node and itself: {many(done.of_itself, 'sample')}; kept, and in no state"
     if done.landed.completed > 0:
-        yield f"{done.landed.completed} samples that were there say more now; the graph knows of it after: qoetwin graph build"
+        yield f"there before, and saying more now: {many(done.landed.completed, 'sample')}; the graph knows of it after: qoetwin graph build"
     if done.landed.differing > 0:
         yield (
-            f"{done.landed.differing} samples say otherwise than another of the same nodes and time, which stays: name all columns in one reading, and the "
+            f"saying otherwise than another of the same nodes and time, which stays: {many(done.landed.differing, 'sample')}; name all columns in one reading, and the "
             "column of times where there is one; what was read wrongly is read anew in another home (--home DIR)"
         )
 

@@ -50,6 +50,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from domain.errors import InputError, NotFoundError, TruncatedError
+from domain.number import many
 from domain.observation import CLOCK_TOLERANCE_S, NODE, Doubt
 from domain.progress import Report
 from ingest.batch import BATCH_BYTES, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
@@ -623,7 +624,7 @@ class TableSource:
         return InputError(
             "not RTT samples",
             where=str(self.path),
-            found=f"{parsed.records} rows of which none is one; the first: {self.first_refused}",
+            found=f"no sample in {many(parsed.records, 'row')}; the first: {self.first_refused}",
             expected=f"samples in the columns {', '.join(rows.names[:20])}",
             next_step=_HOW_TO_NUMBER
             if "of no node" in reason

@@ -628,9 +628,7 @@ def test_a_column_that_is_needed_is_named_with_what_to_write(tmp_path: Path) -> 
 
 
 def test_a_file_of_which_no_row_is_a_sample_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"2 rows of which none is one; the first: row 0: af: 5 .*--set NAME=VALUE"
-    ):
+    with pytest.raises(InputError, match=r"no sample in 2 rows; the first: row 0: af: 5 .*--set NAME=VALUE"):
         rows(
             tmp_path,
             "3,4,2020-07-19,1",
