@@ -597,6 +597,14 @@ def test_the_demo_refuses_a_home_with_real_measurements(qoetwin: Cli, tmp_path: 
     assert_one_line(qoetwin("demo", "--home", tmp_path / "home").err, "real measurements", "--home")
 
 
+def test_a_column_that_no_table_has_is_named_before_a_table_is_read(qoetwin: Cli, tmp_path: Path) -> None:
+    for columns in (("--column", "rtt=x"), ("--column", "af=x", "--set", "af=4")):
+        ran = qoetwin("ingest", "table", tmp_path / "not there", *columns, "--home", tmp_path)
+        assert ran.code == 1
+        assert "'rtt'" in ran.err or "both named and stated" in ran.err
+        assert ran.out == ""
+
+
 def test_what_a_table_came_to_is_said_in_the_singular_and_in_the_plural(qoetwin: Cli, tmp_path: Path) -> None:
     nodes, samples, home = tmp_path / "nodes.csv", tmp_path / "samples.csv", tmp_path / "home"
     for count in (1, 2):
