@@ -31,7 +31,7 @@ from pathlib import Path
 from app.settings import bound_memory
 bound_memory()
 from ingest.lake import Lake
-from twin.pipeline import ingest_files
+from twin.ingestion import ingest_files
 began = time.perf_counter()
 done = ingest_files(Lake(Path(sys.argv[1])), [Path(name) for name in sys.argv[2:]])
 print(json.dumps({"s": time.perf_counter() - began, "results": done.landed.results_read, "new": done.landed.observations,
