@@ -34,7 +34,7 @@ from app.settings import (
     neo4j_credentials,
 )
 from domain.application import Application
-from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError
+from domain.errors import EmptyError, InputError, NotFoundError, QoetwinError, StoreError
 from domain.number import many
 from domain.selection import Selection
 from domain.window import written_out
@@ -364,16 +364,16 @@ def _about_table(done: IngestedTable, samples: Path, nodes: Path | None) -> Iter
         shown = "; ".join(done.bad_node_values[:_SHOWN]) + (
             "; …" if len(done.bad_node_values) > _SHOWN else ""
         )
-        yield f"{len(done.bad_node_values)} values in {nodes} are not understood, and were left out: {shown}; put them right (a country is an ISO 3166 code or an English name) and read it again"
+        yield f"not understood in {nodes}, and left out: {many(len(done.bad_node_values), 'value')}: {shown}; put right what is wrong (a country is an ISO 3166 code or an English name) and read it again"
     if done.first_refused is not None:
         yield f"the first of {samples} that is no sample is {done.first_refused}; all of them: qoetwin ingest quarantine list --source {samples.name}"
     if done.of_itself > 0:
-        yield f"{done.of_itself} samples are of a node and itself; they are kept, and are in no state"
+        yield f"of a node and itself: {many(done.of_itself, 'sample')}; kept, and in no state"
     if done.landed.completed > 0:
-        yield f"{done.landed.completed} samples that were there say more now; the graph knows of it after: qoetwin graph build"
+        yield f"there before, and saying more now: {many(done.landed.completed, 'sample')}; the graph knows of it after: qoetwin graph build"
     if done.landed.differing > 0:
         yield (
-            f"{done.landed.differing} samples say otherwise than another of the same nodes and time, which stays: name all columns in one reading, and the "
+            f"saying otherwise than another of the same nodes and time, which stays: {many(done.landed.differing, 'sample')}; name all columns in one reading, and the "
             "column of times where there is one; what was read wrongly is read anew in another home (--home DIR)"
         )
 
@@ -622,10 +622,13 @@ def graph_build_command(
 
 
 def _note_built(home: Path, head: int, built: Built) -> None:
-    """`qoetwin status` tells when the graph was built, by whomever."""
+    """`qoetwin status` tells when the graph was built, by whomever. It is built also when that cannot be written down."""
     from app.schedule_state import ScheduleState
 
-    ScheduleState(home).graph_built(datetime.now(UTC), head, built.windows_until, by_hand=True)
+    try:
+        ScheduleState(home).graph_built(datetime.now(UTC), head, built.windows_until, by_hand=True)
+    except StoreError as error:
+        _notice(f"note: the graph is built, and qoetwin status will not tell of it: {error.line()}")
 
 
 @graph.command("show")

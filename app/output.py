@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from shutil import get_terminal_size
-from textwrap import wrap
 from typing import TypeAlias
 from unicodedata import east_asian_width
 
@@ -191,7 +190,6 @@ def _too_long(columns: Sequence[_Column], widths: Sequence[int]) -> bool:
         len(_folded(cell, width, None)) > _MOST_LINES
         for column, width in zip(columns[1:], widths[1:], strict=True)
         for cell in column.cells
-        if len(cell) > width
     )
 
 
@@ -210,10 +208,33 @@ def _side_by_side(texts: Sequence[str], columns: Sequence[_Column], widths: Sequ
 
 
 def _folded(text: str, width: int, most_lines: int | None) -> list[str]:
-    """A text in lines of a width, broken between words where that is possible."""
+    """A text in lines of a width, broken between words where that is possible; what is left out at its end is an ellipsis.
+
+    `textwrap` counts letters, not the cells that they take.
+    """
     if _width(text) <= width:
         return [text]
-    return wrap(text, width, max_lines=most_lines, placeholder="…") or [""]
+    lines, used = [""], 0
+    for word in text.rstrip().split(" "):
+        needed, gap = _width(word), 1 if used > 0 else 0
+        if used + gap + min(needed, 2) > width or used + gap + needed > width >= needed:
+            lines.append("")
+            used = gap = 0
+        lines[-1] += " " * gap
+        used += gap
+        for letter in word:
+            if used > 0 and used + _width(letter) > width:  # only in a word longer than a line
+                lines.append("")
+                used = 0
+            lines[-1] += letter
+            used += _width(letter)
+    lines = [line.rstrip() for line in lines]
+    if most_lines is not None and len(lines) > most_lines:
+        last = lines[most_lines - 1]
+        while _width(last) >= width:
+            last = last[:-1]
+        lines[most_lines - 1 :] = [last.rstrip() + "…"]
+    return lines
 
 
 def _widest(texts: Iterable[str]) -> int:
@@ -224,7 +245,7 @@ def _width(text: str) -> int:
     """So many cells of a terminal; letters of East Asia take two."""
     if text.isascii():
         return len(text)
-    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text if letter > "\u1100")
+    return len(text) + sum(east_asian_width(letter) in "WF" for letter in text if letter >= "\u1100")
 
 
 def _cell(value: Cell) -> str:

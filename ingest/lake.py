@@ -200,13 +200,9 @@ class Lake:
         """
         files = [part.finished for part in parts if part.finished is not None]
         with self._alone():
-            try:
-                new = self._stage_new(parts)
-                staged = [*new.staged, *new.again.renewed]
-                staged += self._stage_quarantine(pa.concat_tables([part.quarantined for part in parts]))
-            except StoreError:
-                self.manifest.recover()  # what was staged takes room on a disk that may be full
-                raise
+            new = self._stage_new(parts)
+            staged = [*new.staged, *new.again.renewed]
+            staged += self._stage_quarantine(pa.concat_tables([part.quarantined for part in parts]))
             if staged or files:
                 read = {file.digest: (file.name, _note(file)) for file in files}
                 self.manifest.commit(staged, removed=new.again.removed, touched=new.touched, read=read)
@@ -675,7 +671,7 @@ class Lake:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else writes meanwhile; what somebody who died had begun is finished first."""
+        """Nobody else writes meanwhile; what somebody who died had begun is finished first, and what fails leaves nothing staged."""
         lock = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -694,7 +690,11 @@ class Lake:
                         next_step="put it back from a backup, or move the lake away and ingest again",
                     )
                 adopt(self.folder, earlier, self.manifest)
-            yield
+            try:
+                yield
+            except StoreError:
+                self.manifest.recover()  # what was staged takes room on a disk that may be full
+                raise
         finally:
             os.close(descriptor)
 

@@ -348,9 +348,18 @@ def results_faster_than_light(
 def atlas_ids(lake: Lake) -> set[int]:
     """Ids of the probes of Atlas in the lake: those with results, and those that a list describes."""
     nodes = set(sampled_nodes(lake).to_pylist())
-    measured = lake.query("SELECT probe_id FROM ping UNION SELECT probe_id FROM traceroute")["probe_id"]
     listed = lake.query("SELECT probe_id FROM probe")["probe_id"]
-    return set(measured.to_pylist()) | (set(listed.to_pylist()) - nodes)
+    return probes_seen(lake) | (set(listed.to_pylist()) - nodes)
+
+
+def probes_seen(lake: Lake) -> set[int]:
+    """Ids of the probes of Atlas with results in the lake.
+
+    Raises:
+        StoreError: when the lake cannot be read.
+    """
+    seen = lake.query("SELECT probe_id FROM ping UNION SELECT probe_id FROM traceroute")
+    return set(seen["probe_id"].to_pylist())
 
 
 def sampled_nodes(lake: Lake) -> pa.Array:
@@ -361,6 +370,28 @@ def sampled_nodes(lake: Lake) -> pa.Array:
         " AND probe_id NOT IN (SELECT probe_id FROM ping UNION SELECT probe_id FROM traceroute) ORDER BY ALL"
     )
     return answer["probe_id"].combine_chunks().cast(pa.int64())
+
+
+def sampled_targets(lake: Lake) -> set[tuple[str, int]]:
+    """Targets of the samples of tables in the lake, each with its address family.
+
+    Raises:
+        StoreError: when the lake cannot be read.
+    """
+    targets = lake.query("SELECT DISTINCT target, af FROM sample").to_pylist()
+    return {(row["target"], row["af"]) for row in targets}
+
+
+def real_rows(lake: Lake) -> int:
+    """How many pings, traceroutes and probes in the lake are not synthetic.
+
+    Raises:
+        StoreError: when the lake cannot be read.
+    """
+    return sum(
+        lake.query(f"SELECT count(*) AS n FROM {kind} WHERE NOT synthetic")["n"][0].as_py()  # noqa: S608
+        for kind in (Kind.PING, Kind.TRACEROUTE, Kind.PROBE)
+    )
 
 
 def link_states(

@@ -50,6 +50,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from domain.errors import InputError, NotFoundError, TruncatedError
+from domain.number import many
 from domain.observation import CLOCK_TOLERANCE_S, NODE, Doubt
 from domain.progress import Report
 from ingest.batch import BATCH_BYTES, QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
@@ -178,14 +179,13 @@ def read_nodes(path: Path, columns: Mapping[str, str], constants: Mapping[str, s
 
     Args:
         path: CSV or Parquet.
-        columns: name of a column -> what it is called there.
+        columns: name of a column -> what it is called there; see `check_names`.
         constants: name of a column -> what holds of every node.
 
     Raises:
         NotFoundError: when there is no such file.
         InputError: when it is none, lacks `id`, `lat` or `lon`, or has an id that is no whole number, or twice.
     """
-    check_names(columns, constants)
     header, decimal_comma, rows = _node_rows(path)
     place: dict[str, str] = {}
     for name in NODE_NAMES:
@@ -310,7 +310,7 @@ class TableSource:
     Args:
         path: CSV, Parquet or a matrix.
         nodes: between which they were measured.
-        columns: name of a column -> what it is called there.
+        columns: name of a column -> what it is called there; see `check_names`.
         constants: name of a column -> what holds of every sample.
 
     Attributes:
@@ -322,7 +322,7 @@ class TableSource:
         first_refused: where the first row that is no sample is, and why it is none; None without one.
 
     Raises:
-        InputError: when a name is none of a column, or a constant no value of it.
+        InputError: when a constant is no value of its column.
     """
 
     def __init__(
@@ -333,7 +333,6 @@ class TableSource:
         columns: Mapping[str, str],
         constants: Mapping[str, str],
     ) -> None:
-        check_names(columns, constants)
         self.path = path
         self.failures: list[InputError] = []
         self.measured: dict[int, set[int]] = {4: set(), 6: set()}
@@ -623,7 +622,7 @@ class TableSource:
         return InputError(
             "not RTT samples",
             where=str(self.path),
-            found=f"{parsed.records} rows of which none is one; the first: {self.first_refused}",
+            found=f"no sample in {many(parsed.records, 'row')}; the first: {self.first_refused}",
             expected=f"samples in the columns {', '.join(rows.names[:20])}",
             next_step=_HOW_TO_NUMBER
             if "of no node" in reason

@@ -19,9 +19,9 @@ from domain.provenance import Provenance
 from domain.selection import Selection
 from ingest.atlas import AtlasSource
 from ingest.lake import Lake
-from ingest.lake_files import Kind
 from ingest.prefixes import read_prefixes
 from ingest.probes import Probes
+from ingest.summarise import real_rows
 from kg.schema import PATH_STATE
 from kg.store import GraphStore
 from qoe.profile import load_profile
@@ -133,13 +133,7 @@ def refuse_real_lake(lake: Lake) -> None:
     Raises:
         InputError: when the lake holds something real.
     """
-    _refuse(
-        lake,
-        sum(
-            lake.query(f"SELECT count(*) AS n FROM {kind} WHERE NOT synthetic")["n"][0].as_py()  # noqa: S608
-            for kind in (Kind.PING, Kind.TRACEROUTE, Kind.PROBE)
-        ),
-    )
+    _refuse(lake, real_rows(lake))
 
 
 def _refuse_real_graph(lake: Lake, store: GraphStore) -> None:

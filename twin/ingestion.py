@@ -22,10 +22,7 @@ from ingest.lake_files import Kind
 from ingest.parse import parse
 from ingest.probes import Probes, probes_table, read_probes
 from ingest.source import Source
-from ingest.summarise import (
-    atlas_ids,
-    sampled_nodes,
-)
+from ingest.summarise import atlas_ids, probes_seen, sampled_nodes, sampled_targets
 from ingest.table import NO_NODES, NODE_NAMES, Nodes, TableSource, check_names, read_nodes
 
 if TYPE_CHECKING:  # cousteau, which it imports, is only for those who ask the API
@@ -284,8 +281,7 @@ def _with_earlier(said: Nodes, lake: Lake) -> Nodes:
         return said
     earlier = lake.probes()
     earlier = earlier.filter(pc.is_in(earlier["probe_id"], value_set=sampled_nodes(lake)))
-    targets = lake.query("SELECT DISTINCT target, af FROM sample").to_pylist()
-    by_id = {(row["target"], row["af"]) for row in targets if row["target"].startswith(NODE)}
+    by_id = {(target, family) for target, family in sampled_targets(lake) if target.startswith(NODE)}
     for node in said.probes.to_pylist():
         for family in (4, 6):
             word, address = f"{NODE}{node['probe_id']}", node[f"address_v{family}"]
@@ -333,8 +329,7 @@ def sync_probes(lake: Lake, source: AtlasSource, *, report: Report = unheard) ->
     """
     report("asking for anchors", 0, None)
     objects = list(source.anchors())
-    seen = lake.query("SELECT DISTINCT probe_id FROM ping UNION SELECT DISTINCT probe_id FROM traceroute")
-    wanted = {*seen["probe_id"].to_pylist(), *probes_table(objects).table["probe_id"].to_pylist()}
+    wanted = {*probes_seen(lake), *probes_table(objects).table["probe_id"].to_pylist()}
     report("asking for probes", 0, len(wanted))
     # The probe's own record comes last: it knows the AS of both families, the anchor's knows the addresses.
     objects += source.probes(sorted(wanted))

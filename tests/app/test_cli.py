@@ -612,3 +612,29 @@ def test_the_demo_refuses_a_home_with_real_measurements(qoetwin: Cli, tmp_path: 
     assert qoetwin("graph", "build", "--home", tmp_path / "home").code == 0
     (tmp_path / "home" / "lake").rename(tmp_path / "moved")
     assert_one_line(qoetwin("demo", "--home", tmp_path / "home").err, "real measurements", "--home")
+
+
+def test_a_column_that_no_table_has_is_named_before_a_table_is_read(qoetwin: Cli, tmp_path: Path) -> None:
+    for columns in (("--column", "rtt=x"), ("--column", "af=x", "--set", "af=4")):
+        ran = qoetwin("ingest", "table", tmp_path / "not there", *columns, "--home", tmp_path)
+        assert ran.code == 1
+        assert "'rtt'" in ran.err or "both named and stated" in ran.err
+        assert ran.out == ""
+
+
+def test_what_a_table_came_to_is_said_in_the_singular_and_in_the_plural(qoetwin: Cli, tmp_path: Path) -> None:
+    nodes, samples, home = tmp_path / "nodes.csv", tmp_path / "samples.csv", tmp_path / "home"
+    for count in (1, 2):
+        nodes.write_text(
+            "id,lat,lon,country\n"
+            + "".join(f"{node},1,{node},{'nowhere' if node <= count else 'NL'}\n" for node in (1, 2, 3))
+        )
+        own = "".join(f"{node},{node},2020-07-19,1\n" for node in range(1, count + 1))
+        samples.write_text(f"probe_id,target_id,timestamp,rtt_avg_ms\n1,2,2020-07-19,50\n{own}")
+        ran = qoetwin(
+            "ingest", "table", samples, "--nodes", nodes, "--set", "af=4", "--home", home / str(count)
+        )
+        assert ran.code == 0, ran.err
+        s = "" if count == 1 else "s"
+        assert f"and left out: {count} value{s}: " in ran.err
+        assert f"of a node and itself: {count} sample{s}; " in ran.err

@@ -103,6 +103,15 @@ def test_a_build_with_retention_keeps_the_newest_windows_and_says_what_it_delete
     assert built["PathState"] < next(row["count"] for row in before if row["what"] == "PathState")
 
 
+def test_a_build_gives_its_figures_also_when_the_schedule_cannot_remember_it(qoetwin: Cli, own: Path) -> None:
+    (own / "schedule.sqlite").write_bytes(b"no database, and long enough to be taken for one" * 10)
+    ran = qoetwin("graph", "build", "--window", "1h", "--home", own, "--format", "json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["PathState"] > 0
+    (note,) = (line for line in ran.err.splitlines() if "schedule.sqlite" in line)
+    assert note.startswith("note: the graph is built")
+
+
 def test_what_was_built_is_well_and_a_check_says_so(qoetwin: Cli, built: Path) -> None:
     ran = qoetwin("graph", "check", "--home", built, "--format", "json")
     assert (ran.code, json.loads(ran.out)) == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -156,6 +157,40 @@ def test_a_damaged_file_is_named_and_nothing_is_dropped(lake: Lake) -> None:
     with pytest.raises(StoreError, match=bad.name):
         lake.drop_quarantine()
     bad.write_bytes(content)
+    assert lake.quarantine().total == 2
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda lake: lake.drop_quarantine(QuarantineFilter(source="a")),
+        lambda lake: lake.retry_quarantine(lambda raws: parse(raws, "again")),
+    ],
+    ids=["drop", "retry"],
+)
+def test_a_full_disk_keeps_nothing_of_what_was_begun_and_all_of_what_was_there(
+    lake: Lake, ping: Make, monkeypatch: pytest.MonkeyPatch, work: Callable[[Lake], object]
+) -> None:
+    for moment in (0, 1):
+        understood = json.dumps(ping(timestamp=1557705600 + moment)).encode()
+        lake.land(rejected(("a", "bad", understood), ("b", "bad", b"%d" % moment)))
+    before = sorted(path for path in lake.folder.rglob("*.parquet") if path.is_file())
+    sync, calls = os.fsync, []
+
+    def full_at_the_second_file(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_at_the_second_file)
+        with pytest.raises(StoreError, match="No space left on device"):
+            work(lake)
+    assert sorted(path for path in lake.folder.rglob("*.parquet") if path.is_file()) == before
+    assert not list((lake.folder / ".staging").iterdir())
+    assert lake.quarantine().total == 4
+    work(lake)
     assert lake.quarantine().total == 2
 
 

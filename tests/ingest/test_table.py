@@ -23,7 +23,7 @@ from domain.observation import Doubt
 from domain.place import fibre_rtt_ms
 from domain.progress import unheard
 from ingest.batch import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
-from ingest.table import NO_NODES, Nodes, TableSource, _Blocks, read_nodes
+from ingest.table import NO_NODES, Nodes, TableSource, _Blocks, check_names, read_nodes
 
 HEADER = "probe_id,target_id,af,timestamp,rtt_avg_ms"
 DAY = datetime(2020, 7, 19, tzinfo=UTC)
@@ -620,17 +620,15 @@ def test_a_column_that_is_needed_is_named_with_what_to_write(tmp_path: Path) -> 
     with pytest.raises(InputError, match="expected 'source', named for probe_id"):
         rows(tmp_path, "3,4,4,2020-07-19,1", columns={"probe_id": "source"})
     with pytest.raises(InputError, match=r"no column of a table.*'rtt'"):
-        rows(tmp_path, "3,4,4,2020-07-19,1", columns={"rtt": "x"})
+        check_names({"rtt": "x"}, {})
     with pytest.raises(InputError, match=r"both named and stated.*af"):
-        rows(tmp_path, "3,4,4,2020-07-19,1", columns={"af": "x"}, constants={"af": "4"})
+        check_names({"af": "x"}, {"af": "4"})
     with pytest.raises(InputError, match=r"there twice.*'af'"):
         rows(tmp_path, "3,4,4,4,2020-07-19,1", header="probe_id,target_id,af,af,timestamp,rtt_avg_ms")
 
 
 def test_a_file_of_which_no_row_is_a_sample_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"2 rows of which none is one; the first: row 0: af: 5 .*--set NAME=VALUE"
-    ):
+    with pytest.raises(InputError, match=r"no sample in 2 rows; the first: row 0: af: 5 .*--set NAME=VALUE"):
         rows(
             tmp_path,
             "3,4,2020-07-19,1",
