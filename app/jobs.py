@@ -292,8 +292,11 @@ class Runner:
             why = file.failures[0].line()
             there[file.digest] = PassedOver(why=why, reader=reader, since=self._now())
             if not any(isinstance(failure, TruncatedError) for failure in file.failures):
-                self._say(f"{table.name}: passed over: {why}")
+                if len(told) < _MOST_TOLD:
+                    self._say(f"{table.name}: passed over: {why}")
                 told += file.failures
+        if len(told) > _MOST_TOLD:
+            self._say(f"{table.name}: passed over: {many(len(told) - _MOST_TOLD, 'file')} more")
         if there != before:
             self.state.pass_over(table.name, there)
         return [failure for failure in files.failures if failure not in told]

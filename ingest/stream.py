@@ -307,8 +307,14 @@ class AtlasStreamed:
         if since is not None:
             earliest = min(earliest, since)
         for (msm_id, until), probes in sorted(missed.items(), key=lambda item: item[0]):
-            # A memory of the future is of a clock that was wrong: nobody knows what it missed.
-            start = max(until, earliest) if until <= self._begun + settings.lateness else earliest
+            # A memory of the future is of a clock that was wrong: nobody knows what it missed. One that was set back a little may
+            # have been ahead as much, and is no reason to ask for days.
+            if until <= self._begun:
+                start = max(until, earliest)
+            elif until <= self._begun + settings.lateness:
+                start = max(self._begun - settings.lateness, earliest)
+            else:
+                start = earliest
             asked = ((msm_id, tuple(sorted(probe for probe in probes if probe is not None))),)
             gap = Gap(start=min(start, self._begun), end=self._begun, reason=_BEFORE, asked=asked)
             self.missed.append(gap)

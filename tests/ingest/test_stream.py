@@ -584,7 +584,7 @@ HOUR = timedelta(hours=1)
         ({(1, 9): HOUR}, (8, 9), [(1, (9,), 1)]),  # 8 is new
         ({(1, 8): 2 * HOUR, (1, 9): HOUR}, (), [(1, (8,), 2), (1, (9,), 1)]),  # all others are new
         ({(1, None): -HOUR}, (), [(1, (), 48)]),  # by a clock that was wrong
-        ({(1, None): -timedelta(seconds=1)}, (), [(1, (), 0)]),
+        ({(1, None): -timedelta(seconds=1)}, (), [(1, (), 0.25)]),  # it was set back a little
         ({(1, None): 100 * HOUR}, (), [(1, (), 48)]),
     ],
 )
