@@ -1198,8 +1198,10 @@ def _write_ingested(ingested: Ingested, seconds: float, form: Format, **about: C
         _notice(f"note: synthetic: {many(ingested.landed.synthetic, 'result')}")
     if ingested.landed.quarantined > 0:
         _notice(
-            f"note: not understood, and kept in quarantine: {many(ingested.landed.quarantined, 'record')}"
+            f"note: not understood, and kept in quarantine (qoetwin ingest quarantine list): {many(ingested.landed.quarantined, 'record')}"
         )
+    if ingested.landed.observations > 0:
+        _notice("note: the graph knows of it after: qoetwin graph build")
 
 
 def _write_probes(probes: Probes, form: Format) -> None:

@@ -374,7 +374,9 @@ def read_config(path: Path) -> Config:
     try:
         config = Config.model_validate(content | {"folder": path.absolute().parent})
     except ValidationError as error:
-        raise _wrong(path, text, content, error.errors(include_url=False)[0]) from error
+        # A key that is misspelt is also one that is missing: the first says more.
+        wrong = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+        raise _wrong(path, text, content, wrong[0]) from error
     names = [table.name for table in config.source]
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -543,7 +543,13 @@ class _Content:
                     continue
                 splitter = splitter_for(block)
                 if splitter is None:
-                    raise InputError("not JSON", where=self.where, found=repr(block[:20]), expected=_FORMS)
+                    raise InputError(
+                        "not JSON",
+                        where=self.where,
+                        found=repr(block[:20].decode("utf-8", "backslashreplace")),
+                        expected=_FORMS,
+                        next_step="a list of probes is for qoetwin probes load, a table of RTTs for qoetwin ingest table",
+                    )
             found = splitter.feed(block)
             if self._large is not None:
                 self._large_bytes += len(block)
