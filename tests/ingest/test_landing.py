@@ -240,9 +240,9 @@ def test_a_lake_of_before_is_taken_over_also_when_who_began_to_was_killed_before
         create(self, database)
         raise KeyboardInterrupt
 
-    create = SqliteFile._create
+    create = SqliteFile._bring_up
     with monkeypatch.context() as patch:
-        patch.setattr(SqliteFile, "_create", die)
+        patch.setattr(SqliteFile, "_bring_up", die)
         with pytest.raises(KeyboardInterrupt):
             lake.files(Kind.PING)
     assert (lake.folder / "manifest.sqlite").stat().st_size > 0
