@@ -27,6 +27,9 @@ from app.output import Cell, Format, Row, as_text, object_as_text
 from app.progress import progress
 from app.settings import (
     CONFIG_NAME,
+    LAKE_NAME,
+    MODELS_NAME,
+    RDF_NAME,
     TRACEBACK_VARIABLE,
     atlas_key,
     bound_memory,
@@ -900,10 +903,12 @@ def graph_export_command(
 
     Filters choose paths and windows, for pyg only; the other forms hold everything, and come back with: graph import.
     """
+    from kg.sqlite_store import GRAPH_NAME
+
     selection = selected(**chosen, window=window)
     if shape != "pyg" and selection != Selection():
         raise click.UsageError(f"{shape} holds the whole graph; filters and --window are for pyg")
-    if out.name.startswith("graph.sqlite") and out.absolute().parent == _home(home).absolute():
+    if out.name.startswith(GRAPH_NAME) and out.absolute().parent == _home(home).absolute():
         raise click.UsageError(f"--out is the graph itself: {out}")
     with _open(home, store, create=False) as opened, progress(_notice) as report:
         if shape == "pyg":
@@ -1011,7 +1016,7 @@ def train_command(
     predictor_class(model)
     from twin.learning import train
 
-    folder = _home(home) / "models" / f"{model}-{protocol}"
+    folder = _home(home) / MODELS_NAME / f"{model}-{protocol}"
     with _open(home, store, create=False) as opened, progress(_notice) as report:
         trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
     _write_trained(trained, form)
@@ -1141,7 +1146,7 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     lake = _lake(folder)
     refuse_real_lake(lake)  # before an empty graph is made beside it
     with _open(folder, store, create=True) as opened, progress(_notice) as report:
-        demo = run_demo(lake, opened, folder / "models", report=report)
+        demo = run_demo(lake, opened, folder / MODELS_NAME, report=report)
         _note_built(folder, lake.manifest.head(), demo.built)
     from app.demo_page import count_rows, quality_rows, write_page
     from app.figures import figure_rows
@@ -1268,7 +1273,7 @@ def _home(home: Path | None) -> Path:
 def _cache(home: Path) -> Path:
     """Where a graph is kept as SPARQL reads it: in its home, or, where nothing may be written there, in the user's cache."""
     if os.access(home, os.W_OK):
-        return home / "rdf"
+        return home / RDF_NAME
     own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return own / "qoetwin" / hashlib.sha256(bytes(home.absolute())).hexdigest()[:16]
 
@@ -1276,7 +1281,7 @@ def _cache(home: Path) -> Path:
 def _lake(home: Path | None, *, must_exist: bool = False) -> Lake:
     from ingest.lake import Lake
 
-    folder = _home(home) / "lake"
+    folder = _home(home) / LAKE_NAME
     if must_exist and not folder.is_dir():
         raise EmptyError(
             "there is nothing in this home yet",

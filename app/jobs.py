@@ -27,8 +27,18 @@ from app.config import (
     read_key,
     trigger_of,
 )
-from app.schedule_state import GRAPH, Coverage, JobState, PassedOver, ScheduleState, held, job_lock
-from app.settings import CONFIG_NAME
+from app.schedule_state import (
+    GRAPH,
+    LOCKS_NAME,
+    SCHEDULE_NAME,
+    Coverage,
+    JobState,
+    PassedOver,
+    ScheduleState,
+    held,
+    job_lock,
+)
+from app.settings import CONFIG_NAME, LAKE_NAME, MODELS_NAME, RDF_NAME
 from domain.errors import (
     EmptyError,
     InputError,
@@ -50,11 +60,12 @@ from ingest.lake_files import Kind
 from ingest.parse import parse_batch
 from ingest.source import Source
 from ingest.stopping import StoppedError, until_stopped
+from kg.sqlite_store import GRAPH_NAME
 from kg.store import GraphStore
 from qoe.profile import load_profile
 from twin.building import Origins, read_origins
 from twin.ingestion import ingest, sync_probes
-from twin.refresh import memory_file, refresh_graph
+from twin.refresh import BUILT_NAME, memory_file, refresh_graph
 
 if TYPE_CHECKING:
     from ingest.atlas import AtlasSource
@@ -176,7 +187,7 @@ class Runner:
         self._open_atlas = open_atlas
         self._now = now
         self._say = say
-        self._lake = Lake(home / "lake")
+        self._lake = Lake(home / LAKE_NAME)
         self._origins: tuple[tuple[int, int], Origins] | None = None
         self._refreshed: int | None = None
         self._left: set[str] = set()
@@ -572,13 +583,13 @@ class _Asked:
 
 
 _OURS = (
-    "lake",
-    "locks",
-    "built",
-    "rdf",
-    "models",
-    "graph.sqlite",
-    "schedule.sqlite",
+    LAKE_NAME,
+    LOCKS_NAME,
+    BUILT_NAME,
+    RDF_NAME,
+    MODELS_NAME,
+    GRAPH_NAME,
+    SCHEDULE_NAME,
     MEMORY_NAME,
     CONFIG_NAME,
 )

@@ -22,6 +22,8 @@ from domain.errors import StoreError
 from ingest.lake import Landed
 from ingest.sqlite_file import SqliteFile
 
+SCHEDULE_NAME, LOCKS_NAME = "schedule.sqlite", "locks"
+
 _TABLES = """
 CREATE TABLE job (
     name TEXT PRIMARY KEY, kind TEXT NOT NULL, known_us INTEGER NOT NULL, started_us INTEGER, ended_us INTEGER,
@@ -141,7 +143,7 @@ class ScheduleState:
 
     def __init__(self, home: Path) -> None:
         self._file = SqliteFile(
-            path=home / "schedule.sqlite",
+            path=home / SCHEDULE_NAME,
             tables=_TABLES,
             later=(_PASSED_OVER,),
             name="what the schedule remembers",
@@ -339,7 +341,7 @@ def held(home: Path, name: str, *, shared: bool = False) -> Iterator[bool]:
     Raises:
         StoreError: when the file cannot be made.
     """
-    path = home / "locks" / name
+    path = home / LOCKS_NAME / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -368,7 +370,7 @@ def _locked(descriptor: int, how: int) -> bool:
 def is_held(home: Path, name: str, *, shared: bool = False) -> bool:
     """Whether somebody holds a lock of the home, which is one that several may hold (`shared`), or not."""
     try:
-        descriptor = os.open(home / "locks" / name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(home / LOCKS_NAME / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False  # nobody ever did, or it is not for us to know
     try:

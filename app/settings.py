@@ -8,6 +8,9 @@ from pathlib import Path
 from domain.credentials import ATLAS_KEY_VARIABLE, Credentials
 
 CONFIG_NAME = "qoetwin.toml"
+LAKE_NAME, MODELS_NAME, RDF_NAME = "lake", "models", "rdf"
+"""Folders of a home."""
+
 HOME_VARIABLE = "QOETWIN_HOME"
 STORE_VARIABLE = "QOETWIN_STORE"
 TRACEBACK_VARIABLE = "QOETWIN_TRACEBACK"

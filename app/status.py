@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.output import Cell, Row
 from app.schedule_state import SCHEDULER, JobState, ScheduleState, is_held, job_lock
+from app.settings import LAKE_NAME
 from ingest.lake import Lake
 from ingest.lake_files import Kind
 
@@ -64,7 +65,7 @@ def status(home: Path, config: Config | None, now: datetime) -> Status:
 
 
 def _lake(home: Path) -> dict[str, Cell]:
-    lake = Lake(home / "lake")
+    lake = Lake(home / LAKE_NAME)
     counts: dict[str, Cell] = {}
     for kind in Kind:
         lake.files(kind)  # a lake of an earlier version is taken over before its manifest is asked

@@ -67,6 +67,8 @@ from kg.sqlite_migrations import MIGRATIONS
 from kg.store import MOST_NEIGHBOURS, PAIR_ATTRIBUTES, Neighbour
 from kg.tables import TIME, arrow_schema, arrow_type, refuse_described, subjects
 
+GRAPH_NAME = "graph.sqlite"
+
 PATIENCE_S = 30.0
 """How long a writer waits for another one."""
 
@@ -81,7 +83,7 @@ def open_home(
 ) -> SQLiteStore:
     """The SQLite graph of a home (see `kg.store.open_store`); there is one a home, and it asks for no password."""
     del address, credentials
-    return SQLiteStore(home / "graph.sqlite", create=create)
+    return SQLiteStore(home / GRAPH_NAME, create=create)
 
 
 class SQLiteStore:

@@ -22,6 +22,8 @@ from kg.store import GraphStore
 from qoe.profile import Profile
 from twin.building import Built, Origins, build_graph, summarise_lake
 
+BUILT_NAME = "built"
+
 _HOUR_S = 3600
 _START = datetime.fromtimestamp(0, tz=UTC)
 
@@ -49,7 +51,7 @@ class _Memory:
 
 def memory_file(home: Path, window: timedelta) -> Path:
     """Where a home remembers how far its graph is, for windows of a length."""
-    return home / "built" / f"{window.total_seconds():.0f}.json"
+    return home / BUILT_NAME / f"{window.total_seconds():.0f}.json"
 
 
 def refresh_graph(
