@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -167,14 +168,14 @@ class FileSource:
         (`finished`).
         """
         with closing(_Reading(self._threads, self._is_known, self._stdin)) as reading:
-            report("reading files", 0, len(self._paths))
-            done = 0
+            total = _megabytes_of(self._paths, self._stdin)
+            report("reading MB of files", 0, total)
             for one in reading.read(dict(enumerate(self._paths))):
-                if one is None:
-                    done += 1
-                    report("reading files", done, len(self._paths))
-                else:
+                if one is not None:
                     yield one
+                report("reading MB of files", min(reading.bytes_read >> 20, total or sys.maxsize), total)
+            if total is not None:
+                report("reading MB of files", total, total)
         self.failures = [failure for _, failure in sorted(reading.failures.items(), key=lambda item: item[0])]
         self.refused = [file for _, file in sorted(reading.refused.items())]
         self.known = [file for _, file in sorted(reading.known.items())]
@@ -235,6 +236,7 @@ class _Reading:
         self._made: Queue[Parsed | BaseException | None] = Queue(threads)
         self._stopped = Event()
         self._lock = Lock()
+        self.bytes_read = 0  # of files; what is read of zips counts when they are done
         self._reading: set[str] = set()  # digests of this call
         self._finished: set[str] = set()
         self._copies: dict[int, _File] = {}
@@ -377,9 +379,13 @@ class _Reading:
         while file.hashing.read(_READ_BYTES):  # its digest is of all of it
             pass
 
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self.bytes_read += more
+
     def _read_content(self, file: _File, stream: BinaryIO, name: str) -> None:
         """Read one file of results, or a tar of them that is compressed."""
-        events = inflate(stream, self._workers)
+        events = inflate(cast(BinaryIO, _Counting(stream, self._count)), self._workers)
         head, events = _peeked(events, TAR_BLOCK_BYTES)
         if is_zip(head):
             raise InputError(
@@ -422,7 +428,8 @@ class _Reading:
     def _read_tar_member(self, file: _File, part: int, member: Member) -> None:
         with _open(file.path) as stream:
             stream.seek(member.at)
-            events = inflate(cast(BinaryIO, Section(stream, member.size)), self._workers)
+            section = _Counting(cast(BinaryIO, Section(stream, member.size)), self._count)
+            events = inflate(cast(BinaryIO, section), self._workers)
             self._parse(file, part, f"{file.path.name}:{member.name}", f"{file.path}:{member.name}", events)
 
     def _read_zip(self, file: _File) -> None:
@@ -744,6 +751,38 @@ class _Hashing(io.RawIOBase):
 
     def digest(self) -> str:
         return self._digest.hexdigest()
+
+
+class _Counting(io.RawIOBase):
+    """A stream, of which it is told how much is read."""
+
+    def __init__(self, stream: BinaryIO, count: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._count = count
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._count(len(data))
+        return data
+
+
+def _megabytes_of(paths: Sequence[Path], stdin: BinaryIO | None) -> int | None:
+    """How large files are, in MB, at least one; None where that shows only when they were read."""
+    total = 0
+    for path in paths:
+        if path == STDIN and stdin is not None:
+            return None
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # reading it says what is wrong
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return max(1, total >> 20)
 
 
 def _mark(status: os.stat_result) -> tuple[int, ...]:
