@@ -606,9 +606,10 @@ class TableSource:
         columns = [_values(column) for column in rows.table.take(pa.array(row)).columns]
         raw = [_as_json(dict(zip(names, cells, strict=True))) for cells in zip(*columns, strict=True)]
         lengths = rows.other_lengths
+        source = self.path.name.encode("utf-8", "backslashreplace").decode()
         return pa.table(
             [
-                pa.repeat(self.path.name, len(raw) + len(lengths)),
+                pa.repeat(source, len(raw) + len(lengths)),
                 pa.array(
                     [*rows.position[row].tolist(), *(position for position, _, _ in lengths)], pa.int64()
                 ),
@@ -695,6 +696,7 @@ class _Blocks:
         self._path = path
         between = re.escape(delimiter).encode()
         cell = rb'(?:"(?:[^"]++|"")*+"|(?!"))[^%b\r\n]*+' % between
+        self._cell = re.compile(cell)
         self._records = re.compile(rb"(?:(?:%b[%b\r])*+%b\n)*+" % (cell, between, cell))
 
     def __iter__(self) -> Iterator[tuple[list[bytes], bytes]]:
@@ -711,40 +713,53 @@ class _Blocks:
                     if not begun_here:
                         continue
                     begun, pending = True, rest
-                while len(pending) >= BATCH_BYTES:
-                    if (end := self._end(pending)) > 0:
-                        yield unclosed, bytes(pending[:end])
-                        unclosed = []
-                        del pending[:end]
-                    if len(pending) <= _LONGEST_RECORD:
+                begin, scanned = 0, bytearray()
+                while len(pending) - begin >= BATCH_BYTES:
+                    if (end := self._end(pending, begin, scanned)) > begin:
+                        yield unclosed, bytes(pending[begin:end])
+                        unclosed, begin = [], end
+                    if len(pending) - begin <= _LONGEST_RECORD:
                         break
-                    unclosed.append(self._first_line(pending))
+                    unclosed.append(self._first_line(pending, begin))
+                    begin += len(unclosed[-1]) + 1
+                del pending[:begin]
         except TruncatedError as error:
-            end = self._end(pending)
+            end = self._end(pending, 0, bytearray())
             self.cut, self.tail = error, bytes(pending[end:])
             del pending[end:]
         if not begun:
             return
         if pending and not pending.endswith(b"\n"):
             pending += b"\n"
-        while pending:
-            if (end := self._end(pending)) > 0:
-                yield unclosed, bytes(pending[:end])
-                unclosed = []
-                del pending[:end]
+        begin, scanned = 0, bytearray()
+        while begin < len(pending):
+            if (end := self._end(pending, begin, scanned)) > begin:
+                yield unclosed, bytes(pending[begin:end])
+                unclosed, begin = [], end
             else:
-                unclosed.append(self._first_line(pending))
+                unclosed.append(self._first_line(pending, begin))
+                begin += len(unclosed[-1]) + 1
         if unclosed:
             yield unclosed, b""
 
-    def _end(self, text: bytearray) -> int:
-        """Where the last whole record ends; 0 where none does."""
-        if b'"' in text:
-            found = self._records.match(text)
-            end = 0 if found is None else found.end()
+    def _end(self, text: bytearray, begin: int, scanned: bytearray) -> int:
+        """Where the last whole record from `begin` ends; `begin` where none does.
+
+        Args:
+            text: what was read.
+            begin: where a line begins.
+            scanned: empty at first for a text, and then kept for it: where cells begin from which the end of a record was looked for.
+        """
+        if text.find(b'"', begin) < 0:
+            end = max(text.rfind(b"\n", begin) + 1, begin)
+        elif not scanned:
+            found = self._records.match(text, begin)
+            end = begin if found is None else found.end()
+            scanned.extend(bytes(len(text) + 1))  # a quote is not closed, if anything is left
         else:
-            end = text.rfind(b"\n") + 1
-        begin = 0
+            end = begin
+            while (after := self._record_end(text, end, scanned)) > end:
+                end = after
         while end - begin > _LONGEST_RECORD:
             line_end = text.rfind(b"\n", begin, begin + _LONGEST_RECORD + 1)
             if line_end < 0:
@@ -752,11 +767,30 @@ class _Blocks:
             begin = line_end + 1
         return end
 
-    def _first_line(self, text: bytearray) -> bytes:
-        """Take the first line from the text."""
-        line, line_end, _ = text.partition(b"\n")
+    def _record_end(self, text: bytearray, begin: int, scanned: bytearray) -> int:
+        """Where the record that begins here ends, or a later one before the next quote; `begin` where none does.
+
+        From a cell that was met before there is no end, else reading had gone on after it. Cells in quotes that begin at two places
+        share no byte (a quote that opens one closes the other), so that all calls for a text take time in proportion to it.
+        """
+        quote = text.find(b'"', begin)
+        if (plain := text.rfind(b"\n", begin, quote if quote >= 0 else len(text)) + 1) > begin:
+            return plain
+        at = begin
+        while not scanned[at]:
+            scanned[at] = 1
+            cell = self._cell.match(text, at)
+            if cell is None or cell.end() == len(text):
+                break
+            at = cell.end() + 1
+            if text[cell.end()] == ord("\n"):
+                return at
+        return begin
+
+    def _first_line(self, text: bytearray, begin: int) -> bytes:
+        line_end = text.find(b"\n", begin)
+        line = text[begin : line_end if line_end >= 0 else len(text)]
         self._check(line)
-        del text[: len(line) + len(line_end)]
         return bytes(line)
 
     def _check(self, line: bytearray) -> None:
@@ -821,13 +855,14 @@ def _numbered(names: list[str]) -> list[str]:
 
 def _keys(names: list[str]) -> list[str]:
     """A key for each column: its name, and its number too where it has none or another column has the same."""
-    keys: list[str] = []
+    keys: dict[str, None] = {}
+    own = set(names)
     for number, name in enumerate(names):
         key = name or f"column {number}"
-        while key in keys or (key != name and key in names):
+        while key in keys or (key != name and key in own):
             key += f" (column {number})"
-        keys.append(key)
-    return keys
+        keys[key] = None
+    return list(keys)
 
 
 def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows:
