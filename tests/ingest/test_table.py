@@ -442,6 +442,45 @@ def hostile(tmp_path: Path, **columns: pa.Array) -> TableSource:
     return TableSource(tmp_path / "samples", columns={}, constants={})
 
 
+def test_long_words_of_parquet_are_read_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.table, "_PARQUET_BYTES", 3000)
+    monkeypatch.setattr(ingest.table, "_LONGEST_RECORD", 3000)
+    words = pa.array(["x" * 1400, None, "y"] * 100)
+    table = {"probe_id": ["3", "x", "5"] * 100, "target_id": [4] * 300, "af": [4] * 300,
+             "timestamp": ["2020-07-19"] * 300, "rtt_avg_ms": [1.0] * 300, "note": words.dictionary_encode(),
+             "also": words.cast(pa.large_binary()), "list": [[1, 2]] * 300, "list.list.element": ["x"] * 300}  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "samples")
+    one = TableSource(tmp_path / "samples", columns={}, constants={})
+    found = list(one.read(unheard))
+    assert len(found) >= 100
+    assert [row for parsed in found for row in parsed.samples["probe_id"].to_pylist()] == [3, 5] * 100
+    kept = [row for parsed in found for row in parsed.quarantined.to_pylist()]
+    assert [row["position"] for row in kept] == list(range(1, 300, 3))
+    assert json.loads(kept[0]["raw"])["note"] is None
+    assert one.unread == ("note", "also", "list", "list.list.element")
+
+
+def test_words_of_parquet_that_share_their_beginnings_are_read(tmp_path: Path) -> None:
+    one = hostile(tmp_path)
+    pq.write_table(
+        pq.read_table(one.path),
+        one.path,
+        use_dictionary=False,
+        column_encoding={"probe_id": "DELTA_BYTE_ARRAY"},
+    )
+    assert read(one).samples["probe_id"].to_pylist() == [3, 3]
+
+
+def test_a_row_group_of_parquet_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.table, "_GROUP_BYTES", 100)
+    with pytest.raises(InputError, match="a row group of Parquet that is too large"):
+        read(hostile(tmp_path))
+
+
 @pytest.mark.parametrize("column", ["probe_id", "note"])
 def test_parquet_with_words_that_are_no_utf_8_is_refused(tmp_path: Path, column: str) -> None:
     offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
