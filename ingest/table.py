@@ -81,6 +81,12 @@ _UNKNOWN = ("", "na", "n/a", "nan", "-nan", "null", "none", "u", "-", "*", r"\n"
 _ROWS = 1 << 18
 _LONGEST_RECORD = 1 << 20
 """Bytes of a line of CSV, and of what may be in quotes over several lines; what is longer is no table of RTTs."""
+_PARQUET_BYTES = 1 << 26
+"""Bytes of the rows of Parquet that are read at once."""
+_GROUP_BYTES = 1 << 30
+"""Bytes of a row group of Parquet, as it says itself, before it is compressed."""
+_NODES_BYTES, _NODES_VALUES = 1 << 28, 1 << 22
+"""Of a Parquet file of nodes, as of one in CSV."""
 _LONGEST_ROW = 1 << 24
 """Bytes of a row of a matrix: some millions of nodes."""
 _FIRST, _END = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -277,10 +283,10 @@ def _with_point(word: Any) -> Any:
 def _node_rows(path: Path) -> tuple[list[str], bool, Iterator[Mapping[str, Any]]]:
     """Names of the columns, whether numbers may be written with a comma, and the rows."""
     if _is_parquet(path):
-        with _parquet_errors(path):
-            table = pq.read_table(path, partitioning=None)
-            table.validate(full=True)
-        return table.column_names, False, iter(table.to_pylist())
+        with _parquet_errors(path), _Parquet(path) as file:
+            batches = list(_of_nodes(path, file.batches()))
+            table = pa.Table.from_batches(batches, None if batches else pa.schema(file.columns))
+        return [*table.column_names, *file.nested], False, iter(table.to_pylist())
     content = read_whole(path, "CSV in UTF-8, or Parquet").removeprefix(_BOM)
     try:
         text = content.decode("utf-8")
@@ -398,12 +404,11 @@ class TableSource:
 
     def _parquet(self) -> Iterator[_Rows]:
         position = 0
-        with _parquet_errors(self.path), pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-            names = file.schema_arrow.names
-            for batch in file.iter_batches(batch_size=_ROWS):
-                batch.validate(full=True)  # what is no UTF-8 would end DuckDB, and Python's reading of it
+        with _parquet_errors(self.path), _Parquet(self.path) as file:
+            for batch in file.batches():
                 yield _Rows(
-                    names=names,
+                    names=batch.schema.names,
+                    nested=file.nested,
                     table=pa.Table.from_batches([batch]),
                     position=np.arange(position, position + batch.num_rows),
                 )
@@ -562,7 +567,8 @@ class TableSource:
         for name in NEEDED:
             if told.keys().isdisjoint(units[name]):
                 raise _lacks(self.path, name, name, rows.names)
-        self.unread = tuple(name for place, name in enumerate(rows.names) if place not in read and name)
+        unread = [name for place, name in enumerate(rows.names) if place not in read]
+        self.unread = tuple(name for name in (*unread, *rows.nested) if name)
         return told
 
     def _parsed(self, database: duckdb.DuckDBPyConnection, rows: _Rows) -> Parsed:
@@ -605,9 +611,10 @@ class TableSource:
         columns = [_values(column) for column in rows.table.take(pa.array(row)).columns]
         raw = [_as_json(dict(zip(names, cells, strict=True))) for cells in zip(*columns, strict=True)]
         lengths = rows.other_lengths
+        source = self.path.name.encode("utf-8", "backslashreplace").decode()
         return pa.table(
             [
-                pa.repeat(self.path.name, len(raw) + len(lengths)),
+                pa.repeat(source, len(raw) + len(lengths)),
                 pa.array(
                     [*rows.position[row].tolist(), *(position for position, _, _ in lengths)], pa.int64()
                 ),
@@ -660,6 +667,7 @@ class _Rows:
         names: of the columns, as the file has them.
         table: (R,) the columns, in that order.
         position: (R,) zero-based number of each row in the file.
+        nested: names of the columns of the file that are not read: lists, structs, maps.
         other_lengths: rows that have more or fewer cells than the header, or a quote that is not closed: position, reason, text.
         is_matrix: the rows are cells of a matrix.
         decimal_comma: numbers may be written with a comma.
@@ -669,10 +677,135 @@ class _Rows:
     names: list[str]
     table: pa.Table
     position: np.ndarray[tuple[int], np.dtype[np.int64]]
+    nested: tuple[str, ...] = ()
     other_lengths: tuple[tuple[int, str, bytes], ...] = ()
     is_matrix: bool = False
     decimal_comma: bool = False
     cut: str | None = None
+
+
+class _Parquet:
+    """A Parquet file in batches of bounded size, whatever its cells inflate to; columns of lists, structs and maps are not read.
+
+    Words are read as the dictionaries that they are in the file, and are written out for a few rows at a time.
+
+    Attributes:
+        nested: names of the columns that are not read.
+
+    Raises:
+        InputError: when a row group says more than `_GROUP_BYTES`, or when a row is longer than a line of CSV may be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with pq.ParquetFile(path) as file:
+            nested = {one.name for one in file.schema_arrow if pa.types.is_nested(one.type)}
+            # columns are asked for by their path, in which a.b is b of a as well
+            nested |= {one.name for one in file.schema_arrow if one.name.partition(".")[0] in nested}
+            self.columns = [one for one in file.schema_arrow if one.name not in nested]
+            metadata = file.metadata
+        self.nested = tuple(sorted(nested))
+        self._most_rows = _ROWS
+        shared = set()  # words that share their beginnings, which have no dictionary
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            chunks = [group.column(place) for place in range(group.num_columns)]
+            chunks = [one for one in chunks if one.path_in_schema.partition(".")[0] not in nested]
+            size = sum(one.total_uncompressed_size for one in chunks)
+            if size > _GROUP_BYTES:
+                raise self._too_large("a row group of Parquet that is too large", size, _GROUP_BYTES)
+            for one in chunks:
+                if "DELTA_BYTE_ARRAY" in one.encodings:
+                    shared.add(one.path_in_schema)
+                    self._most_rows = min(
+                        self._most_rows, _GROUP_BYTES // max(one.total_uncompressed_size, 1)
+                    )
+        words = [one.name for one in self.columns if _is_words(one.type) and one.name not in shared]
+        self._file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=words)
+
+    def __enter__(self) -> _Parquet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Rows of about `_PARQUET_BYTES` at most, without dictionaries."""
+        width = sum(_width(one.type) for one in self.columns)
+        if width > _LONGEST_RECORD:
+            raise self._too_large("a row that is too long for a table", width, _LONGEST_RECORD)
+        most = max(1, min(_ROWS, _PARQUET_BYTES // max(width, 1), self._most_rows))
+        names = list(dict.fromkeys(one.name for one in self.columns)) if self.nested else None
+        for batch in self._file.iter_batches(batch_size=most, columns=names):
+            batch.validate(full=True)  # what is no UTF-8 would end DuckDB, and Python's reading of it
+            yield from self._written_out(batch)
+
+    def _written_out(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        size = np.zeros(batch.num_rows, np.int64)
+        for column in batch.columns:
+            if _is_words(column.type):
+                is_listed = pa.types.is_dictionary(column.type)
+                words = column.dictionary if is_listed else column
+                if pa.types.is_string_view(words.type) or pa.types.is_binary_view(words.type):
+                    words = words.cast(pa.large_binary())
+                lengths = pc.binary_length(words)
+                lengths = lengths.take(column.indices) if is_listed else lengths
+                size += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+        if (longest := size.max(initial=0)) > _LONGEST_RECORD:
+            raise self._too_large("a row that is too long for a table", longest, _LONGEST_RECORD)
+        ends = np.cumsum(size)
+        begin = 0
+        while begin < batch.num_rows:
+            before = ends[begin - 1] if begin > 0 else 0
+            end = int(np.searchsorted(ends, before + _PARQUET_BYTES, side="right"))  # a row is shorter
+            part = batch.slice(begin, end - begin)
+            columns = [
+                one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in part.columns
+            ]
+            yield pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+            begin = end
+
+    def _too_large(self, what: str, found: int, most: int) -> InputError:
+        return InputError(
+            what, where=str(self._path), found=f"{found} bytes", expected=f"at most {most} bytes"
+        )
+
+
+def _is_words(of: pa.DataType) -> bool:
+    """Whether values of this type have no fixed length."""
+    value = of.value_type if pa.types.is_dictionary(of) else of
+    return any(
+        is_one(value)
+        for is_one in (
+            pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view,
+            pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+        )
+    )  # fmt: skip
+
+
+def _width(of: pa.DataType) -> int:
+    """Bytes of a value, or of what stands for one; nulls have 1 bit."""
+    if _is_words(of):
+        return 8
+    return (
+        max(1, (of.value_type if pa.types.is_dictionary(of) else of).bit_width // 8) if of != pa.null() else 1
+    )
+
+
+def _of_nodes(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """As much as a list of nodes may have, in bytes and in values (of which each takes up to a hundred bytes in Python)."""
+    size = values = 0
+    for batch in batches:
+        size += batch.nbytes
+        values += batch.num_rows * batch.num_columns
+        if size > _NODES_BYTES or values > _NODES_VALUES:
+            raise InputError(
+                "a list that is too large",
+                where=str(path),
+                found=f"at least {size} bytes of content, with {values} values or more",
+                expected=f"at most {_NODES_BYTES} bytes and {_NODES_VALUES} values; a row for each node",
+            )
+        yield batch
 
 
 class _Blocks:
@@ -694,6 +827,7 @@ class _Blocks:
         self._path = path
         between = re.escape(delimiter).encode()
         cell = rb'(?:"(?:[^"]++|"")*+"|(?!"))[^%b\r\n]*+' % between
+        self._cell = re.compile(cell)
         self._records = re.compile(rb"(?:(?:%b[%b\r])*+%b\n)*+" % (cell, between, cell))
 
     def __iter__(self) -> Iterator[tuple[list[bytes], bytes]]:
@@ -710,40 +844,53 @@ class _Blocks:
                     if not begun_here:
                         continue
                     begun, pending = True, rest
-                while len(pending) >= BATCH_BYTES:
-                    if (end := self._end(pending)) > 0:
-                        yield unclosed, bytes(pending[:end])
-                        unclosed = []
-                        del pending[:end]
-                    if len(pending) <= _LONGEST_RECORD:
+                begin, scanned = 0, bytearray()
+                while len(pending) - begin >= BATCH_BYTES:
+                    if (end := self._end(pending, begin, scanned)) > begin:
+                        yield unclosed, bytes(pending[begin:end])
+                        unclosed, begin = [], end
+                    if len(pending) - begin <= _LONGEST_RECORD:
                         break
-                    unclosed.append(self._first_line(pending))
+                    unclosed.append(self._first_line(pending, begin))
+                    begin += len(unclosed[-1]) + 1
+                del pending[:begin]
         except TruncatedError as error:
-            end = self._end(pending)
+            end = self._end(pending, 0, bytearray())
             self.cut, self.tail = error, bytes(pending[end:])
             del pending[end:]
         if not begun:
             return
         if pending and not pending.endswith(b"\n"):
             pending += b"\n"
-        while pending:
-            if (end := self._end(pending)) > 0:
-                yield unclosed, bytes(pending[:end])
-                unclosed = []
-                del pending[:end]
+        begin, scanned = 0, bytearray()
+        while begin < len(pending):
+            if (end := self._end(pending, begin, scanned)) > begin:
+                yield unclosed, bytes(pending[begin:end])
+                unclosed, begin = [], end
             else:
-                unclosed.append(self._first_line(pending))
+                unclosed.append(self._first_line(pending, begin))
+                begin += len(unclosed[-1]) + 1
         if unclosed:
             yield unclosed, b""
 
-    def _end(self, text: bytearray) -> int:
-        """Where the last whole record ends; 0 where none does."""
-        if b'"' in text:
-            found = self._records.match(text)
-            end = 0 if found is None else found.end()
+    def _end(self, text: bytearray, begin: int, scanned: bytearray) -> int:
+        """Where the last whole record from `begin` ends; `begin` where none does.
+
+        Args:
+            text: what was read.
+            begin: where a line begins.
+            scanned: empty at first for a text, and then kept for it: where cells begin from which the end of a record was looked for.
+        """
+        if text.find(b'"', begin) < 0:
+            end = max(text.rfind(b"\n", begin) + 1, begin)
+        elif not scanned:
+            found = self._records.match(text, begin)
+            end = begin if found is None else found.end()
+            scanned.extend(bytes(len(text) + 1))  # a quote is not closed, if anything is left
         else:
-            end = text.rfind(b"\n") + 1
-        begin = 0
+            end = begin
+            while (after := self._record_end(text, end, scanned)) > end:
+                end = after
         while end - begin > _LONGEST_RECORD:
             line_end = text.rfind(b"\n", begin, begin + _LONGEST_RECORD + 1)
             if line_end < 0:
@@ -751,11 +898,30 @@ class _Blocks:
             begin = line_end + 1
         return end
 
-    def _first_line(self, text: bytearray) -> bytes:
-        """Take the first line from the text."""
-        line, line_end, _ = text.partition(b"\n")
+    def _record_end(self, text: bytearray, begin: int, scanned: bytearray) -> int:
+        """Where the record that begins here ends, or a later one before the next quote; `begin` where none does.
+
+        From a cell that was met before there is no end, else reading had gone on after it. Cells in quotes that begin at two places
+        share no byte (a quote that opens one closes the other), so that all calls for a text take time in proportion to it.
+        """
+        quote = text.find(b'"', begin)
+        if (plain := text.rfind(b"\n", begin, quote if quote >= 0 else len(text)) + 1) > begin:
+            return plain
+        at = begin
+        while not scanned[at]:
+            scanned[at] = 1
+            cell = self._cell.match(text, at)
+            if cell is None or cell.end() == len(text):
+                break
+            at = cell.end() + 1
+            if text[cell.end()] == ord("\n"):
+                return at
+        return begin
+
+    def _first_line(self, text: bytearray, begin: int) -> bytes:
+        line_end = text.find(b"\n", begin)
+        line = text[begin : line_end if line_end >= 0 else len(text)]
         self._check(line)
-        del text[: len(line) + len(line_end)]
         return bytes(line)
 
     def _check(self, line: bytearray) -> None:
@@ -820,13 +986,14 @@ def _numbered(names: list[str]) -> list[str]:
 
 def _keys(names: list[str]) -> list[str]:
     """A key for each column: its name, and its number too where it has none or another column has the same."""
-    keys: list[str] = []
+    keys: dict[str, None] = {}
+    own = set(names)
     for number, name in enumerate(names):
         key = name or f"column {number}"
-        while key in keys or (key != name and key in names):
+        while key in keys or (key != name and key in own):
             key += f" (column {number})"
-        keys.append(key)
-    return keys
+        keys[key] = None
+    return list(keys)
 
 
 def _csv_rows(path: Path, block: bytes, header: _Header, position: int) -> _Rows:

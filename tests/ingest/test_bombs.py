@@ -14,6 +14,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 _READ = r"""
@@ -54,6 +57,7 @@ print(json.dumps(refused))
 """
 
 _MEMBER_BYTES = 1 << 22
+PARQUET = ("table", "nodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,26 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, fl
     folder = tmp_path_factory.mktemp("bombs")
     for name, bomb in BOMBS.items():
         (folder / name).write_bytes(bomb.packed(name.rpartition(".")[2]))
-    files = json.dumps([(bomb.reader, str(folder / name)) for name, bomb in BOMBS.items()])
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int32()), pa.array(["x" * (1 << 21)]))
+    for name in PARQUET:
+        columns = {"id": [*range(50_000)], "lat": [1.0] * 50_000, "lon": [1.0] * 50_000}
+        if name == "table":
+            columns = {"probe_id": [1], "target_id": [2], "timestamp": [1_557_000_000], "rtt_avg_ms": [5.0]}
+            columns = {column: value * 50_000 for column, value in columns.items()}
+        pq.write_table(
+            pa.table(columns | {"note": words}),
+            folder / f"{name}.parquet",
+            compression="zstd",
+            store_schema=False,
+        )
+    many = pa.table({name: np.zeros(6_000_000) for name in ("id", "lat", "lon")})
+    pq.write_table(many, folder / "many nodes.parquet", compression="zstd")
+    readers = {name: bomb.reader for name, bomb in BOMBS.items()} | {
+        "table.parquet": "table",
+        "nodes.parquet": "nodes",
+        "many nodes.parquet": "nodes",
+    }
+    files = json.dumps([(reader, str(folder / name)) for name, reader in readers.items()])
     done = subprocess.run([sys.executable, "-c", _READ, files], capture_output=True, text=True, check=True)
     return {Path(path).name: (line, took_mib) for path, (line, took_mib) in json.loads(done.stdout).items()}
 
@@ -132,3 +155,20 @@ def test_what_is_small_until_it_is_read_is_refused_in_bounded_memory(
     assert BOMBS[name].said in line
     assert len(line) < 600
     assert took_mib < BOMBS[name].most_mib
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("table.parquet", "a row that is too long"),
+        ("nodes.parquet", "a row that is too long"),
+        ("many nodes.parquet", "a list that is too large"),
+    ],
+)
+def test_parquet_that_is_small_until_it_is_read_is_refused_in_bounded_memory(
+    refused: dict[str, tuple[str, float]], name: str, said: str
+) -> None:
+    line, took_mib = refused[name]
+    assert said in line
+    assert len(line) < 600
+    assert took_mib < 250

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import math
+import os
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +25,7 @@ from domain.observation import Doubt
 from domain.place import fibre_rtt_ms
 from domain.progress import unheard
 from ingest.batch import QUARANTINE_SCHEMA, SAMPLE_SCHEMA, Parsed
-from ingest.table import NO_NODES, Nodes, TableSource, _Blocks, check_names, read_nodes
+from ingest.table import NO_NODES, Nodes, TableSource, _Blocks, _keys, check_names, read_nodes
 
 HEADER = "probe_id,target_id,af,timestamp,rtt_avg_ms"
 DAY = datetime(2020, 7, 19, tzinfo=UTC)
@@ -227,6 +229,19 @@ def test_columns_of_one_name_or_none_are_kept_each(
     assert list(json.loads(raw).values()) == cells[1]
 
 
+def test_many_columns_without_a_name_take_time_in_proportion() -> None:
+    began = time.process_time()
+    assert len(set(_keys([""] * 100_000))) == 100_000
+    assert time.process_time() - began < 5
+
+
+def test_a_name_of_a_file_may_be_no_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"bad\xff.csv")
+    path.write_text(f"{HEADER}\n3,4,4,2020-07-19,1\nx,4,4,2020-07-19,1\n")
+    parsed = read(TableSource(path, columns={}, constants={}))
+    assert parsed.quarantined["source"].to_pylist() == [r"bad\udcff.csv"]
+
+
 def test_contradictions_of_least_mean_and_greatest_are_no_sample(tmp_path: Path) -> None:
     header = HEADER + ",rtt_min_ms,rtt_max_ms,utilisation_ratio"
     lines = (
@@ -328,6 +343,28 @@ def test_records_end_where_a_writer_of_csv_ends_them(notes: list[str], batch: in
     assert [row[0] for row in found] == notes
 
 
+@pytest.mark.parametrize("line", [b'a","\n', b'a","\n5,6\n', b'","\n', b'a,"""\n', b'"",""","\n'])
+def test_quotes_that_are_not_closed_take_time_in_proportion(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "samples"
+    path.write_bytes(b"a,b\n" + line * 40_000)
+    began = time.process_time()
+    kept = sum(len(block) + sum(len(one) + 1 for one in unclosed) for unclosed, block in _Blocks(path, ","))
+    assert kept == len(line) * 40_000
+    assert time.process_time() - began < 5  # 164 s, when each line was looked through to the end of the file
+
+
+@given(text=st.text('",\r\n x', max_size=60))
+def test_records_end_at_one_place_however_they_are_looked_for(text: str) -> None:
+    blocks = _Blocks(Path("samples"), ",")
+    content = bytearray(text.encode() + b"\n")
+    scanned = bytearray()
+    begin = 0
+    while begin < len(content):
+        end = blocks._end(content, begin, scanned)
+        assert end == blocks._end(content, begin, bytearray())
+        begin = end if end > begin else content.index(b"\n", begin) + 1
+
+
 def test_a_mark_of_inches_is_no_quote(tmp_path: Path) -> None:
     found = rows(tmp_path, '3,4,4,2020-07-19,1,5" disk', "5,4,4,2020-07-19,1,", header=HEADER + ",note")
     assert [row["probe_id"] for row in found] == [3, 5]
@@ -403,6 +440,45 @@ def hostile(tmp_path: Path, **columns: pa.Array) -> TableSource:
     }  # fmt: skip
     pq.write_table(pa.table(table | columns), tmp_path / "samples")
     return TableSource(tmp_path / "samples", columns={}, constants={})
+
+
+def test_long_words_of_parquet_are_read_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.table, "_PARQUET_BYTES", 3000)
+    monkeypatch.setattr(ingest.table, "_LONGEST_RECORD", 3000)
+    words = pa.array(["x" * 1400, None, "y"] * 100)
+    table = {"probe_id": ["3", "x", "5"] * 100, "target_id": [4] * 300, "af": [4] * 300,
+             "timestamp": ["2020-07-19"] * 300, "rtt_avg_ms": [1.0] * 300, "note": words.dictionary_encode(),
+             "also": words.cast(pa.large_binary()), "list": [[1, 2]] * 300, "list.list.element": ["x"] * 300}  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "samples")
+    one = TableSource(tmp_path / "samples", columns={}, constants={})
+    found = list(one.read(unheard))
+    assert len(found) >= 100
+    assert [row for parsed in found for row in parsed.samples["probe_id"].to_pylist()] == [3, 5] * 100
+    kept = [row for parsed in found for row in parsed.quarantined.to_pylist()]
+    assert [row["position"] for row in kept] == list(range(1, 300, 3))
+    assert json.loads(kept[0]["raw"])["note"] is None
+    assert one.unread == ("note", "also", "list", "list.list.element")
+
+
+def test_words_of_parquet_that_share_their_beginnings_are_read(tmp_path: Path) -> None:
+    one = hostile(tmp_path)
+    pq.write_table(
+        pq.read_table(one.path),
+        one.path,
+        use_dictionary=False,
+        column_encoding={"probe_id": "DELTA_BYTE_ARRAY"},
+    )
+    assert read(one).samples["probe_id"].to_pylist() == [3, 3]
+
+
+def test_a_row_group_of_parquet_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.table, "_GROUP_BYTES", 100)
+    with pytest.raises(InputError, match="a row group of Parquet that is too large"):
+        read(hostile(tmp_path))
 
 
 @pytest.mark.parametrize("column", ["probe_id", "note"])
