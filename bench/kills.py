@@ -1,5 +1,5 @@
-"""What writes to the lake (all but tables, and the dropping of quarantine) and the graph's refresh, killed in each phase and from
-outside: nothing may be lost, nothing be there twice, nothing be left over. Ingestion is killed 200 times.
+"""What writes to the lake, and the graph's refresh, killed in each phase and from outside: nothing may be lost, nothing be there
+twice, nothing be left over. Ingestion is killed 200 times.
 
 Prints one JSON object. Exit 1 when anything went wrong, or when a phase had less than a tenth of the kills.
 """

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from ingest.lake_files import Kind
 from ingest.manifest import Manifest
 from ingest.parse import parse
 from ingest.probes import probes_table
+from ingest.quarantine import QuarantineFilter
 from tests.ingest.kills import (
     DAY_S,
     LAKE_PARTS,
@@ -41,6 +43,7 @@ from tests.ingest.kills import (
     strays,
     traceroute,
 )
+from twin.ingestion import ingest_table
 
 
 def _quarantined(lake: Lake) -> Counter[bytes]:
@@ -469,4 +472,107 @@ FILES = Work(
     phases={"files": (("ingest/files.py", ()),), "inside": LAKE_PARTS},
 )
 
-WORKS = (RETRY, REPAIR, COMPACT, TAKING_OVER, PROBES, FILES)
+# A table that is read again, with a column more and rows more
+
+
+_SAMPLES = 40
+
+
+def _table(path: Path, rows: range, *, minima: bool) -> Path:
+    names = ["probe_id", "target_id", "af", "timestamp", "rtt_avg_ms", *(["rtt_min_ms"] if minima else [])]
+    lines = [
+        ["1", "2", "4", str(START_S + number % 4 * DAY_S + number), "9.5", *(["9.25"] if minima else [])]
+        for number in rows
+    ]
+    path.write_text("\n".join(",".join(line) for line in [names, *lines]) + "\n")
+    return path
+
+
+def _read_table(home: Path, rows: range, *, minima: bool) -> None:
+    with TemporaryDirectory() as folder:
+        table = _table(Path(folder, "table.csv"), rows, minima=minima)
+        done = ingest_table(Lake(home), table, columns={}, constants={})
+    assert done.failures == ()
+
+
+def _samples(lake: Lake) -> dict[int, list[tuple[float, float | None]]]:
+    found: dict[int, list[tuple[float, float | None]]] = {}
+    for row in lake.query(
+        "SELECT epoch(timestamp)::BIGINT AS at_s, rtt_avg_ms, rtt_min_ms FROM sample"
+    ).to_pylist():
+        found.setdefault(row["at_s"], []).append((row["rtt_avg_ms"], row["rtt_min_ms"]))
+    return found
+
+
+def _wrong_samples(home: Path, rows: range, said: Sequence[tuple[float, float | None]]) -> list[str]:
+    found = _samples(Lake(home))
+    wanted = {START_S + number % 4 * DAY_S + number for number in rows}
+    return [
+        f"a sample that is lost, there twice, or says what nobody said: {at_s} {found.get(at_s)}"
+        for at_s in sorted(wanted)
+        if len(found.get(at_s, ())) != 1 or found[at_s][0] not in said
+    ]
+
+
+def _begin_table(home: Path) -> None:
+    _read_table(home, range(_SAMPLES), minima=False)
+
+
+def _table_again(home: Path) -> None:
+    _read_table(home, range(2 * _SAMPLES), minima=True)
+
+
+def _wrong_after_table(home: Path) -> list[str]:
+    return _wrong_samples(home, range(2 * _SAMPLES), [(9.5, 9.25)]) + strays(home)
+
+
+def _table_underway(home: Path) -> list[str]:
+    return _wrong_samples(home, range(_SAMPLES), [(9.5, None), (9.5, 9.25)])
+
+
+TABLE = Work(
+    name="table read again",
+    begin=_begin_table,
+    run=_table_again,
+    wrong=_wrong_after_table,
+    wrong_underway=_table_underway,
+    phases={"inside": LAKE_PARTS},
+)
+
+
+# Quarantine that is let go of
+
+
+def _wrong_after_drop(home: Path) -> list[str]:
+    wanted = Counter(_not_understood_then(number)[1][0] for number in _QUARANTINES)
+    return difference(_quarantined(Lake(home)), wanted) + strays(home)
+
+
+def _begin_drop(home: Path) -> None:
+    for number in _QUARANTINES:
+        kept, dropped = _not_understood_then(number)[1][0], b'{"type": "ping", "drop": %d}' % number
+        for raw, source in ((kept, "kept"), (dropped, "dropped")):
+            Lake(home).land(parse([raw], source))
+
+
+def _drop_underway(home: Path) -> list[str]:
+    """All of those that are dropped are there, or none."""
+    there = Lake(home).quarantine(QuarantineFilter(source="dropped")).total
+    return [] if there in (0, len(_QUARANTINES)) else [f"dropped in part: {there}"]
+
+
+def _drop(home: Path) -> None:
+    Lake(home).drop_quarantine(QuarantineFilter(source="dropped"))
+
+
+DROP = Work(
+    name="quarantine drop",
+    begin=_begin_drop,
+    run=_drop,
+    wrong=_wrong_after_drop,
+    wrong_underway=_drop_underway,
+    phases={"inside": LAKE_PARTS},
+)
+
+
+WORKS = (RETRY, REPAIR, COMPACT, TAKING_OVER, PROBES, FILES, TABLE, DROP)
