@@ -290,12 +290,12 @@ class Lake:
             )
             try:
                 if places:
-                    # What is new is held, and what is old is read past it, however much that is.
-                    database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
                     database.register("old", identities(places, kind))
-                    database.execute(
-                        f"DELETE FROM new WHERE row IN (SELECT new.row FROM old JOIN new ON {same})"  # noqa: S608
-                    )
+                    # What is new is held, and what is old is read past it, however much that is.
+                    with _joined_as_written(database):
+                        database.execute(
+                            f"DELETE FROM new WHERE row IN (SELECT new.row FROM old JOIN new ON {same})"  # noqa: S608
+                        )
             except _MISTAKES:
                 raise
             except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -779,6 +779,16 @@ class Landing:
         if kind is None or not issubclass(kind, StoreError):
             self.commit()  # what a source gave before it failed is good
             self._lake.compact(least_files=COMPACTED_FILES)
+
+
+@contextmanager
+def _joined_as_written(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """The right side of a join is held, and the left side read past it. It holds for the whole engine, and so for no longer than this."""
+    database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+    try:
+        yield
+    finally:
+        database.execute("RESET disabled_optimizers")
 
 
 def _asks(sql: str, kind: Kind) -> bool:

@@ -133,6 +133,14 @@ def test_threads_share_one_lake(ping: Make, lake: Lake) -> None:
         assert sum(pool.map(work, range(56))) == 7
 
 
+def test_questions_after_a_landing_are_planned_as_before_it(ping: Make, lake: Lake) -> None:
+    asked = "SELECT current_setting('disabled_optimizers') AS without"
+    before = lake.query(asked)["without"].to_pylist()
+    for _ in range(2):  # the second is held against what is there
+        land(lake, ping())
+    assert lake.query(asked)["without"].to_pylist() == before
+
+
 def test_a_batch_lands_whole_or_not_at_all_and_the_next_run_completes_it(
     ping: Make, traceroute: Make, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
