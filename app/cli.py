@@ -155,11 +155,13 @@ def ingest_atlas_command(
     store: str,
     form: Format,
 ) -> None:
-    """Pull results through the Atlas API. Public measurements need no key; for others set QOETWIN_ATLAS_KEY."""
+    """Pull results through the Atlas API. Public measurements need no key; for others set QOETWIN_ATLAS_KEY.
+
+    --probe by itself means all measurements that the probe takes part in.
+    """
     from domain.observation import ResultType
     from twin.ingestion import ingest_atlas, ingest_latest
 
-    # Probes alone mean all that they take part in.
     found = target is not None or bool(tags) or (bool(probes) and not measurements)
     if not measurements and not found:
         raise click.UsageError("say of which measurements: -m ID, --target NAME, --tag TAG or --probe ID")

@@ -236,7 +236,7 @@ class _Reading:
         self._made: Queue[Parsed | BaseException | None] = Queue(threads)
         self._stopped = Event()
         self._lock = Lock()
-        self.bytes_read = 0  # of files; what is read of zips counts when they are done
+        self.bytes_read = 0  # of files; not of zips, which are read by others, and not of what is known
         self._reading: set[str] = set()  # digests of this call
         self._finished: set[str] = set()
         self._copies: dict[int, _File] = {}
