@@ -23,21 +23,18 @@ def any_loss(arrays: PathArrays) -> Floats:
     return np.where(arrays.sent > 0, (arrays.received < arrays.sent).astype(np.float64), np.nan)
 
 
-def lagged(values: Floats, seen_until: Ints, count: int) -> Floats:
-    """The last `count` visible windows, newest first.
+def lagged(values: Floats, question: Question, count: int) -> Floats:
+    """The last `count` windows of the past that may be seen, newest first.
 
     Args:
         values: (W, P).
-        seen_until: (Q,) the first hidden window of each asked one.
+        question: Q rows.
         count: how many windows.
 
     Returns:
-        (Q, P, count), NaN before the first window.
+        (Q, P, count), NaN where unmeasured, hidden, or before the first window.
     """
-    rows = seen_until[:, None] - 1 - np.arange(count)[None, :]
-    picked = values[np.maximum(rows, 0)]  # (Q, count, P)
-    picked[rows < 0] = np.nan
-    return np.ascontiguousarray(picked.transpose(0, 2, 1))
+    return _rows(values, question, question.seen_until[:, None] - 1 - np.arange(count)[None, :])
 
 
 def same_slot(values: Floats, question: Question, window_s: int) -> Floats:
@@ -47,7 +44,7 @@ def same_slot(values: Floats, question: Question, window_s: int) -> Floats:
 
     Args:
         values: (W, P).
-        question: Q asked windows.
+        question: Q rows.
         window_s: length of a window in seconds.
 
     Returns:
@@ -57,26 +54,36 @@ def same_slot(values: Floats, question: Question, window_s: int) -> Floats:
     if rest != 0:
         return np.full((len(question), values.shape[1], 1), np.nan)
     days = max(1, -(-int(question.windows.max(initial=0)) // slots))
-    rows = question.windows[:, None] - slots * (1 + np.arange(days))[None, :]
-    picked = values[np.clip(rows, 0, values.shape[0] - 1)]
+    return _rows(values, question, question.windows[:, None] - slots * (1 + np.arange(days))[None, :])
+
+
+def _rows(values: Floats, question: Question, rows: Ints) -> Floats:
+    """(Q, P, R) the values of so many windows for each row of the question, NaN where they are not seen as past."""
+    picked = values[np.clip(rows, 0, values.shape[0] - 1)]  # (Q, R, P)
+    if question.held_out is not None:
+        picked[question.held_out[np.clip(rows, 0, values.shape[0] - 1)]] = np.nan
     picked[(rows < 0) | (rows >= question.seen_until[:, None])] = np.nan
+    picked[np.broadcast_to(~question.seen_past[:, None, :], picked.shape)] = np.nan
     return np.ascontiguousarray(picked.transpose(0, 2, 1))
 
 
-def last_known_row(known: Bools, seen_until: Ints) -> Ints:
-    """(Q, P) the latest visible window in which each pair is known; -1 where none is.
+def last_known_row(known: Bools, question: Question) -> Ints:
+    """(Q, P) the latest window of the past in which each pair is known and may be seen; -1 where none is.
 
     Args:
         known: (W, P).
-        seen_until: (Q,).
+        question: Q rows.
     """
+    if question.held_out is not None:
+        known = known & ~question.held_out
     rows = np.where(known, np.arange(known.shape[0], dtype=np.int64)[:, None], -1)
-    return np.asarray(np.maximum.accumulate(rows, axis=0)[seen_until - 1])
+    latest = np.maximum.accumulate(rows, axis=0)[np.maximum(question.seen_until - 1, 0)]
+    return np.where(question.seen_past & (question.seen_until > 0)[:, None], latest, -1)
 
 
-def last_known(values: Floats, seen_until: Ints) -> Floats:
-    """(Q, P) the latest visible value of each pair, however old; NaN where there is none."""
-    rows = last_known_row(np.isfinite(values), seen_until)
+def last_known(values: Floats, question: Question) -> Floats:
+    """(Q, P) the latest value of each pair in the past that is seen, however old; NaN where there is none."""
+    rows = last_known_row(np.isfinite(values), question)
     picked = np.take_along_axis(values, np.maximum(rows, 0), axis=0)
     return np.where(rows >= 0, picked, np.nan)
 
@@ -117,8 +124,24 @@ def weighted_mean(past: Floats, half_life: float) -> Floats:
     return np.asarray(np.where(total > 0.0, summed / np.where(total > 0.0, total, 1.0), np.nan))
 
 
-def counted(values: Ints | Bools, seen_until: Ints) -> Floats:
-    """(Q, P) sum of (W, P) counts over the visible windows."""
+def counted(values: Ints | Bools, question: Question) -> Floats:
+    """(Q, P) sum of (W, P) counts over the windows of the past that are seen."""
+    if question.held_out is not None:
+        values = np.where(question.held_out, 0, values)
     summed = np.cumsum(values, axis=0, dtype=np.int64)
     running = np.concatenate([np.zeros((1, values.shape[1]), dtype=np.int64), summed])
-    return running[seen_until].astype(np.float64)
+    return np.where(question.seen_past, running[question.seen_until], 0).astype(np.float64)
+
+
+def weighted_median(values: Floats, weights: Floats) -> Floats:
+    """Median of the known values along the last axis, each counting by its weight; NaN where none is known.
+
+    >>> weighted_median(np.array([1.0, 5.0, 3.0, np.nan]), np.array([1.0, 1.0, 3.0, 9.0]))
+    array(3.)
+    """
+    weights = np.where(np.isfinite(values), weights, 0.0)
+    order = np.argsort(values, axis=-1)  # NaN comes last
+    running = np.cumsum(np.take_along_axis(weights, order, axis=-1), axis=-1)
+    half = (running >= 0.5 * running[..., -1:]).argmax(axis=-1)[..., None]
+    middle = np.take_along_axis(values, np.take_along_axis(order, half, axis=-1), axis=-1)[..., 0]
+    return np.asarray(np.where(running[..., -1] > 0.0, middle, np.nan))

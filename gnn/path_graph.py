@@ -1,8 +1,8 @@
 """The path graph: a node is a pair in a window, an edge joins two pairs of one window.
 
-Typed edges join pairs that share a host, an AS or a country at one end, or are near at both ends. Each type is capped
-at the k nearest, so edges grow linearly with pairs. Edges come from topology and geography and never from RTT; what is
-unknown makes no edge. The past of a pair is an input of its node. This module is NumPy, so that the audit can look at
+Typed edges join pairs that share a host, an AS or a country at one end, or are near at both ends (`gnn.neighbours`); mates, which share an
+end, also tell each other what they moved by (`gnn.mates`). The past of a pair is an input of its node, and so is its value in
+the window where that is seen; of a pair that is asked it never is. This module is NumPy, so that the audit can look at
 everything before a tensor is made.
 """
 
@@ -12,25 +12,25 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from domain.errors import DataError
-from domain.place import EARTH_RADIUS_KM, FIBRE_KM_PER_MS
-from gnn import history
+from domain.place import FIBRE_KM_PER_MS
+from gnn import history, mates
 from gnn.history import HISTORY_WINDOWS
-from gnn.inputs import Inputs
-from gnn.protocols.protocol import Bools, Question
+from gnn.inputs import NOBODY, Inputs
+from gnn.neighbours import RELATIONS, chord_km, heard_by, on_sphere
+from gnn.protocols.protocol import Question
 from gnn.settings import require_in_range
-from kg.arrays import UNKNOWN_ASN, UNKNOWN_COUNTRY, Ends, Floats, Ints, PathArrays
-
-RELATIONS = ("probe", "target", "probe_as", "target_as", "probe_country", "target_country", "near")
-"""Edge types: what two pairs share. `near` is nearness at both ends."""
+from kg.arrays import Floats, Ints, PathArrays
 
 CATEGORIES = ("probe_as", "probe_country", "target_as", "target_country")
 """Categories of a node, hashed."""
 
-_GROUP_GAP = 16.0  # more than any distance inside a group, below: groups never mix in one tree
-_UNKNOWN_GAP = 4.0  # more than the diameter of the unit sphere: known places come before unknown ones
+MATES = ("probe", "target")
+"""Edge types between pairs that share an end; these have edge numbers."""
+
+AROUND = "around_"
+"""Begins the names of columns that tell of other pairs in the window: a model without a graph does without them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class PathGraphConfig:
         near_km: how far apart the ends of two near pairs may be: the root of the summed squares of both distances.
         lags: latest windows that are node inputs one by one.
         moves: latest windows whose difference from the usual is an input.
-        history: latest windows that medians and means are taken over.
+        history: latest windows that medians and means are taken over, and that a prediction may point at.
         buckets: hash buckets of AS numbers and of countries.
         rtt_unit_ms, jitter_unit_ms: differences are compressed by asinh(x / unit): linear below, logarithmic above.
     """
@@ -53,7 +53,7 @@ class PathGraphConfig:
     moves: int = 3
     history: int = HISTORY_WINDOWS
     buckets: int = 256
-    rtt_unit_ms: float = 60.0
+    rtt_unit_ms: float = 20.0
     jitter_unit_ms: float = 5.0
 
     def __post_init__(self) -> None:
@@ -66,93 +66,125 @@ class PathGraphConfig:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is seen of P pairs in one row, in ms: the past, its median, the window itself, and the level (usual, else now)."""
+
+    past: Floats
+    usual: Floats
+    now: Floats
+
+    @property
+    def level(self) -> Floats:
+        return np.where(np.isfinite(self.usual), self.usual, self.now)
+
+
 def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) -> Inputs:
     """Node inputs and edges of the asked windows, from what the question lets be seen.
 
-    A pair takes part in the edges of a window once it has been seen measured before it.
+    A pair is heard once something of it is seen. Where asked pairs may have no past, mates are found through the hosts most alike in
+    what is seen, not through the map alone.
 
     Returns:
         Inputs with Q x P nodes. Column names say what is in them; `base_rtt_ms` and `base_jitter_ms` are in ms,
         differences from them are asinh-compressed.
     """
-    columns = _node_columns(arrays, question, config)
-    known = question.seen_before(arrays.measured)
-    alike, graph_of = np.unique(known, axis=0, return_inverse=True)
+    past = history.lagged(arrays.rtt_ms, question, config.history)
+    usual, now = history.median(past), question.now(arrays.rtt_ms)
+    seen = [_Seen(past=past[q], usual=usual[q], now=now[q]) for q in range(len(question))]
+    graphs, graph_of, edge_numbers = _edges(arrays, question, seen, config)
+    told = np.stack(
+        [
+            _told_by_mates(row, graphs[int(graph)], {side: edge_numbers[side][q] for side in MATES})
+            for q, (row, graph) in enumerate(zip(seen, graph_of, strict=True))
+        ]
+    )
+    columns = {
+        **_place_columns(arrays),
+        **_past_columns(arrays, question, config, past, usual, told),
+        **_now_columns(arrays, question, config, usual),
+        **_calendar_columns(arrays, question),
+    }
+    columns |= _around_columns(columns, question, graphs, graph_of)
+    shape = (len(question), arrays.pairs)
     return Inputs(
         columns=tuple(columns),
-        numbers=np.stack([np.broadcast_to(column, known.shape) for column in columns.values()], axis=-1),
+        numbers=np.stack(
+            [np.broadcast_to(column, shape).astype(np.float32) for column in columns.values()], axis=-1
+        ),
         categories=categories(arrays, config.buckets),
-        graphs=tuple(edges(arrays, row, config) for row in alike),
-        graph_of=graph_of.reshape(-1).astype(np.int64),
+        graphs=graphs,
+        graph_of=graph_of,
+        edge_columns=mates.EDGE_COLUMNS,
+        edge_numbers=edge_numbers,
+        values={"lag_ms": past, "usual_ms": usual, "now_ms": now},
     )
 
 
 # --- edges
 
 
-def edges(arrays: PathArrays, present: Bools, config: PathGraphConfig) -> dict[str, Ints]:
-    """Edges among the pairs that are present.
-
-    Args:
-        arrays: where the pairs' ends are; no measured value is read.
-        present: (P,).
-        config: how many neighbours, and how near is near.
-
-    Returns:
-        Edge type -> (2, E) pair numbers: row 0 is the neighbour, row 1 the pair that hears of it.
-    """
-    place = {"probe": _on_sphere(arrays.probe_end), "target": _on_sphere(arrays.target_end)}
-    ends = {"probe": arrays.probe_end, "target": arrays.target_end}
-    other = {"probe": "target", "target": "probe"}
-    neighbours = config.neighbours
-    found: dict[str, Ints] = {}
-    for side, end in ends.items():
-        far = place[other[side]]
-        found[side] = _nearest_in_group(end.host, present, far, neighbours)
-        found[f"{side}_as"] = _nearest_in_group(end.asn, present & (end.asn != UNKNOWN_ASN), far, neighbours)
-        country = np.unique(end.country.astype(str), return_inverse=True)[1].astype(np.int64)
-        known = present & np.asarray(end.country != UNKNOWN_COUNTRY, dtype=np.bool_)
-        found[f"{side}_country"] = _nearest_in_group(country, known, far, neighbours)
-    both = np.concatenate([place["probe"], place["target"]], axis=1)
-    nowhere = np.zeros(arrays.pairs, dtype=np.int64)
-    placed = present & np.isfinite(both).all(axis=1)
-    found["near"] = _nearest_in_group(
-        nowhere, placed, both, neighbours, within=config.near_km / EARTH_RADIUS_KM
-    )
-    return {relation: found[relation] for relation in RELATIONS}
-
-
-def _nearest_in_group(
-    group: Ints, taking_part: Bools, place: Floats, neighbours: int, within: float = np.inf
-) -> Ints:
-    """Join each pair to the nearest of its group: one search tree, in which groups lie far apart on an axis of their own.
-
-    Pairs of unknown place come after all others of the group, in an order drawn from a fixed seed, which also breaks ties.
-    """
-    members = np.flatnonzero(taking_part)
-    if len(members) < 2 or neighbours == 0:
-        return np.zeros((2, 0), dtype=np.int64)
-    drawn = np.random.default_rng(0).random((len(group), place.shape[1]))[members]
-    unknown = np.asarray(~np.isfinite(place[members]).all(axis=1))
-    point = np.where(unknown[:, None], drawn, place[members] + 1e-9 * drawn)
-    apart = np.unique(group[members], return_inverse=True)[1] * _GROUP_GAP + unknown * _UNKNOWN_GAP
-    points = np.column_stack([point, apart])
-    reach = min(within, _GROUP_GAP / 2.0)
-    count = min(neighbours + 1, len(members))
-    _, nearest = cKDTree(points).query(points, k=count, distance_upper_bound=reach)
-    hearer = np.repeat(np.arange(len(members)), count)
-    heard = nearest.reshape(-1)
-    edge = (heard < len(members)) & (heard != hearer)  # a missing neighbour is numbered past the end
-    rank = np.cumsum(edge.reshape(-1, count), axis=1).reshape(-1)
-    edge &= rank <= neighbours  # where the pair itself is not among its own nearest
-    return np.stack([members[heard[edge]], members[hearer[edge]]]).astype(np.int64)
+def _edges(
+    arrays: PathArrays, question: Question, seen: list[_Seen], config: PathGraphConfig
+) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Floats]]:
+    """The distinct graphs, which of them each row has, and the edge numbers of mates."""
+    speaking = question.seen_before(arrays.measured) | (question.now(arrays.measured.astype(np.float64)) == 1.0)
+    every = np.ones(arrays.pairs, dtype=np.bool_)
+    through_hosts = question.unmet and _hosts(arrays) <= mates.MOST_HOSTS
+    alike, graph_of = np.unique(speaking, axis=0, return_inverse=True)
+    graph_of = graph_of.reshape(-1).astype(np.int64)
+    shared = [
+        heard_by(arrays, row, every, neighbours=config.neighbours, near_km=config.near_km) for row in alike
+    ]
+    probe, target = on_sphere(arrays.probe_end), on_sphere(arrays.target_end)
+    numbers: dict[str, list[Floats]] = {side: [] for side in MATES}
+    graphs: list[dict[str, Ints]] = list(shared)
+    for q, row in enumerate(seen):
+        if through_hosts:
+            level = row.level
+            hosts = mates.hosts_of(arrays, level, config.neighbours)
+            heard, found = mates.through_hosts(
+                arrays,
+                hosts,
+                np.isfinite(level),
+                usual=level,
+                now=np.where(np.isfinite(row.now), row.now, level),
+                neighbours=config.neighbours,
+            )
+            graphs.append({**shared[int(graph_of[q])], **heard})
+            graph_of[q] = len(graphs) - 1
+        else:
+            heard = {side: graphs[int(graph_of[q])][side] for side in MATES}
+            found = {
+                side: mates.temporal(
+                    arrays,
+                    heard[side],
+                    past=row.past,
+                    usual=row.usual,
+                    now=row.now,
+                    far=target if side == "probe" else probe,
+                    unit_ms=config.rtt_unit_ms,
+                )
+                for side in MATES
+            }
+        for side in MATES:
+            numbers[side].append(found[side])
+    return tuple(graphs), graph_of, {side: np.stack(rows) for side, rows in numbers.items()}
 
 
-def _on_sphere(end: Ends) -> Floats:
-    """(P, 3) places on the unit sphere, NaN where unknown; chords order like great circles."""
-    latitude, longitude = np.radians(end.latitude), np.radians(end.longitude)
-    across = np.cos(latitude)
-    return np.column_stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
+def _hosts(arrays: PathArrays) -> int:
+    return len(np.union1d(arrays.probe_end.host, arrays.target_end.host))
+
+
+def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Floats]) -> Floats:
+    """(P,) median of what the mates tell of a pair, those with little spread counting most; NaN where none tells anything."""
+    offset, spread = (mates.EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms"))
+    value = np.where(np.isfinite(row.now), row.now, row.level)
+    heard = np.concatenate([graph[side] for side in MATES], axis=1)
+    edges = np.concatenate([numbers[side] for side in MATES], axis=1)
+    told = np.where(heard == NOBODY, np.nan, value[heard]) + edges[:, :, offset]
+    weight = 1.0 / (np.where(np.isfinite(edges[:, :, spread]), edges[:, :, spread], 100.0) + 1.0) ** 2
+    return history.weighted_median(told, weight)
 
 
 # --- node inputs
@@ -175,19 +207,9 @@ def categories(arrays: PathArrays, buckets: int) -> dict[str, Ints]:
     return found
 
 
-def _node_columns(arrays: PathArrays, question: Question, config: PathGraphConfig) -> dict[str, Floats]:
-    """Every number of a node by name, each broadcastable to (Q, P); NaN is unknown."""
-    return {
-        **_place_columns(arrays),
-        **_past_columns(arrays, question, config),
-        **_calendar_columns(arrays, question),
-    }
-
-
 def _place_columns(arrays: PathArrays) -> dict[str, Floats]:
-    probe, target = _on_sphere(arrays.probe_end), _on_sphere(arrays.target_end)
-    half_chord = np.clip(np.linalg.norm(probe - target, axis=1) / 2.0, 0.0, 1.0)
-    kilometres = 2.0 * EARTH_RADIUS_KM * np.arcsin(half_chord)
+    probe, target = on_sphere(arrays.probe_end), on_sphere(arrays.target_end)
+    kilometres = chord_km(probe, target)
     columns = {
         "distance_megametres": kilometres / 1000.0,
         "log_fibre_rtt_ms": np.log1p(2.0 * kilometres / FIBRE_KM_PER_MS),
@@ -199,16 +221,28 @@ def _place_columns(arrays: PathArrays) -> dict[str, Floats]:
     return {name: column[None, :] for name, column in columns.items()}
 
 
-def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfig) -> dict[str, Floats]:
+def _past_columns(
+    arrays: PathArrays,
+    question: Question,
+    config: PathGraphConfig,
+    past_rtt: Floats,
+    usual_rtt: Floats,
+    told: Floats,
+) -> dict[str, Floats]:
+    """The own past. `base_rtt_ms` is the latest value, or, where there is none, what the mates tell."""
     columns: dict[str, Floats] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         for name, values, unit in (
             ("rtt", arrays.rtt_ms, config.rtt_unit_ms),
             ("jitter", arrays.jitter_ms, config.jitter_unit_ms),
         ):
-            past = history.lagged(values, question.seen_until, config.history)
-            median = history.median(past)
-            base = history.last_known(values, question.seen_until) if name == "rtt" else median
+            if name == "rtt":
+                past, median = past_rtt, usual_rtt
+                latest = history.last_known(values, question)
+                base = np.where(np.isfinite(latest), latest, told)
+            else:
+                past = history.lagged(values, question, config.history)
+                base = median = history.median(past)
             seasonal = history.same_slot(values, question, arrays.window_s)
             columns |= {
                 f"base_{name}_ms": base,
@@ -237,18 +271,12 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
                 for i in range(config.moves)
             }
     sent = arrays.sent > 0
-    loss = arrays.loss_ratio
     any_loss = history.any_loss(arrays)
-    past_any = history.lagged(any_loss, question.seen_until, config.history)
-    past_loss = history.lagged(loss, question.seen_until, config.history)
-    age = (
-        question.seen_until[:, None]
-        - 1
-        - history.last_known_row(np.isfinite(arrays.rtt_ms), question.seen_until)
-    )
-    windows_lossy = history.counted(any_loss == 1.0, question.seen_until)
-    windows_sent = history.counted(sent, question.seen_until)
-    windows_seen = history.counted(arrays.measured, question.seen_until)
+    past_any = history.lagged(any_loss, question, config.history)
+    past_loss = history.lagged(arrays.loss_ratio, question, config.history)
+    age = question.seen_until[:, None] - 1 - history.last_known_row(np.isfinite(arrays.rtt_ms), question)
+    windows_lossy = history.counted(any_loss == 1.0, question)
+    windows_sent = history.counted(sent, question)
     columns |= {f"loss_lag_{i + 1}": past_loss[:, :, i] for i in range(config.lags)}
     columns |= {f"any_loss_lag_{i + 1}": past_any[:, :, i] for i in range(config.lags)}
     columns |= {
@@ -260,9 +288,43 @@ def _past_columns(arrays: PathArrays, question: Question, config: PathGraphConfi
             windows_sent > 0, (windows_lossy + 0.5) / (windows_sent + 1.0), np.nan
         ),
         "log_windows_since_answer": np.log1p(age.astype(np.float64)),
-        "log_windows_seen": np.log1p(windows_seen),
+        "log_windows_seen": np.log1p(history.counted(arrays.measured, question)),
+        "log_horizon": np.broadcast_to(
+            np.log1p((question.windows - question.seen_until).astype(np.float64))[:, None], age.shape
+        ),
     }
     return columns
+
+
+def _now_columns(
+    arrays: PathArrays, question: Question, config: PathGraphConfig, usual: Floats
+) -> dict[str, Floats]:
+    """What is seen of the asked window itself: of pairs that are asked nothing is."""
+    rtt, jitter = question.now(arrays.rtt_ms), question.now(arrays.jitter_ms)
+    usual_jitter = history.median(history.lagged(arrays.jitter_ms, question, config.history))
+    return {
+        "now_rtt_move": np.arcsinh((rtt - usual) / config.rtt_unit_ms),
+        "now_log_rtt_ms": np.log1p(rtt),
+        "now_jitter_move": np.arcsinh((jitter - usual_jitter) / config.jitter_unit_ms),
+        "now_loss": question.now(arrays.loss_ratio),
+        "now_any_loss": question.now(history.any_loss(arrays)),
+    }
+
+
+def _around_columns(
+    columns: dict[str, Floats], question: Question, graphs: tuple[dict[str, Ints], ...], graph_of: Ints
+) -> dict[str, Floats]:
+    """Means of what is seen now over the mates of each pair: how its probe, and how its target, does in this window."""
+    found: dict[str, Floats] = {}
+    for side in MATES:
+        for name in ("now_rtt_move", "now_jitter_move", "now_loss", "now_any_loss"):
+            values = columns[name]
+            means = []
+            for q in range(len(question)):
+                heard = graphs[int(graph_of[q])][side]
+                means.append(history.mean(np.where(heard == NOBODY, np.nan, values[q][heard])))
+            found[f"{AROUND}{side}_{name.removeprefix('now_')}"] = np.stack(means)
+    return found
 
 
 def _calendar_columns(arrays: PathArrays, question: Question) -> dict[str, Floats]:

@@ -7,20 +7,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, final
 
 from numpy.typing import NDArray
 
 from domain.errors import DataError
 from gnn.audit import Verdict, audit, without
-from gnn.inputs import Inputs
-from gnn.prediction import Prediction
-from gnn.protocols.protocol import Question, Split
+from gnn.inputs import NOBODY, Inputs
+from gnn.prediction import Prediction, joined
+from gnn.protocols.protocol import Protocol, Question, Split
 from kg.arrays import PathArrays
 
 Array: TypeAlias = NDArray[Any]
 Progress: TypeAlias = Callable[[int, int, float], None]
 """Told after each epoch: epoch, of how many at most, validation loss."""
+
+CELLS_AT_ONCE = 20_000
+"""Pairs x rows whose inputs are made at once: memory does not grow with the question."""
 
 
 class Kind(StrEnum):
@@ -28,6 +32,8 @@ class Kind(StrEnum):
 
     BASELINE = "baseline"
     GNN = "gnn"
+    MLP = "mlp"
+    ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +42,38 @@ class Learned:
 
     Attributes:
         epochs: epochs run; None where there are none.
+        best_epoch: the one whose weights were kept; None where there are none.
         parameters: learned numbers.
         losses: validation loss of each epoch.
         seconds: how long learning took, the audit left out; `fit` says so.
     """
 
-    epochs: int | None
-    parameters: int
-    losses: tuple[float, ...]
+    epochs: int | None = None
+    best_epoch: int | None = None
+    parameters: int = 0
+    losses: tuple[float, ...] = ()
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is learned from: arrays without what is sealed, how they are divided, and what drew it.
+
+    Attributes:
+        arrays: the measurements, without the sealed cells of the split.
+        split: what is learned on; its test is not for learning.
+        protocol: draws fresh masks.
+        seed: of all randomness.
+        progress: told after each epoch.
+        checkpoint: where an interrupted training goes on from; None keeps nothing.
+    """
+
+    arrays: PathArrays
+    split: Split
+    protocol: Protocol
+    seed: int
+    progress: Progress | None = None
+    checkpoint: Path | None = None
 
 
 class Predictor(ABC):
@@ -52,23 +81,37 @@ class Predictor(ABC):
 
     A predictor sees of a question only what `inputs` gives, and knows of the rest only what `learn` left in it.
     Subclasses write `prepare`, `inputs`, `learn`, `answer`, and what it takes to be saved.
+
+    Attributes:
+        name, kind, citation: what it is, and who says so.
+        needs_past: it has nothing to say of a pair that was never seen.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     citation: ClassVar[str]
+    needs_past: ClassVar[bool] = False
 
     @final
     def fit(
-        self, arrays: PathArrays, split: Split, *, seed: int, progress: Progress | None = None
+        self,
+        arrays: PathArrays,
+        split: Split,
+        protocol: Protocol,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
     ) -> tuple[Learned, Verdict]:
-        """Audit, then learn from the windows before the test; those of the test are taken away first.
+        """Audit, then learn; what is sealed for the test is taken away first.
 
         Args:
-            arrays: the measurements.
+            arrays: the measurements, as the protocol views them.
             split: what is learned on, and what is kept for the test.
+            protocol: who is hidden from whom.
             seed: of all randomness.
             progress: told after each epoch.
+            checkpoint: where an interrupted training goes on from.
 
         Returns:
             What was learned, and the audit's verdict, which is passed.
@@ -79,15 +122,23 @@ class Predictor(ABC):
         """
         verdict = audit(self, arrays, split)
         verdict.require(self.name)
-        before_test = without(arrays, split.test.hidden(arrays, 0))
-        if not split.fit.cells(before_test).rtt.any():
+        unsealed = without(arrays, split.sealed)
+        if not split.fit.cells(unsealed).rtt.any():
             raise DataError(
                 "nothing to learn from",
                 found="no pair with an RTT in a fitted window and in one before it",
                 expected="pairs measured more than once",
             )
         started = time.perf_counter()
-        learned = self.learn(before_test, split, seed=seed, progress=progress)
+        lesson = Lesson(
+            arrays=unsealed,
+            split=split,
+            protocol=protocol,
+            seed=seed,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+        learned = self.learn(lesson)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
     @final
@@ -97,23 +148,24 @@ class Predictor(ABC):
         Raises:
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
         """
-        return self.answer(self.inputs(arrays, question))
+        rows = max(1, CELLS_AT_ONCE // arrays.pairs)
+        return joined([self.answer(self.inputs(arrays, part)) for part in question.parts(rows)])
 
     @abstractmethod
     def prepare(self, arrays: PathArrays, split: Split) -> Mapping[str, Array]:
-        """The constants that are taken from the data before learning (means, spreads), by name; from fitted windows only."""
+        """The constants that are taken from the data before learning (means, spreads), by name; from fitted cells only."""
 
     @abstractmethod
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
         """Everything that the predictor may look at to answer the question."""
 
     @abstractmethod
-    def learn(self, arrays: PathArrays, split: Split, *, seed: int, progress: Progress | None) -> Learned:
-        """Learn from the fitted windows, stop by the validation windows, calibrate on the calibration windows."""
+    def learn(self, lesson: Lesson) -> Learned:
+        """Learn from the fitted cells, and stop by the validation cells."""
 
     @abstractmethod
     def answer(self, inputs: Inputs) -> Prediction:
-        """Predict from the inputs, and from nothing else."""
+        """Predict from the inputs, and from nothing else. Intervals are its own, before they are calibrated."""
 
     @abstractmethod
     def config(self) -> Mapping[str, int | float]:
@@ -150,12 +202,13 @@ def counted(predictor: Predictor, arrays: PathArrays, question: Question) -> tup
     """What a predictor sees of a question, counted from its own inputs.
 
     Returns:
-        Over all asked windows: the pairs that were seen measured before their window, and the edges by type; no type where
+        Over all rows: the pairs of which something is seen, and the edges by type; no type where
         the predictor looks at one pair at a time.
     """
     inputs = predictor.inputs(arrays, question)
     edges: dict[str, int] = {}
     for graph in inputs.graph_of:
-        for relation, ends in inputs.graphs[int(graph)].items():
-            edges[relation] = edges.get(relation, 0) + ends.shape[1]
-    return int(question.seen_before(arrays.measured).sum()), edges
+        for relation, heard in inputs.graphs[int(graph)].items():
+            edges[relation] = edges.get(relation, 0) + int((heard != NOBODY).sum())
+    seen = question.seen_before(arrays.measured) | (question.now(arrays.measured.astype(float)) == 1.0)
+    return int(seen.sum()), edges

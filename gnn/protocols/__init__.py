@@ -1,7 +1,12 @@
-"""Protocols: who is hidden from whom when a prediction is asked.
+"""Protocols: who is hidden from whom when a prediction is asked. A protocol is added in one file and one line here.
 
-protocol   what a protocol must do, the Question and the Split
-forecast   a window from the windows before it
+protocol      what a protocol must do, the Question and the Split
+rolling       rolling origins, for those that divide the time
+hosts         pairs of hosts, for those that divide the pairs
+forecast      a window from the windows before it, up to a day ahead
+imputation    a part of a window's pairs from the others
+unseen_pair   two hosts that never measured each other
+unseen_probe  a host of which little or nothing was measured
 """
 
 from __future__ import annotations
@@ -11,9 +16,14 @@ from types import MappingProxyType
 
 from domain.errors import UnknownNameError
 from gnn.protocols.forecast import Forecast
+from gnn.protocols.imputation import Imputation
 from gnn.protocols.protocol import Protocol
+from gnn.protocols.unseen_pair import UnseenPair
+from gnn.protocols.unseen_probe import UnseenProbe
 
-PROTOCOLS: Mapping[str, type[Protocol]] = MappingProxyType({Forecast.name: Forecast})
+PROTOCOLS: Mapping[str, type[Protocol]] = MappingProxyType(
+    {kind.name: kind for kind in (Forecast, Imputation, UnseenPair, UnseenProbe)}
+)
 """Every protocol by its name."""
 
 

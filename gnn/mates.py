@@ -1,0 +1,273 @@
+"""Mates: pairs that share one end with a pair, and what they tell of it.
+
+What a mate j says of pair i is "your usual, and what I moved by": its value plus an offset. Where both have a past the offset is the
+difference of their usual values. Where i has none it is estimated from hosts: of (a, b) and a mate (c, b), how much further a was
+than c to the partners that both were measured with, those nearest to b counting most. Everything is from values that are seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from domain.place import FIBRE_KM_PER_MS
+from gnn.inputs import NOBODY
+from gnn.neighbours import chord_km, on_sphere
+from gnn.protocols.protocol import Bools
+from kg.arrays import Floats, Ints, PathArrays
+
+EDGE_COLUMNS: Final = (
+    "offset_ms",
+    "spread_ms",
+    "log_support",
+    "correlation",
+    "seen_now",
+    "move_ms",
+    "far_megametres",
+    "same_family",
+)
+"""Numbers of an edge to a mate.
+
+offset_ms: what is added to the mate's value to speak of the pair; spread_ms: mean absolute deviation of that difference;
+log_support: log(1 + n) of the n windows, or partners, that it is from; correlation: of the moves of both over their past;
+seen_now: the mate's value in the asked window is seen; move_ms: by how much it lies above its usual; far_megametres: between the ends
+that differ; same_family: both IPv4 or both IPv6.
+"""
+
+_BLOCK = 4096
+"""Pairs worked on at once: what is gathered for k mates of each over their past would not fit otherwise."""
+
+
+def temporal(
+    arrays: PathArrays, heard: Ints, *, past: Floats, usual: Floats, now: Floats, far: Floats, unit_ms: float
+) -> Floats:
+    """Edge numbers where pairs have a past.
+
+    Args:
+        arrays: for the address families.
+        heard: (P, k) mates.
+        past: (P, L) past values in ms, NaN where unknown.
+        usual: (P,) median of the past.
+        now: (P,) values of the asked window that are seen.
+        far: (P, 3) places of the ends that differ, on the unit sphere.
+        unit_ms: moves are compressed by asinh(move / unit) before they are correlated.
+
+    Returns:
+        (P, k, E) float32.
+    """
+    compressed = np.arcsinh((past - usual[:, None]) / unit_ms).astype(np.float32)
+    known = np.isfinite(compressed)
+    moves = np.where(known, compressed, np.float32(0.0))
+    centred = np.where(known, moves - _mean(moves, known)[:, None], np.float32(0.0))
+    raw = np.where(np.isfinite(past), past - usual[:, None], 0.0).astype(np.float32)
+    weight = known.astype(np.float32)
+    numbers = np.empty((*heard.shape, len(EDGE_COLUMNS)), dtype=np.float32)
+    for start in range(0, len(heard), _BLOCK):
+        own = slice(start, start + _BLOCK)
+        mate = np.maximum(heard[own], 0)
+        common = weight[mate] * weight[own, None, :]
+        support = common.sum(axis=-1)
+        mine, theirs = centred[own, None, :] * common, centred[mate] * common
+        norm = np.sqrt((mine**2).sum(axis=-1) * (theirs**2).sum(axis=-1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            correlation = np.where(norm > 1e-6, (mine * theirs).sum(axis=-1) / norm, np.nan)
+            spread = (np.abs(raw[own, None, :] - raw[mate]) * common).sum(axis=-1) / support
+        numbers[own, :, 0] = usual[own, None] - usual[mate]
+        numbers[own, :, 1] = spread
+        numbers[own, :, 2] = np.log1p(support)
+        numbers[own, :, 3] = correlation
+    return _with_static(arrays, heard, numbers, usual=usual, now=now, far=far)
+
+
+def _mean(values: Floats, known: Bools) -> Floats:
+    return np.asarray(values.sum(axis=-1) / np.maximum(known.sum(axis=-1), 1))
+
+
+def _with_static(
+    arrays: PathArrays, heard: Ints, numbers: Floats, *, usual: Floats, now: Floats, far: Floats
+) -> Floats:
+    mate = np.maximum(heard, 0)
+    numbers[:, :, 4] = np.isfinite(now)[mate]
+    numbers[:, :, 5] = (now - usual)[mate]
+    numbers[:, :, 6] = chord_km(far[:, None, :], far[mate]) / 1000.0
+    numbers[:, :, 7] = arrays.af[:, None] == arrays.af[mate]
+    numbers[heard == NOBODY] = np.nan
+    return numbers
+
+
+# --- hosts that are alike
+
+
+MOST_HOSTS = 1000
+"""Hosts are compared with each other, at a cost of their cube, up to so many; with more, only places count."""
+
+STAND_INS = 4
+"""For each mate that is wanted, so many of the hosts most alike are looked at: not all of them were measured with the other end."""
+
+_PRIOR = 2.0
+"""Partners that the distance on the map counts for, beside those that both were measured with."""
+
+_UNKNOWN_MS = 100.0
+"""How unlike two hosts are of which neither places nor common partners are known."""
+
+_NEAR_MS = 3.0
+"""Partners as near as this to the asked end count alike; further ones less, by the square."""
+
+_DEVIATIONS = 2.0
+"""Differences are cut this far from their mean: a few partners over another route would spoil it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """What is known of H hosts from the levels of their pairs.
+
+    Attributes:
+        probe, target: (P,) number of the host at either end of each pair.
+        pair: (2, H, H) the pair of two hosts, over IPv4 and over IPv6, `NOBODY` where there is none.
+        unlike: (H, H) how unlike two hosts are, in ms; 0 on the diagonal.
+        stand_ins: (H, S) the hosts most like each, first the most.
+        offset_ms, spread_ms, log_support: (H, S, H) how much further a host is than its stand-in to a third, that difference's
+            standard deviation, and log(1 + n) of the n partners that it is from: those nearest to the third count most, it
+            itself does not. 0 partners make an offset of 0.
+    """
+
+    probe: Ints
+    target: Ints
+    pair: Ints
+    unlike: Floats
+    stand_ins: Ints
+    offset_ms: Floats
+    spread_ms: Floats
+    log_support: Floats
+
+
+def hosts_of(arrays: PathArrays, level: Floats, neighbours: int) -> Hosts:
+    """Compare hosts by the levels of their pairs, and by their places.
+
+    Two hosts are as unlike as the standard deviation of the difference of their RTTs to common partners, blended with how long
+    light in fibre takes there and back between them.
+
+    Args:
+        arrays: the pairs.
+        level: (P,) usual RTT in ms, NaN where it is not seen.
+        neighbours: k, how many mates are wanted.
+    """
+    ends = np.concatenate([arrays.probe_end.host, arrays.target_end.host])
+    _, first, number = np.unique(ends, return_index=True, return_inverse=True)
+    count = len(first)
+    probe, target = number[: arrays.pairs], number[arrays.pairs :]
+    pair = np.full((2, count, count), NOBODY, dtype=np.int64)
+    family = (arrays.af == 6).astype(np.int64)
+    column = np.arange(arrays.pairs)
+    pair[family, target, probe] = column
+    pair[family, probe, target] = column
+    both = np.full((2, count, count), np.nan)
+    both[family, target, probe] = level
+    back = both[family, probe, target]
+    both[family, probe, target] = np.where(np.isfinite(level), level, back)
+    table = np.where(np.isfinite(both[0]), both[0], both[1])
+    place = np.concatenate([on_sphere(arrays.probe_end), on_sphere(arrays.target_end)])[first]
+    apart = 2.0 * chord_km(place[:, None, :], place[None, :, :]) / FIBRE_KM_PER_MS
+    unlike = _unlike(table, apart)
+    stand_ins = np.argsort(unlike, axis=1, kind="stable")[:, 1 : 1 + STAND_INS * neighbours]
+    offset, spread, support = _offsets(table, unlike, stand_ins)
+    return Hosts(
+        probe=probe,
+        target=target,
+        pair=pair,
+        unlike=unlike,
+        stand_ins=stand_ins,
+        offset_ms=offset,
+        spread_ms=spread,
+        log_support=support,
+    )
+
+
+def _unlike(table: Floats, apart_ms: Floats) -> Floats:
+    """(H, H) ms."""
+    known = np.isfinite(table).astype(np.float64)
+    x = np.where(np.isfinite(table), table, 0.0)
+    common = known @ known.T
+    squares, summed = (x**2) @ known.T, x @ known.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (summed - summed.T) / common
+        variance = (squares + squares.T - 2.0 * (x @ x.T)) / common - mean**2
+    deviation = np.sqrt(np.maximum(np.where(common > 1.0, variance, 0.0), 0.0))
+    apart = np.where(np.isfinite(apart_ms), apart_ms, _UNKNOWN_MS)
+    weight = np.maximum(common - 1.0, 0.0)
+    unlike = (weight * deviation + _PRIOR * apart) / (weight + _PRIOR)
+    np.fill_diagonal(unlike, -1.0)  # itself comes first, and is left out
+    return np.asarray(unlike)
+
+
+def _offsets(table: Floats, unlike: Floats, stand_ins: Ints) -> tuple[Floats, Floats, Floats]:
+    """See `Hosts`; each (H, S, H) float32."""
+    known = np.isfinite(table)
+    x = np.where(known, table, 0.0).astype(np.float32)
+    near = (1.0 / (np.maximum(unlike, 0.0) + _NEAR_MS) ** 2).astype(np.float32)
+    np.fill_diagonal(near, 0.0)  # the third host itself is no partner: that pair is what is asked
+    count, several = stand_ins.shape
+    offset, spread, support = (np.zeros((count, several, count), dtype=np.float32) for _ in range(3))
+    for host in range(count):
+        common = (known[host] & known[stand_ins[host]]).astype(np.float32)  # (S, H)
+        difference = (x[host] - x[stand_ins[host]]) * common
+        for _ in range(2):
+            n = np.maximum(common.sum(axis=1, keepdims=True), 1.0)
+            mean = difference.sum(axis=1, keepdims=True) / n
+            reach = _DEVIATIONS * np.sqrt(((difference - mean) ** 2 * common).sum(axis=1, keepdims=True) / n)
+            difference = np.clip(difference, mean - reach, mean + reach) * common
+        weight = common @ near
+        safe = np.where(weight > 0.0, weight, 1.0)
+        mean = (difference @ near) / safe
+        variance = np.maximum((difference**2) @ near / safe - mean**2, 0.0)
+        squared = common @ (near**2)
+        some = weight > 0.0
+        offset[host] = mean
+        spread[host] = np.where(some, np.sqrt(variance), unlike[host, stand_ins[host]][:, None])
+        effective = np.where(some, weight**2 / np.where(squared > 0.0, squared, 1.0), 0.0)
+        support[host] = np.log1p(effective)
+    return offset, spread, support
+
+
+def through_hosts(
+    arrays: PathArrays, hosts: Hosts, speaking: Bools, *, usual: Floats, now: Floats, neighbours: int
+) -> tuple[dict[str, Ints], dict[str, Floats]]:
+    """Mates through the hosts most alike: `probe` keeps the pair's probe and takes another target, `target` the other way.
+
+    Args:
+        arrays: the pairs.
+        hosts: compared.
+        speaking: (P,) pairs that may be mates.
+        usual, now: (P,) what is seen of them, in ms.
+        neighbours: k.
+
+    Returns:
+        Edge type -> (P, k) mates, most alike first, and edge type -> (P, k, E) float32 edge numbers.
+    """
+    family = (arrays.af == 6).astype(np.int64)[:, None]
+    column = np.arange(arrays.pairs)[:, None]
+    heard: dict[str, Ints] = {}
+    numbers: dict[str, Floats] = {}
+    for side, kept, swapped, end in (
+        ("probe", hosts.probe, hosts.target, arrays.target_end),
+        ("target", hosts.target, hosts.probe, arrays.probe_end),
+    ):
+        stand_in = hosts.stand_ins[swapped]
+        same, other = (hosts.pair[one, kept[:, None], stand_in] for one in (family, 1 - family))
+        mate = np.where((same != NOBODY) & speaking[same], same, other)
+        usable = (mate != NOBODY) & speaking[mate] & (mate != column)
+        slot = np.argsort(~usable, axis=1, kind="stable")[:, :neighbours]
+        there = np.take_along_axis(usable, slot, axis=1)
+        table = np.full((arrays.pairs, neighbours), NOBODY, dtype=np.int64)
+        table[:, : slot.shape[1]] = np.where(there, np.take_along_axis(mate, slot, axis=1), NOBODY)
+        edge = np.full((*table.shape, len(EDGE_COLUMNS)), np.nan, dtype=np.float32)
+        at = (swapped[:, None], slot, kept[:, None])
+        for place, values in enumerate((hosts.offset_ms, hosts.spread_ms, hosts.log_support)):
+            edge[:, : slot.shape[1], place] = values[at]
+        heard[side] = table
+        numbers[side] = _with_static(
+            arrays, table, edge, usual=usual, now=now, far=on_sphere(end)
+        )
+    return heard, numbers
