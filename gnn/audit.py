@@ -98,26 +98,23 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split) -> Verdict:
         split: the first, middle and last window of each of its four parts are audited; each part is asked whole.
     """
     findings: set[Finding] = set()
-    last = len(split.fit) - 1
-    after_fit = np.zeros((arrays.windows, arrays.pairs), dtype=np.bool_)
-    after_fit[split.fit.windows[last] + 1 :] = True
     constants = predictor.prepare(arrays, split)
-    for tampering, tampered in _tampered(arrays, after_fit):
+    for tampering, tampered in _tampered(arrays, split.sealed):
         for name in _changed(constants, predictor.prepare(tampered, split)):
             findings.add(
                 Finding(
-                    kind="normalisation", name=name, tampering=tampering, window=int(split.fit.windows[last])
+                    kind="normalisation", name=name, tampering=tampering, window=int(split.fit.windows[-1])
                 )
             )
     audited: list[int] = []
     for question in (split.fit, split.validation, split.calibration, split.test):
-        seen = predictor.inputs(arrays, question)
         for row in _sampled(question):
             window = int(question.windows[row])
             audited.append(window)
-            rows = _hidden_from(question, row)
+            asked = question.part(slice(row, row + 1))
+            seen = predictor.inputs(arrays, asked)
             for tampering, tampered in _tampered(arrays, question.hidden(arrays, row)):
-                for kind, name in _moved(seen, predictor.inputs(tampered, question), rows):
+                for kind, name in _moved(seen, predictor.inputs(tampered, asked)):
                     findings.add(Finding(kind=kind, name=name, tampering=tampering, window=window))
     return Verdict(windows=tuple(audited), findings=tuple(sorted(findings)))
 
@@ -128,15 +125,14 @@ def audit_answers(predictor: Predictor, arrays: PathArrays, question: Question) 
     A predictor that hides from its inputs what it looks at is caught here.
     """
     findings: set[Finding] = set()
-    answer = predictor.predict(arrays, question)
-    names = [field.name for field in fields(answer)]
     picked = _sampled(question)
     for row in picked:
-        rows = _hidden_from(question, row)
-        before = {name: getattr(answer, name)[rows] for name in names}
+        asked = question.part(slice(row, row + 1))
+        answer = predictor.predict(arrays, asked)
+        before = {field.name: getattr(answer, field.name) for field in fields(answer)}
         for tampering, tampered in _tampered(arrays, question.hidden(arrays, row)):
-            again = predictor.predict(tampered, question)
-            for name in _changed(before, {name: getattr(again, name)[rows] for name in names}):
+            again = predictor.predict(tampered, asked)
+            for name in _changed(before, {name: getattr(again, name) for name in before}):
                 findings.add(
                     Finding(kind="answer", name=name, tampering=tampering, window=int(question.windows[row]))
                 )
@@ -158,11 +154,6 @@ def without(arrays: PathArrays, hidden: Bools) -> PathArrays:
 
 def _sampled(question: Question) -> list[int]:
     return sorted({0, len(question) // 2, len(question) - 1})
-
-
-def _hidden_from(question: Question, row: int) -> Ints:
-    """Rows of the question from which everything is hidden that is hidden from this one; it is among them."""
-    return np.flatnonzero(question.seen_until <= question.seen_until[row])
 
 
 def _tampered(arrays: PathArrays, hidden: Bools) -> Iterator[tuple[Tampering, PathArrays]]:
@@ -196,20 +187,12 @@ def _tampered(arrays: PathArrays, hidden: Bools) -> Iterator[tuple[Tampering, Pa
     )
 
 
-def _moved(before: Inputs, after: Inputs, rows: Ints) -> set[tuple[str, str]]:
-    """Kind and name of all that differs in these asked windows."""
-    moved = {("category", name) for name in _changed(before.categories, after.categories)}
-    moved |= {
-        ("column", name)
-        for name in _changed(
-            {name: before.column(name)[rows] for name in before.columns},
-            {name: after.column(name)[rows] for name in after.columns},
-        )
-    }
-    # The graphs may be numbered otherwise; what counts is which edges each window has.
-    for one, other in np.unique(np.stack([before.graph_of[rows], after.graph_of[rows]]), axis=1).T:
-        moved |= {("edges", name) for name in _changed(before.graphs[one], after.graphs[other])}
-    return moved
+def _moved(before: Inputs, after: Inputs) -> set[tuple[str, str]]:
+    """Kind and name of all that differs in the one asked row."""
+    seen, again = (
+        {f"{kind}|{name}": values for kind, name, values in inputs.of_row(0)} for inputs in (before, after)
+    )
+    return {(kind, name) for kind, _, name in (key.partition("|") for key in _changed(seen, again))}
 
 
 def _changed(before: Mapping[str, Array], after: Mapping[str, Array]) -> list[str]:
