@@ -99,6 +99,8 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
             for q, (row, graph) in enumerate(zip(seen, graph_of, strict=True))
         ]
     )
+    # Where nothing is seen of a mate now but its past is, unmet pairs are told its usual.
+    told_now = np.stack([row.now if not question.unmet else np.where(np.isfinite(row.now), row.now, row.level) for row in seen])
     columns = {
         **_place_columns(arrays),
         **_past_columns(arrays, question, config, past, usual, told),
@@ -117,8 +119,15 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         graph_of=graph_of,
         edge_columns=mates.EDGE_COLUMNS,
         edge_numbers=edge_numbers,
-        values={"lag_ms": past, "usual_ms": usual, "now_ms": now},
+        values={"lag_ms": past, "lag_age_days": _ages_days(arrays, question, past), "now_ms": told_now},
     )
+
+
+def _ages_days(arrays: PathArrays, question: Question, past: Floats) -> Floats:
+    """(Q, P, L) how long before the asked window each window of the past began."""
+    windows = question.windows[:, None] - question.seen_until[:, None] + 1 + np.arange(past.shape[2])
+    days = windows * (arrays.window_s / history.DAY_S)
+    return np.broadcast_to(days[:, None, :], past.shape)
 
 
 # --- edges

@@ -16,7 +16,11 @@ PREDICTORS: Mapping[str, str] = MappingProxyType(
     {
         "last-value": "gnn.baselines.last_value:LastValue",
         "seasonal-median": "gnn.baselines.seasonal_median:SeasonalMedian",
+        "graph-transformer": "gnn.models.graph_transformer:GraphTransformer",
+        "cheb-net": "gnn.models.cheb_net:ChebNet",
+        "res-gated-gcn": "gnn.models.res_gated_gcn:ResGatedGcn",
         "sage": "gnn.models.sage:Sage",
+        "mlp": "gnn.models.mlp:Mlp",
     }
 )
 """Name -> module:class."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data import HeteroData
 
 from gnn.predictor import Learned, Progress
 
@@ -23,16 +23,17 @@ class TrainingConfig:
 
     Attributes:
         epochs: at most.
+        steps_an_epoch: mini-batches of an epoch.
         patience: epochs without a better validation loss before it stops.
-        batch: windows in a mini-batch.
-        learning_rate, weight_decay: of AdamW (Loshchilov, Hutter, ICLR 2019); the rate falls to nothing along a cosine.
+        learning_rate, weight_decay: of AdamW (Loshchilov, Hutter, ICLR 2019); the rate rises and falls once (Smith, Topin, Super-Convergence,
+            2019).
         clip: largest norm of a gradient.
         average: decay a step of the averaged weights (Polyak, Juditsky 1992) that are validated and kept.
     """
 
     epochs: int
+    steps_an_epoch: int
     patience: int
-    batch: int
     learning_rate: float
     weight_decay: float
     clip: float
@@ -41,38 +42,38 @@ class TrainingConfig:
 
 def train(
     network: nn.Module,
-    fit: list[HeteroData],
-    validation: list[HeteroData],
+    epoch: Callable[[], Iterable[HeteroData]],
+    validation: Sequence[HeteroData],
     loss: Loss,
     config: TrainingConfig,
     *,
-    generator: torch.Generator,
     progress: Progress | None,
 ) -> Learned:
     """Train in place; the network ends with the averaged weights of its best epoch.
 
     Args:
         network: begins with the weights it has.
-        fit: graphs of windows to learn from, with targets.
-        validation: graphs of windows to stop by, with targets.
+        epoch: gives the mini-batches of an epoch, with targets; fresh ones each time.
+        validation: mini-batches to stop by, with targets.
         loss: of a network on a batch, one number.
         config: how.
-        generator: draws the order of the windows.
         progress: told after each epoch.
     """
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    steps = config.epochs * math.ceil(len(fit) / config.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=config.learning_rate,
+        total_steps=config.epochs * config.steps_an_epoch + 1,
+        pct_start=0.15,
+    )
     averaged = copy.deepcopy(network).eval()
-    held_out = list(_batches(validation, config.batch))
     losses: list[float] = []
     best, best_loss, step = copy.deepcopy(averaged.state_dict()), math.inf, 0
-    for epoch in range(1, config.epochs + 1):
+    for number in range(1, config.epochs + 1):
         network.train()
-        order = torch.randperm(len(fit), generator=generator).tolist()
-        for batch in _batches([fit[i] for i in order], config.batch):
+        for batch in epoch():
             optimiser.zero_grad()
             torch.autograd.backward(loss(network, batch))
             nn.utils.clip_grad_norm_(network.parameters(), config.clip)
@@ -81,10 +82,10 @@ def train(
             step += 1
             _average(averaged, network, min(config.average, step / (step + 10.0)))
         with torch.no_grad():
-            held = [float(loss(averaged, batch)) for batch in held_out]
+            held = [float(loss(averaged, batch)) for batch in validation]
         losses.append(sum(held) / len(held))
         if progress is not None:
-            progress(epoch, config.epochs, losses[-1])
+            progress(number, config.epochs, losses[-1])
         if losses[-1] < best_loss:
             best, best_loss = copy.deepcopy(averaged.state_dict()), losses[-1]
         elif len(losses) - 1 - losses.index(min(losses)) >= config.patience:
@@ -93,6 +94,7 @@ def train(
     network.eval()
     return Learned(
         epochs=len(losses),
+        best_epoch=1 + losses.index(min(losses)),
         parameters=sum(weight.numel() for weight in network.parameters()),
         losses=tuple(losses),
     )
@@ -112,11 +114,6 @@ def repeatable(seed: int) -> Iterator[torch.Generator]:
             yield torch.Generator().manual_seed(seed)
         finally:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-
-
-def _batches(windows: list[HeteroData], size: int) -> Iterator[HeteroData]:
-    for start in range(0, len(windows), size):
-        yield Batch.from_data_list(windows[start : start + size])
 
 
 @torch.no_grad()
