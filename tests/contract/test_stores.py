@@ -19,6 +19,7 @@ from domain.errors import DataError, EmptyError, StoreError
 from domain.provenance import Provenance
 from domain.selection import Area, Selection
 from kg.arrays import path_arrays
+from kg.predictions import put_predictions
 from kg.schema import (
     AS_SCORE,
     ASSIGNED,
@@ -49,7 +50,6 @@ from kg.schema import (
     NodeType,
     Property,
 )
-from kg.predictions import put_predictions
 from kg.store import GraphStore, Neighbour
 from kg.tables import arrow_schema, described, fact_schema
 from tests.contract.memory_store import MemoryStore, Tables

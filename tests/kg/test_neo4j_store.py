@@ -141,6 +141,22 @@ def test_states_lie_beside_the_edge_that_they_are_about_and_are_found_by_their_t
     assert of_probe.rows == [(1,)]
 
 
+def test_a_prediction_lies_beside_a_path_of_its_own_and_no_pattern_of_states_meets_it(
+    store: Neo4jStore,
+) -> None:
+    fill(store)  # with a prediction of a pair that was never measured
+    answer = ask(
+        store,
+        "MATCH (p:AtlasProbe)-[s:PATH_PREDICTION {model: $model}]->(t:IP) MATCH (p)-[:PREDICTED_TO {af: s.af}]->(t)"
+        " RETURN p.id, t.ip, s.rtt_low_ms, EXISTS { (p)-[:MEASURES]->(t) } AS measured ORDER BY p.id",
+        model="graph-transformer",
+    )
+    assert answer.rows == [(1, "192.0.2.1", 9.0, True), (2, "192.0.2.9", 9.0, False)]
+    assert ask(store, "MATCH (:AtlasProbe {id: 2})-[s:PATH_STATE|MEASURES]->() RETURN count(s)").rows == [
+        (0,)
+    ]
+
+
 def test_pages_and_batches_of_any_size_hold_the_same_graph(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
