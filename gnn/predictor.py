@@ -10,10 +10,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import DataError
+from gnn.adaptation import alphas
 from gnn.audit import Verdict, audit, without
+from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
 from gnn.prediction import Prediction, joined
 from gnn.protocols.protocol import Protocol, Question, Split
@@ -76,6 +79,20 @@ class Lesson:
     checkpoint: Path | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """How the intervals of a fitted predictor are widened.
+
+    Attributes:
+        by_name: of RTT and of jitter.
+        learned_until_s: nothing from this time on was learned from, so intervals follow how they did from there; None where they
+            do not follow anything.
+    """
+
+    by_name: dict[str, Calibration]
+    learned_until_s: int | None
+
+
 class Predictor(ABC):
     """Predicts RTT, loss and jitter of pairs in windows.
 
@@ -85,12 +102,14 @@ class Predictor(ABC):
     Attributes:
         name, kind, citation: what it is, and who says so.
         needs_past: it has nothing to say of a pair that was never seen.
+        calibrated: how its intervals are widened; None before it was fitted.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     citation: ClassVar[str]
     needs_past: ClassVar[bool] = False
+    calibrated: Calibrated | None = None
 
     @final
     def fit(
@@ -139,17 +158,58 @@ class Predictor(ABC):
             checkpoint=checkpoint,
         )
         learned = self.learn(lesson)
+        self.calibrated = self._calibrate(unsealed, split, protocol)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
+    def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:
+        """Calibrate intervals on the cells that are kept for it."""
+        told, cells = self.raw(arrays, split.calibration), split.calibration.cells(arrays)
+        case = np.broadcast_to(split.calibration.case[:, None], cells.rtt.shape)
+        rows = split.calibration.windows
+        found: dict[str, Calibration] = {}
+        for name, values, asked in (
+            ("rtt", arrays.rtt_ms, cells.rtt),
+            ("jitter", arrays.jitter_ms, cells.jitter),
+        ):
+            low, middle, high = (getattr(told, f"{name}{bound}_ms")[asked] for bound in ("_low", "", "_high"))
+            found[name] = calibrate(values[rows][asked], low, middle, high, case[asked])
+        until = int(arrays.window_start_s[int(split.validation.windows.max())]) + arrays.window_s
+        return Calibrated(by_name=found, learned_until_s=until if protocol.in_time else None)
+
     @final
-    def predict(self, arrays: PathArrays, question: Question) -> Prediction:
-        """Answer a question from its inputs alone.
+    def raw(self, arrays: PathArrays, question: Question) -> Prediction:
+        """Answer a question from its inputs alone, with intervals as they are before they are calibrated.
 
         Raises:
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
         """
         rows = max(1, CELLS_AT_ONCE // arrays.pairs)
         return joined([self.answer(self.inputs(arrays, part)) for part in question.parts(rows)])
+
+    @final
+    def predict(self, arrays: PathArrays, question: Question) -> Prediction:
+        """Answer a question, with intervals that cover what they say; see `gnn.conformal` and `gnn.adaptation`.
+
+        Raises:
+            DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
+        """
+        if self.calibrated is None:
+            raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
+        told = self.raw(arrays, question)
+        alpha: dict[str, Array] = {}
+        if self.calibrated.learned_until_s is not None:
+            first = int(np.searchsorted(arrays.window_start_s, self.calibrated.learned_until_s))
+            alpha = alphas(
+                lambda asked: self.raw(arrays, asked), arrays, question, self.calibrated.by_name, first
+            )
+        bounds: dict[str, Array] = {}
+        for name, calibration in self.calibrated.by_name.items():
+            low, middle, high = (getattr(told, f"{name}{bound}_ms") for bound in ("_low", "", "_high"))
+            wanted = alpha[name][:, None] if name in alpha else 1.0 - COVERAGE
+            bounds[f"{name}_low_ms"], bounds[f"{name}_high_ms"] = calibration.widen(
+                low, middle, high, question.case[:, None], wanted
+            )
+        return replace(told, **bounds)
 
     @abstractmethod
     def prepare(self, arrays: PathArrays, split: Split) -> Mapping[str, Array]:
