@@ -25,11 +25,16 @@ from gnn.tensors import PAIR, padded
 SCALES = (0.02, 0.1, 0.5)
 """How near two compressed values must be to count as alike, narrow to wide."""
 
+NEAR = 0.1
+"""The same, where one scale is enough."""
+
+RECENT = 0.8
+"""How much less a window of the past counts than the one after it, where the latest matter more."""
+
 MADE_UP = 3
 """Values that the network makes up."""
 
 _OFFSET, _SPREAD, _MOVE = (EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms", "move_ms"))
-_SEEN = EDGE_COLUMNS.index("seen_now")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,45 +42,69 @@ class Pointed:
     """A distribution over K candidates of each of M nodes.
 
     Attributes:
-        moved: (M, K) candidates, as compressed difference from the base: asinh((candidate - base) / unit).
+        value_ms: (M, K) candidates.
         weight: (M, K) their weights, which sum to 1.
     """
 
-    moved: Tensor
+    value_ms: Tensor
     weight: Tensor
 
     def sorted(self) -> tuple[Tensor, Tensor]:
         """Candidates ascending, and their weights."""
-        moved, order = self.moved.sort(dim=1)
-        return moved, self.weight.gather(1, order)
+        value_ms, order = self.value_ms.sort(dim=1)
+        return value_ms, self.weight.gather(1, order)
 
-    def crps(self, values: Tensor) -> Tensor:
-        """(M,) the continuous ranked probability score of what came, (M,), compressed."""
-        moved, weight = self.sorted()
+    def crps(self, came_ms: Tensor, unit_ms: float) -> Tensor:
+        """(M,) the continuous ranked probability score of what came, (M,), on the scale asinh(RTT / unit): long paths may err more."""
+        value_ms, weight = self.sorted()
+        value, came = torch.asinh(value_ms / unit_ms), torch.asinh(came_ms / unit_ms)
         running = weight.cumsum(dim=1)[:, :-1]
-        within = (running * (1.0 - running) * moved.diff(dim=1)).sum(dim=1)
-        return (weight * (moved - values[:, None]).abs()).sum(dim=1) - within
+        within = (running * (1.0 - running) * value.diff(dim=1)).sum(dim=1)
+        return (weight * (value - came[:, None]).abs()).sum(dim=1) - within
 
-    def quantiles(self, levels: Tensor) -> Tensor:
+    def quantiles_ms(self, levels: Tensor) -> Tensor:
         """(M, len(levels)): the distribution read at these levels, between the middles of its steps."""
-        moved, weight = self.sorted()
+        value_ms, weight = self.sorted()
         running = weight.cumsum(dim=1)
         middle = (running - 0.5 * weight).contiguous()
         wanted = levels.to(middle).expand(len(middle), -1).contiguous()
         above = torch.searchsorted(middle, wanted).clamp(1, middle.shape[1] - 1)
         low, high = middle.gather(1, above - 1), middle.gather(1, above)
         share = ((wanted - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
-        return torch.lerp(moved.gather(1, above - 1), moved.gather(1, above), share)
+        return torch.lerp(value_ms.gather(1, above - 1), value_ms.gather(1, above), share)
+
+    def part(self, rows: Tensor) -> Pointed:
+        """Of some of the nodes."""
+        return Pointed(value_ms=self.value_ms[rows], weight=self.weight[rows])
 
 
-def edge_features(edge: Tensor, unit_ms: float) -> tuple[Tensor, Tensor]:
-    """(…, E) raw edge numbers -> (…, 2E) compressed, 0 where unknown, then a mask of what is known; and that mask of the offset."""
+def edge_features(edge: Tensor, unit_ms: float) -> Tensor:
+    """(…, E) raw edge numbers -> (…, 2E) compressed, 0 where unknown, then a mask of what is known."""
     known = torch.isfinite(edge)
     numbers = torch.where(known, edge, 0.0)
     parts = list(numbers.unbind(dim=-1))
     for column in (_OFFSET, _SPREAD, _MOVE):
         parts[column] = torch.asinh(parts[column] / unit_ms)
-    return torch.cat([torch.stack(parts, dim=-1), known.float()], dim=-1), known[..., _OFFSET]
+    return torch.cat([torch.stack(parts, dim=-1), known.to(edge)], dim=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mates:
+    """What the K mates of M asked nodes tell, over edges of one type.
+
+    Attributes:
+        heard: (M, K) nodes.
+        there: (M, K) that tell a value.
+        edge: (M, K, 2E) features of the edges.
+        told: (M, K) candidates, compressed.
+        trust: (M, K) how much each is trusted, above 0; 0 where there is nobody to tell.
+    """
+
+    heard: Tensor
+    there: Tensor
+    edge: Tensor
+    told: Tensor
+    trust: Tensor
 
 
 class PointerHead(nn.Module):
@@ -89,17 +118,18 @@ class PointerHead(nn.Module):
         dropout: share of the candidates that are not there while training.
     """
 
-    OWN_FEATURES = 2 + 5 + 2
-    MATE_FEATURES = 2 + 2 * len(EDGE_COLUMNS) + 1
+    OWN_FEATURES = 9
+    MATE_FEATURES = 2 + 2 * len(EDGE_COLUMNS) + 2
 
     def __init__(
         self, *, hidden: int, relations: tuple[str, ...], unit_ms: float, width: int = 24, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.relations, self.unit_ms, self.dropout = relations, unit_ms, dropout
-        signatures = len(SCALES) * len(relations)
+        edge = 2 * len(EDGE_COLUMNS)
+        of_mates = (len(SCALES) + 2) * len(relations)
         self.own_from_node = nn.Linear(hidden, width)
-        self.own_from_features = nn.Linear(self.OWN_FEATURES + signatures + len(relations), width, bias=False)
+        self.own_from_features = nn.Linear(self.OWN_FEATURES + of_mates, width, bias=False)
         self.own_score = nn.Linear(width, 1)
         self.mate_from_node = nn.ModuleDict({r: nn.Linear(hidden, width) for r in relations})
         self.mate_from_mate = nn.ModuleDict({r: nn.Linear(hidden, width, bias=False) for r in relations})
@@ -108,7 +138,7 @@ class PointerHead(nn.Module):
         )
         self.mate_score = nn.ModuleDict({r: nn.Linear(width, 1) for r in relations})
         self.trust = nn.ModuleDict(
-            {r: nn.Sequential(nn.Linear(2 * len(EDGE_COLUMNS), 16), nn.ReLU(), nn.Linear(16, 1)) for r in relations}
+            {r: nn.Sequential(nn.Linear(edge, 16), nn.ReLU(), nn.Linear(16, 1)) for r in relations}
         )
         self.made_up = nn.Linear(hidden, 2 * MADE_UP)
         nn.init.zeros_(self.made_up.weight)
@@ -124,102 +154,101 @@ class PointerHead(nn.Module):
             asked: (M,) numbers of the asked nodes.
         """
         node = data[PAIR]
-        base = node.base_ms[asked]
-        mine = h[asked]
-        out = self.made_up(mine)
-        moved, scores = [out[:, :MADE_UP]], [out[:, MADE_UP:]]
-        lags = node.lag_ms
-        depth = int(torch.isfinite(lags).any(dim=0).nonzero().max()) + 1 if bool(torch.isfinite(lags).any()) else 0
-        lags = lags[:, :depth]
-        features, spoken = {}, {}
-        for relation in self.relations:
-            heard = data[PAIR, relation, PAIR].heard[asked]
-            edge, has = edge_features(data[PAIR, relation, PAIR].edge[asked], self.unit_ms)
-            features[relation] = (heard, edge, has & (heard < len(h)))
-        if depth > 0:
-            own_moved, own_score = self._own(mine, data, asked, lags, features)
-            moved.append(own_moved)
-            scores.append(own_score)
-        padded_h = padded(h) if self.relations else h
-        for relation in self.relations:
-            heard, edge, there = features[relation]
-            value = functional.pad(node.now_ms, (0, 1), value=torch.nan)[heard]
-            offset = functional.pad(data[PAIR, relation, PAIR].edge[asked][..., _OFFSET], (0, 0))
-            told = torch.asinh((value + offset - base[:, None]) / self.unit_ms)
-            there = there & torch.isfinite(told)
-            told = torch.where(there, told, 0.0)
-            spoken[relation] = (told, there)
-            near = torch.exp(-(told[:, :, None] - told[:, None, :]).abs() / 0.1) * there[:, None, :]
-            agreement = near.sum(dim=2) / there.sum(dim=1, keepdim=True).clamp_min(1)
-            own = torch.cat([told[..., None], told.abs()[..., None], edge, agreement[..., None]], dim=-1)
-            hidden = (
-                self.mate_from_node[relation](mine)[:, None, :]
-                + padded(self.mate_from_mate[relation](h))[heard]
-                + self.mate_from_features[relation](own)
-            )
-            score = self.mate_score[relation](torch.relu(hidden))[..., 0]
-            moved.append(told)
-            scores.append(score.masked_fill(~there, -torch.inf))
-        del padded_h
+        mine, base = h[asked], node.base_ms[asked]
+        made_up = self.made_up(mine)
+        moved, scores = [made_up[:, :MADE_UP]], [made_up[:, MADE_UP:]]
+        mates = {relation: self._mates(relation, data, asked, base) for relation in self.relations}
+        lags = _some_lags(node.lag_ms)
+        own = torch.asinh((lags[asked] - base[:, None]) / self.unit_ms)
+        there = torch.isfinite(own)
+        own = torch.where(there, own, 0.0)
+        near = {
+            relation: torch.exp(-(own[:, :, None] - of.told[:, None, :]).abs() / NEAR)
+            for relation, of in mates.items()
+        }
+        if lags.shape[1] > 0:
+            columns = self._of_own(own, there, node.lag_age_days[asked][:, : lags.shape[1]])
+            columns += self._signatures(node.now_ms, lags, mates)
+            for relation, of in mates.items():
+                trust = of.trust / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
+                columns.append((near[relation] @ trust[:, :, None])[..., 0])
+            hidden = self.own_from_node(mine)[:, None, :] + self.own_from_features(torch.stack(columns, dim=-1))
+            moved.append(own)
+            scores.append(self.own_score(torch.relu(hidden))[..., 0].masked_fill(~there, -torch.inf))
+        often = there.to(own) / there.sum(dim=1, keepdim=True).clamp_min(1)
+        for relation, of in mates.items():
+            was = (often[:, None, :] @ near[relation])[:, 0, :]
+            moved.append(of.told)
+            scores.append(self._score_of_mates(relation, h, mine, of, was))
         score = torch.cat(scores, dim=1)
         if self.training and self.dropout > 0.0:
             gone = torch.rand_like(score) < self.dropout
             gone[:, 1] = False  # so that one is left: the made-up one in the middle
             score = score.masked_fill(gone, -torch.inf)
-        return Pointed(moved=torch.cat(moved, dim=1), weight=torch.softmax(score, dim=1))
+        value_ms = (base[:, None] + self.unit_ms * torch.sinh(torch.cat(moved, dim=1))).clamp_min(0.0)
+        return Pointed(value_ms=value_ms, weight=torch.softmax(score, dim=1))
 
-    def _own(
-        self,
-        mine: Tensor,
-        data: HeteroData,
-        asked: Tensor,
-        lags: Tensor,
-        features: dict[str, tuple[Tensor, Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor]:
-        """The own past as candidates."""
-        node = data[PAIR]
-        own = lags[asked]
-        there = torch.isfinite(own)
-        compressed = torch.where(there, torch.asinh((own - node.base_ms[asked, None]) / self.unit_ms), 0.0)
-        near = torch.exp(-(compressed[:, :, None] - compressed[:, None, :]).abs() / 0.05) * there[:, None, :]
-        usual = near.sum(dim=2) / there.sum(dim=1, keepdim=True).clamp_min(1)
-        recent = 0.8 ** torch.arange(lags.shape[1], device=lags.device, dtype=lags.dtype) * there
-        of_late = (near * recent[:, None, :]).sum(dim=2) / recent.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        age = node.lag_age_days[asked][:, : lags.shape[1]]
+    def _mates(self, relation: str, data: HeteroData, asked: Tensor, base: Tensor) -> _Mates:
+        """What mates tell of the asked nodes: their value now and the offset to it."""
+        heard, raw = data[PAIR, relation, PAIR].heard[asked], data[PAIR, relation, PAIR].edge[asked]
+        edge = edge_features(raw, self.unit_ms)
+        value = functional.pad(data[PAIR].now_ms, (0, 1), value=torch.nan)[heard]
+        told = torch.asinh((value + raw[..., _OFFSET] - base[:, None]) / self.unit_ms)
+        there = torch.isfinite(told)
+        trust = torch.exp(self.trust[relation](edge)[..., 0].clamp(-8.0, 8.0)) * there
+        return _Mates(heard=heard, there=there, edge=edge, told=torch.where(there, told, 0.0), trust=trust)
+
+    def _score_of_mates(self, relation: str, h: Tensor, mine: Tensor, of: _Mates, was: Tensor) -> Tensor:
+        """(M, K) scores of what the mates tell."""
+        near = torch.exp(-(of.told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
+        agreement = (near @ of.trust[:, :, None])[..., 0] / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        columns = [of.told, of.told.abs(), agreement, was]
+        features = torch.cat([torch.stack(columns, dim=-1), of.edge], dim=-1)
+        hidden = (
+            self.mate_from_node[relation](mine)[:, None, :]
+            + padded(self.mate_from_mate[relation](h))[of.heard]
+            + self.mate_from_features[relation](features)
+        )
+        score: Tensor = self.mate_score[relation](torch.relu(hidden))[..., 0]
+        return score.masked_fill(~of.there, -torch.inf)
+
+    def _of_own(self, own: Tensor, there: Tensor, age: Tensor) -> list[Tensor]:
+        """(M, L) columns of the own past: how far from the base, how long ago, and how often it was so."""
+        near = torch.exp(-(own[:, :, None] - own[:, None, :]).abs() / NEAR)
+        recent = RECENT ** torch.arange(own.shape[1], device=own.device, dtype=own.dtype)
+        weights = torch.stack([there.to(own), there * recent], dim=-1)
+        often = (near @ weights) / weights.sum(dim=1, keepdim=True).clamp_min(1e-6)
         angle = 2.0 * torch.pi * age
-        columns = [
-            compressed,
-            compressed.abs(),
+        return [
+            own,
+            own.abs(),
             torch.log1p(age),
             torch.log1p(24.0 * age),
             angle.sin(),
             angle.cos(),
-            (age[:, :1] == age).float(),
-            usual,
-            of_late,
+            (age[:, :1] == age).to(own),
+            often[..., 0],
+            often[..., 1],
         ]
-        columns += self._signatures(data, lags, features)
-        hidden = self.own_from_node(mine)[:, None, :] + self.own_from_features(torch.stack(columns, dim=-1))
-        score = self.own_score(torch.relu(hidden))[..., 0]
-        return compressed, score.masked_fill(~there, -torch.inf)
 
-    def _signatures(
-        self, data: HeteroData, lags: Tensor, features: dict[str, tuple[Tensor, Tensor, Tensor]]
-    ) -> list[Tensor]:
+    def _signatures(self, now: Tensor, lags: Tensor, mates: dict[str, _Mates]) -> list[Tensor]:
         """For each past window: how much the mates that are seen now were then as they are now, and how many tell."""
-        node = data[PAIR]
-        moved = (node.now_ms[:, None] - lags).abs() / self.unit_ms
+        moved = (now[:, None] - lags).abs() / self.unit_ms
         both = torch.isfinite(moved)
         moved = torch.asinh(torch.where(both, moved, 0.0))
         alike = torch.stack([torch.exp(-moved / scale) for scale in SCALES] + [torch.ones_like(moved)], dim=-1)
-        alike = (alike * both[..., None]).flatten(1)  # (N, L * (S + 1))
-        alike = padded(alike)
+        alike = padded((alike * both[..., None]).flatten(1))  # (N + 1, L * (S + 1))
         found: list[Tensor] = []
-        for relation, (heard, edge, there) in features.items():
-            trust = torch.exp(self.trust[relation](edge)[..., 0].clamp(-8.0, 8.0)) * there
-            told = functional.embedding_bag(heard, alike, per_sample_weights=trust, mode="sum")
-            told = told.view(len(heard), lags.shape[1], len(SCALES) + 1)
+        for of in mates.values():
+            told = functional.embedding_bag(of.heard, alike, per_sample_weights=of.trust, mode="sum")
+            told = told.view(len(of.heard), lags.shape[1], len(SCALES) + 1)
             support = told[..., -1]
             found += [told[..., s] / support.clamp_min(1e-6) for s in range(len(SCALES))]
             found.append(torch.log1p(support))
         return found
+
+
+def _some_lags(lags: Tensor) -> Tensor:
+    """(N, L) without the oldest windows in which nothing is known of anybody."""
+    known = torch.isfinite(lags).any(dim=0).nonzero()
+    return lags[:, : int(known.max()) + 1 if len(known) > 0 else 0]

@@ -219,6 +219,9 @@ class Predictor(ABC):
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
         """Everything that the predictor may look at to answer the question."""
 
+    def reuse(self, fitted: Mapping[str, Predictor]) -> None:
+        """Take predictors that were fitted on the same split already, by name; what is made of others need not fit them again."""
+
     @abstractmethod
     def learn(self, lesson: Lesson) -> Learned:
         """Learn from the fitted cells, and stop by the validation cells."""

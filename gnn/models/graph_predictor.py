@@ -128,7 +128,7 @@ class PathNetwork(nn.Module):
         h = self.features(data[PAIR].x, data[PAIR].category)
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
-            edge = edge_features(store.edge, self.unit_ms)[0] if "edge" in store else None
+            edge = edge_features(store.edge, self.unit_ms) if "edge" in store else None
             around[relation] = Heard(heard=store.heard, edge=edge, some=bool((store.heard < len(h)).any()))
         h = self.encoder(h, around)
         mine = h[asked]
@@ -227,8 +227,11 @@ class GraphPredictor(Predictor):
         shape = inputs.numbers.shape[:2]
         with torch.no_grad():
             said = self._fitted()(data, torch.arange(shape[0] * shape[1]))
-        base = data[PAIR].base_ms
-        rtt = self._in_ms(self._quantiles(said.rtt), base if self.settings.residual else torch.zeros_like(base), "rtt")
+        if isinstance(said.rtt, Pointed):
+            rtt = said.rtt.quantiles_ms(torch.tensor(QUANTILES)).double().numpy()
+        else:
+            base = data[PAIR].base_ms
+            rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
         jitter = self._in_ms(said.jitter, data[PAIR].base_jitter_ms, "jitter")
         known = np.isfinite(inputs.column("base_rtt_ms"))
         counted = inputs.column("any_loss_frequency")
@@ -250,9 +253,6 @@ class GraphPredictor(Predictor):
             in_range=known,
             reason=reasons(known, inputs.column("log_windows_seen") > 0.0),
         )
-
-    def _quantiles(self, said: Pointed | Tensor) -> Tensor:
-        return said.quantiles(torch.tensor(QUANTILES)) if isinstance(said, Pointed) else said
 
     def _in_ms(self, moved: Tensor, base: Tensor, name: str) -> Floats:
         unit = self._unit_ms(name)
@@ -387,7 +387,8 @@ class GraphPredictor(Predictor):
         if bool(known[0].any()):
             values = node.rtt[asked][known[0]]
             if isinstance(said.rtt, Pointed):
-                error = Pointed(moved=said.rtt.moved[known[0]], weight=said.rtt.weight[known[0]]).crps(values).mean()
+                came_ms = node.base_ms[asked][known[0]] + self._unit_ms("rtt") * torch.sinh(values)
+                error = said.rtt.part(known[0]).crps(came_ms, self._unit_ms("rtt")).mean()
             else:
                 error = pinball(said.rtt[known[0]], values)
             total = total + self.settings.rtt_weight * error
