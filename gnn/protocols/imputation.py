@@ -43,7 +43,7 @@ class Imputation(Protocol):
             found.append(
                 Split(
                     name=part.name,
-                    fit=self.question(arrays, part.fit, np.zeros_like(hidden)),
+                    fit=self.question(arrays, part.fit, hidden & ~later),
                     validation=self.question(arrays, part.validation, later),
                     calibration=self.question(arrays, part.calibration, later),
                     test=self.question(arrays, part.test, later),
@@ -69,8 +69,6 @@ class Imputation(Protocol):
         """Fresh masks over everything up to the last of these windows, denser in some windows than in others."""
         share = generator.uniform(*HIDDEN_SHARES, size=(arrays.windows, 1))
         hidden = generator.random((arrays.windows, arrays.pairs)) < share
-        if fit.held_out is not None:
-            hidden |= fit.held_out
         return self.question(arrays, fit.windows, hidden)
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
