@@ -117,7 +117,11 @@ class Verdict:
             where=predictor,
             found="; ".join(dict.fromkeys(said)),
             expected="inputs that depend on visible values only",
-            next_step="compute these from what the question lets be seen only",
+            next_step=(
+                "compute these from what the question lets be seen only"
+                if leaks
+                else "explain or repair what was found, and train again"
+            ),
         )
 
 

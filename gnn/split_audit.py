@@ -106,32 +106,20 @@ def _told_twice(arrays: PathArrays) -> list[str]:
     rtt_ms = np.tile(arrays.rtt_ms[windows], 2)
     fine = np.isfinite(rtt_ms) & (np.abs(rtt_ms / COARSE_MS - np.round(rtt_ms / COARSE_MS)) > 1e-6)
     row, column = np.nonzero(fine)
-    keys = (rtt_ms[row, column], host[column], family[column], partner[column], row)
-    order = np.lexsort((keys[1], keys[0], *keys[2:]))
-    same = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
-    for key in (keys[0], *keys[2:]):
-        same &= key[order][1:] == key[order][:-1]
-    one, other = (host[column][order][part][same] for part in (slice(None, -1), slice(1, None)))
-    value = rtt_ms[row, column][order][1:][same]
-    pairs = np.stack([one, other])[:, one != other]
-    candidates, number = np.unique(pairs, axis=1, return_inverse=True)
-    different = np.unique(np.stack([number.reshape(-1), value[one != other]]), axis=1)[0].astype(np.int64)
+    value, own = rtt_ms[row, column], host[column]
+    cell = (row, partner[column], family[column])
+    order = np.lexsort((own, value, *cell))  # in each cell equal values stand together
+    one, other = own[order[:-1]], own[order[1:]]
+    same = one != other
+    for key in (value, *cell):
+        same &= np.diff(key[order]) == 0
+    hosts, number = np.unique(np.stack([one, other])[:, same], axis=1, return_inverse=True)
+    values = np.unique(np.stack([number.reshape(-1), value[order[1:]][same]]), axis=1)[0].astype(np.int64)
     found = []
-    for place in np.flatnonzero(np.bincount(different, minlength=candidates.shape[1]) >= SAME_RESULTS):
-        first, second = candidates[:, place]
-        both = [
-            set(
-                zip(
-                    row[own].tolist(),
-                    partner[column[own]].tolist(),
-                    family[column[own]].tolist(),
-                    strict=True,
-                )
-            )
-            for own in (np.flatnonzero(host[column] == one) for one in (first, second))
-        ]
-        if int((number == place).sum()) >= SAME_SHARE * len(both[0] & both[1]):
-            found.append(f"hosts {first} and {second} have the same results")
+    for place in np.flatnonzero(np.bincount(values, minlength=hosts.shape[1]) >= SAME_RESULTS):
+        cells = [set(zip(*(key[own == id_] for key in cell), strict=True)) for id_ in hosts[:, place]]
+        if int((number == place).sum()) >= SAME_SHARE * len(cells[0] & cells[1]):
+            found.append(f"hosts {hosts[0, place]} and {hosts[1, place]} have the same results")
     return found
 
 
@@ -165,7 +153,7 @@ def _sealing(
         if sees.any():
             yield _flaw(f"{part} sees sealed cells", question, sees)
     first = int(split.test.windows.min())
-    pairs, unsealed = tested.any(axis=0), ~split.sealed.all(axis=0)
+    pairs, unsealed = (np.asarray(cells) for cells in (tested.any(axis=0), ~split.sealed.all(axis=0)))
     hosts = host_pair(arrays)
     if split.test.unmet and (np.isin(hosts, hosts[pairs]) & unsealed).any():
         yield Flaw(

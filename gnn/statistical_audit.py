@@ -30,6 +30,9 @@ OF_NEIGHBOURS = 1.5**0.5
 SAFETY = 0.5
 """Half of the noise that is estimated is what no honest predictor can be below."""
 
+LEAST_SKILL = 0.1
+"""An error less than the best by this share is a finding; anything less may be luck, where few hosts share most of the error."""
+
 RESAMPLES = 1000
 
 
@@ -41,7 +44,8 @@ class Worthless:
         cells, clusters: scored, and probe hosts among them.
         error_ms: mean absolute error of RTT.
         best_error_ms: that of the best that can be done without having seen the truth.
-        most_ms: upper end of the 95 % interval, over clusters, of the first less the second; below 0 there is skill.
+        most_ms: upper end of the 95 % interval, over clusters, of the first less the second but `LEAST_SKILL` of it; below 0
+            there is skill.
         finding: set where there is.
     """
 
@@ -192,7 +196,7 @@ def audit_worthless(
     best = history.median(known)[:, None] if split.test.unmet else history.median(known.T)[None, :]
     errors, best_errors = np.abs(point - truth)[scored], np.abs(best - truth)[scored]
     host = np.broadcast_to(arrays.probe_end.host, scored.shape)[scored]
-    most_ms = _most(errors - best_errors, host, generator)
+    most_ms = _most(errors - (1.0 - LEAST_SKILL) * best_errors, host, generator)
     finding = None
     if most_ms < 0.0:
         name = (

@@ -138,7 +138,8 @@ def path_arrays(
         selection,
         ("rtt_median_ms", "jitter_ms", "sent", "received", "doubtful_results", "synthetic"),
     )
-    in_time = pc.equal(pc.fill_null(states["doubtful_results"], 0), 0)  # unknown in old graphs: nobody doubted then
+    # Unknown in old graphs: nobody doubted then.
+    in_time = pc.equal(pc.fill_null(states["doubtful_results"], 0), 0)
     doubtful = states.filter(pc.invert(in_time)).num_rows
     untimely = doubtful if timely else 0
     if timely:

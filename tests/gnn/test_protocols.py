@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -226,9 +226,9 @@ def test_origins_roll_and_each_test_ends_where_the_next_begins():
         assert len({split.name for split in splits}) == 3
         for split in splits:
             parts = (split.fit, split.validation, split.calibration, split.test)
-            for one, other in zip(parts, parts[1:], strict=False):
+            for one, other in pairwise(parts):
                 assert one.windows.max() < other.windows.min()
-        for one, other in zip(splits, splits[1:], strict=False):
+        for one, other in pairwise(splits):
             assert one.test.windows.max() + 1 == other.test.windows.min()
         assert splits[-1].test.windows.max() == OVER_TIME.windows - 1
 

@@ -36,6 +36,15 @@ def _drawn(seed: int) -> Question:
     )
 
 
+READINGS = (
+    lambda values, question: history.lagged(values, question, 4),
+    lambda values, question: history.last_known(values, question),
+    lambda values, question: history.same_slot(values, question, 10800),
+    lambda values, question: history.counted(values > 20.0, question),
+    lambda values, question: question.now(values),
+    lambda values, question: question.seen_before(values > 20.0),
+)
+
 questions = st.integers(0, 100_000).map(_drawn)
 
 
@@ -107,15 +116,8 @@ def test_what_is_hidden_changes_nothing_that_is_read(question):
     for row in range(ROWS):
         one = question.part(slice(row, row + 1))
         other = np.where(question.hidden(ARRAYS, row), -values - 1.0, values)
-        for read in (
-            lambda given: history.lagged(given, one, 4),
-            lambda given: history.last_known(given, one),
-            lambda given: history.same_slot(given, one, 10800),
-            lambda given: history.counted(given > 20.0, one),
-            one.now,
-            lambda given: one.seen_before(given > 20.0),
-        ):
-            np.testing.assert_array_equal(read(values), read(other))
+        for read in READINGS:
+            np.testing.assert_array_equal(read(values, one), read(other, one))
 
 
 @given(questions)
