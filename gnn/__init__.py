@@ -7,6 +7,8 @@ The data's way through this package:
       history     the visible past of each pair
       path_graph  node inputs and typed edges, as NumPy (Inputs)
       audit       hidden values are changed; nothing in Inputs may move
+      split_audit what of a Split leaks by itself: hosts under other names, ways back, later windows
+      statistical_audit             errors below the noise of the measurement; skill where there is nothing to find
       tensors     Inputs -> torch_geometric HeteroData
       models, heads, training       one file an encoder; heads and optimiser are shared
       settings    what a predictor is made with, in its range

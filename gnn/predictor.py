@@ -64,7 +64,7 @@ class Lesson:
 
     Attributes:
         arrays: the measurements, without the sealed cells of the split.
-        split: what is learned on; its test is not for learning.
+        split: what is learned on; its test asks nothing, so that nobody looks there.
         protocol: draws fresh masks.
         seed: of all randomness.
         progress: told after each epoch.
@@ -136,10 +136,10 @@ class Predictor(ABC):
             What was learned, and the audit's verdict, which is passed.
 
         Raises:
-            LeakError: when the inputs depend on hidden values; nothing is learned.
+            LeakError: when the split shows, or the inputs depend on, what is hidden; nothing is learned.
             DataError: when there is nothing to learn from.
         """
-        verdict = audit(self, arrays, split)
+        verdict = audit(self, arrays, split, protocol)
         verdict.require(self.name)
         unsealed = without(arrays, split.sealed)
         if not split.fit.cells(unsealed).rtt.any():
@@ -151,7 +151,7 @@ class Predictor(ABC):
         started = time.perf_counter()
         lesson = Lesson(
             arrays=unsealed,
-            split=split,
+            split=replace(split, test=split.test.part(slice(0, 0))),
             protocol=protocol,
             seed=seed,
             progress=progress,

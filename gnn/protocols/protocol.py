@@ -184,6 +184,8 @@ class Protocol(ABC):
         timely: states whose time is in doubt are left out, neither seen nor asked (rule `untimely` of `domain.observation`).
         by_day: errors are taken as independent between the days of a probe; else only between probes.
         in_time: what is hidden lies later than what is learned on, so intervals follow the latest windows that are seen.
+        pairs_seen: a host is hidden in both roles, but for so many of its pairs of hosts, in each case; None where hosts are not
+            hidden. The audit holds the questions to it.
         cases: names of the cases, the protocol's own first; `Question.case` counts them.
     """
 
@@ -191,6 +193,7 @@ class Protocol(ABC):
     timely: ClassVar[bool] = False
     by_day: ClassVar[bool] = False
     in_time: ClassVar[bool] = False
+    pairs_seen: ClassVar[tuple[int, ...] | None] = None
 
     @abstractmethod
     def cases(self, window_s: int) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class UnseenProbe(Protocol):
     """
 
     name: ClassVar[str] = "unseen-probe"
+    pairs_seen: ClassVar[tuple[int, ...] | None] = SEEN
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  they are the same
         """How many pairs of the host are seen."""
@@ -113,10 +114,11 @@ class UnseenProbe(Protocol):
         return replace(fit, asked=asked, seen_past=seen, seen_now=seen, case=case)
 
     def _order(self, arrays: PathArrays, generator: np.random.Generator) -> Ints:
-        """(P,) a random order of the pairs of hosts; pairs that never answered come last."""
+        """(P,) a random order of the pairs of hosts; those that never answered, over neither family, come last."""
         hosts = host_pair(arrays)
         drawn = generator.permutation(int(hosts.max()) + 1)[hosts]
-        return np.where(np.isfinite(arrays.rtt_ms).any(axis=0), drawn, drawn + len(hosts))
+        answered = np.isin(hosts, hosts[np.isfinite(arrays.rtt_ms).any(axis=0)])
+        return np.where(answered, drawn, drawn + len(hosts))
 
     def _question(
         self,

@@ -826,7 +826,8 @@ def test_arrays_of_what_may_not_be_in_doubt_neither_hold_nor_know_what_is(store:
     assert arrays.target.tolist() == known.target.tolist()
     for name in ("window_start_s", "rtt_ms", "sent", "received"):
         np.testing.assert_array_equal(getattr(arrays, name), getattr(known, name))
-    assert path_arrays(store, Selection()).pairs == 3
+    every = path_arrays(store, Selection())
+    assert (every.pairs, every.untimely, every.doubtful, arrays.doubtful) == (3, 0, 2, 0)
     store.delete(PATH_STATE, facts(PATH_STATE, state(), state(target="2001:db8::1", af=6)).select(KEY))
     with pytest.raises(EmptyError, match="found 2 states, all of results whose time is in doubt"):
         path_arrays(store, Selection(), timely=True)
