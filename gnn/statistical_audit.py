@@ -189,7 +189,7 @@ def audit_worthless(
             seed=seed,
         )
     )
-    point = predictor.predict(shuffled, split.test).rtt_ms
+    point = predictor.raw(shuffled, split.test).rtt_ms
     truth = shuffled.rtt_ms[split.test.windows]
     scored = split.test.cells(shuffled).rtt & np.isfinite(point)
     known = np.where(scored, truth, np.nan)
