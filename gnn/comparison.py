@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from gnn.prediction import Prediction
 from gnn.predictor import Kind, Learned, Predictor
 from gnn.protocols.protocol import Bools, Protocol, Question, Split
 from gnn.registry import predictor_class, predictor_named
+from gnn.statistical_audit import audit_statistics
 from gnn.scoring import (
     Metrics,
     Target,
@@ -131,6 +132,7 @@ class Job:
         seed: of learning.
         models: names in the registry.
         profile: how quality is scored.
+        overrides: settings of models that differ from their usual ones.
     """
 
     arrays: PathArrays
@@ -140,10 +142,16 @@ class Job:
     seed: int
     models: tuple[str, ...]
     profile: Profile
+    overrides: Mapping[str, int | float]
 
 
-def run(job: Job, hear: Hear) -> Done:
+def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     """Fit every model of a job, and score all.
+
+    Args:
+        job: what.
+        hear: told before each model.
+        keep: gets the fitted predictors, where somebody wants them.
 
     Raises:
         LeakError: when a predictor sees what is hidden from it, before or after learning.
@@ -155,19 +163,19 @@ def run(job: Job, hear: Hear) -> Done:
     calibrating: dict[str, Prediction] = {}
     costs: dict[str, Cost] = {}
     verdicts: dict[str, Verdict] = {}
-    fitted: dict[str, Predictor] = {}
+    fitted: dict[str, Predictor] = {} if keep is None else keep
     for number, name in enumerate(job.models):
         what = f"{split.name}, seed {job.seed}: {name}"
         hear(what, number, len(job.models))
-        predictor = predictor_named(name)
+        predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
         learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed)
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
-        verdicts[name] = verdict
         started = time.perf_counter()
         told[name] = predictor.predict(arrays, split.test)
         seconds = time.perf_counter() - started
+        verdicts[name] = verdict.with_other(answers).with_other(audit_statistics(arrays, split.test, told[name]))
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
         costs[name] = Cost(
@@ -338,23 +346,33 @@ def _out_of_range(
 # --- side by side
 
 
-def run_all(jobs: Sequence[Job], processes: int, hear: Hear) -> list[Done]:
-    """Run jobs, so many at a time, each in a process of its own with one thread."""
+def run_all(
+    jobs: Sequence[Job], processes: int, hear: Hear, *, keep: dict[str, Predictor] | None = None
+) -> list[Done]:
+    """Run jobs, so many at a time, each in a process of its own with one thread.
+
+    Args:
+        jobs: what.
+        processes: how many at a time; 1 runs them here.
+        hear: told before each model.
+        keep: gets the fitted predictors of the last job that runs here.
+    """
     if processes == 1 or len(jobs) == 1:
-        return [run(job, hear) for job in jobs]
+        return [run(job, hear, keep) for job in jobs]
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         said: Queue[tuple[str, int, int]] = manager.Queue()
         with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
             running = [pool.submit(_run_aside, job, said) for job in jobs]
-            done, total = 0, len(jobs) * len(jobs[0].models)
-            while not all(one.done() for one in running):
+            while not all(one.done() for one in running) or not said.empty():
                 try:
-                    what, _, _ = said.get(timeout=0.5)
-                except Exception:
-                    continue
-                hear(what, done, total)
-                done += 1
+                    hear(*said.get(timeout=0.5))
+                except Empty:
+                    if any(one.done() and one.exception() is not None for one in running):
+                        break
+            for one in running:
+                if one.done() and one.exception() is not None:
+                    pool.shutdown(wait=False, cancel_futures=True)
             return [one.result() for one in running]
 
 

@@ -12,7 +12,7 @@ from gnn.comparison import Asked, Cost, Done, Scored
 from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare
 from gnn.history import DAY_S
 from gnn.predictor import Kind
-from gnn.registry import predictor_class
+from gnn.registry import predictor_class, stated
 from gnn.scoring import Metrics, Target, mean_of
 from kg.arrays import Floats, Ints, PathArrays
 
@@ -41,8 +41,13 @@ def rows_and_gains(
             names = _scored_in_all(jobs, case, target)
             best = _best_baseline(jobs, case, target, names)
             of_best = {} if best is None else _differences(jobs, case, target, names, best, seed)
-            for name in names:
-                rows.append(_row(jobs, case, target, name, best, of_best.get(name)))
+            rows += [_row(jobs, case, target, name, best, of_best.get(name)) for name in names]
+            # Variants are in one job: they are set against the best baseline there.
+            few = [one for one in jobs if len(one.costs) > len(names)]
+            variants = [name for name in _scored_in_all(few, case, target) if name not in names] if few else []
+            if best is not None and variants:
+                of_best = _differences(few, case, target, [*variants, best], best, seed)
+                rows += [_row(few, case, target, name, best, of_best.get(name)) for name in variants]
             learned = [name for name in names if predictor_class(name).kind in (Kind.GNN, Kind.ENSEMBLE)]
             for over in _compared_with(names, best):
                 against = _differences(jobs, case, target, [*learned, over], over, seed)
@@ -150,7 +155,7 @@ def _row(
         "predict_seconds": _mean([cost.predict_seconds for cost in costs]),
         "peak_memory_mb": max(cost.peak_memory_mb for cost in costs),
         "parameters": costs[0].learned.parameters,
-        "stated": predictor_class(name).stated(name),
+        "stated": stated(name),
         "by_split": [
             {"split": job.split, "seed": job.seed, "error": float(one.errors.mean())}
             for job, one in zip(jobs, scored, strict=True)
@@ -335,3 +340,22 @@ def _beside(row: Mapping[str, Any], best: Mapping[str, Any], key: str, unit: str
         Outcome.TIED: "it does not beat it; the two are tied",
     }
     return f"{against}{ratio}: {words.get(verdict, 'they were not set against each other')}"
+
+
+def out_of_range(done: Sequence[Done]) -> dict[str, Any]:
+    """How many cells the models say are in and out of their range, and why."""
+    sums: dict[str, list[float]] = {}
+    for job in done:
+        for reason, (cells, wrong) in job.out_of_range.items():
+            of = sums.setdefault(reason, [0, 0.0])
+            of[0] += cells
+            of[1] += wrong
+    return {
+        "in_range": int(sums.get("", [0, 0.0])[0]),
+        "out_of_range": int(sum(cells for reason, (cells, _) in sums.items() if reason)),
+        "reasons": [
+            {"reason": reason, "cells": int(cells), "mae_ms": wrong / cells if cells else None}
+            for reason, (cells, wrong) in sorted(sums.items())
+            if reason
+        ],
+    }

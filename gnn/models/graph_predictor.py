@@ -76,7 +76,7 @@ class GraphSettings:
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0
     average: float = 0.98
-    rtt_weight: float = 8.0
+    rtt_weight: float = 30.0
     jitter_weight: float = 1.0
     most_deviations: float = 10.0
 
@@ -155,6 +155,11 @@ class GraphPredictor(Predictor):
         self._network: PathNetwork | None = None
         self._columns: tuple[str, ...] = ()
         self._constants: dict[str, Array] = {}
+
+    @classmethod
+    def settings_under(cls, protocol: str | None) -> Mapping[str, int | float]:
+        """A forecast drifts without strong regularisation."""
+        return SETTINGS_UNDER.get(protocol or "", {})
 
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """One convolution, untrained, of D features to D; its edges have so many features, or None. It has `over_table(h, heard, edge)`."""
@@ -404,6 +409,11 @@ class GraphPredictor(Predictor):
         graph = self.settings.graph
         return graph.rtt_unit_ms if name == "rtt" else graph.jitter_unit_ms
 
+
+SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
+    "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
+}
+"""Settings that differ under a protocol, chosen on validation windows."""
 
 ROWS_OF_CONSTANTS = 8
 """Means and deviations of columns are taken over so many rows, evenly over those that are fitted on."""

@@ -28,6 +28,9 @@ class Forecast(Protocol):
     """
 
     name: ClassVar[str] = "forecast"
+    about: ClassVar[str] = (
+        "A window is predicted from the windows before it, up to a day ahead; everything later is hidden, of every pair."
+    )
     timely: ClassVar[bool] = True
     by_day: ClassVar[bool] = True
     in_time: ClassVar[bool] = True

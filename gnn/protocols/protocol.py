@@ -180,7 +180,7 @@ class Protocol(ABC):
     """Who is hidden from whom.
 
     Attributes:
-        name: of the protocol.
+        name, about: of the protocol, and what it hides, in a sentence.
         timely: states whose time is in doubt are left out, neither seen nor asked (rule `untimely` of `domain.observation`).
         by_day: errors are taken as independent between the days of a probe; else only between probes.
         in_time: what is hidden lies later than what is learned on, so intervals follow the latest windows that are seen.
@@ -190,6 +190,7 @@ class Protocol(ABC):
     """
 
     name: ClassVar[str]
+    about: ClassVar[str]
     timely: ClassVar[bool] = False
     by_day: ClassVar[bool] = False
     in_time: ClassVar[bool] = False

@@ -31,6 +31,9 @@ class UnseenPair(Protocol):
     """
 
     name: ClassVar[str] = "unseen-pair"
+    about: ClassVar[str] = (
+        "A fifth of the pairs of hosts is hidden at all times, in both directions and over both address families."
+    )
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  there is one
         """Both directions hidden."""

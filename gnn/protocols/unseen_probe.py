@@ -30,6 +30,9 @@ class UnseenProbe(Protocol):
     """
 
     name: ClassVar[str] = "unseen-probe"
+    about: ClassVar[str] = (
+        "A fifth of the hosts is hidden in both roles, but for none, three or five of the pairs of each."
+    )
     pairs_seen: ClassVar[tuple[int, ...] | None] = SEEN
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  they are the same
