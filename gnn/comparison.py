@@ -12,23 +12,20 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
 
-from domain.errors import DataError
 from gnn.audit import Verdict, audit_answers
-from gnn.conformal import Coverage, coverage_by, equal_parts, reliability
-from gnn.difference import LEAST_CLUSTERS, Difference, compare
+from gnn.conformal import equal_parts, reliability
 from gnn.history import DAY_S
 from gnn.neighbours import chord_km, on_sphere
 from gnn.prediction import Prediction
 from gnn.predictor import Kind, Learned, Predictor
-from gnn.protocols.protocol import Bools, Protocol, Question, Split
+from gnn.protocols.protocol import Protocol, Question, Split
 from gnn.registry import predictor_class, predictor_named
-from gnn.statistical_audit import audit_statistics
 from gnn.scoring import (
     Metrics,
     Target,
@@ -36,12 +33,12 @@ from gnn.scoring import (
     common_cells,
     error,
     interval,
-    mean_of,
     metrics,
     point,
     qoe_points_off,
     truth,
 )
+from gnn.statistical_audit import audit_statistics
 from kg.arrays import UNKNOWN_ASN, Floats, Ints, PathArrays
 from qoe.profile import Profile
 
@@ -175,7 +172,9 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         started = time.perf_counter()
         told[name] = predictor.predict(arrays, split.test)
         seconds = time.perf_counter() - started
-        verdicts[name] = verdict.with_other(answers).with_other(audit_statistics(arrays, split.test, told[name]))
+        verdicts[name] = verdict.with_other(answers).with_other(
+            audit_statistics(arrays, split.test, told[name])
+        )
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
         costs[name] = Cost(
@@ -262,9 +261,7 @@ def _calibration_errors(
     cells = cells & np.logical_and.reduce([np.isfinite(said) for said in points.values()])
     if not cells.any():
         return dict.fromkeys(names, np.nan)
-    return {
-        name: float(error(said[cells], measured[cells], target).mean()) for name, said in points.items()
-    }
+    return {name: float(error(said[cells], measured[cells], target).mean()) for name, said in points.items()}
 
 
 def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction) -> Detail:
@@ -297,23 +294,26 @@ def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction)
     bins: tuple[tuple[float, float, int], ...] = ()
     if there.any():
         found = reliability(told.any_loss_probability[there], lossy[there] > 0.0)
-        bins = tuple(zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True))
+        bins = tuple(
+            zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True)
+        )
     return Detail(groups=groups, pairs=sums, reliability=bins)
 
 
 DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
 
-def _labels(
-    arrays: PathArrays, question: Question, row: Ints, pair: Ints, said: Floats
-) -> dict[str, Any]:
+def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said: Floats) -> dict[str, Any]:
     """By what errors are shown: (N,) labels of each kind."""
     kilometres = chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end))
     band = np.searchsorted(DISTANCES_KM, kilometres, side="right")
     names = np.array(
         [
             "unknown",
-            *(f"{low:g} to {high:g} km" for low, high in zip(DISTANCES_KM[:-1], DISTANCES_KM[1:], strict=True)),
+            *(
+                f"{low:g} to {high:g} km"
+                for low, high in zip(DISTANCES_KM[:-1], DISTANCES_KM[1:], strict=True)
+            ),
             f"over {DISTANCES_KM[-1]:g} km",
         ]
     )
@@ -322,7 +322,9 @@ def _labels(
     asn = arrays.probe_end.asn
     return {
         "distance": distance[pair],
-        "country": np.where(arrays.probe_end.country == "", "unknown", arrays.probe_end.country).astype(str)[pair],
+        "country": np.where(arrays.probe_end.country == "", "unknown", arrays.probe_end.country).astype(str)[
+            pair
+        ],
         "asn": np.where(asn == UNKNOWN_ASN, "unknown", np.char.add("AS", asn.astype(str)))[pair],
         "hour": np.char.add(np.char.zfill((start_s % DAY_S // 3600).astype(str), 2), ":00")[row],
         "decile": np.char.zfill((1 + equal_parts(said)).astype(str), 2),

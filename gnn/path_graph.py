@@ -18,7 +18,7 @@ from domain.place import FIBRE_KM_PER_MS
 from gnn import history, mates
 from gnn.history import HISTORY_WINDOWS
 from gnn.inputs import NOBODY, Inputs
-from gnn.neighbours import RELATIONS, chord_km, heard_by, on_sphere
+from gnn.neighbours import chord_km, heard_by, on_sphere
 from gnn.protocols.protocol import Question
 from gnn.settings import require_in_range
 from kg.arrays import Floats, Ints, PathArrays
@@ -99,8 +99,14 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
             for q, (row, graph) in enumerate(zip(seen, graph_of, strict=True))
         ]
     )
+    fibre = np.broadcast_to(mates.fibre_rtt_ms(arrays), now.shape)
     # Where nothing is seen of a mate now but its past is, unmet pairs are told its usual.
-    told_now = np.stack([row.now if not question.unmet else np.where(np.isfinite(row.now), row.now, row.level) for row in seen])
+    told_now = np.stack(
+        [
+            row.now if not question.unmet else np.where(np.isfinite(row.now), row.now, row.level)
+            for row in seen
+        ]
+    )
     columns = {
         **_place_columns(arrays),
         **_past_columns(arrays, question, config, past, usual, told),
@@ -119,7 +125,12 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         graph_of=graph_of,
         edge_columns=mates.EDGE_COLUMNS,
         edge_numbers=edge_numbers,
-        values={"lag_ms": past, "lag_age_days": _ages_days(arrays, question, past), "now_ms": told_now},
+        values={
+            "lag_ms": past,
+            "lag_age_days": _ages_days(arrays, question, past),
+            "now_ms": told_now,
+            "fibre_ms": fibre,
+        },
     )
 
 
@@ -137,7 +148,9 @@ def _edges(
     arrays: PathArrays, question: Question, seen: list[_Seen], config: PathGraphConfig
 ) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Floats]]:
     """The distinct graphs, which of them each row has, and the edge numbers of mates."""
-    speaking = question.seen_before(arrays.measured) | (question.now(arrays.measured.astype(np.float64)) == 1.0)
+    speaking = question.seen_before(arrays.measured) | (
+        question.now(arrays.measured.astype(np.float64)) == 1.0
+    )
     every = np.ones(arrays.pairs, dtype=np.bool_)
     through_hosts = question.unmet and _hosts(arrays) <= mates.MOST_HOSTS
     alike, graph_of = np.unique(speaking, axis=0, return_inverse=True)

@@ -189,9 +189,7 @@ class Predictor(ABC):
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
         """
         if self._memory is None:
-            self._memory = RowMemory(
-                lambda given, part: self.answer(self.inputs(given, part)), CELLS_AT_ONCE
-            )
+            self._memory = RowMemory(lambda given, part: self.answer(self.inputs(given, part)), CELLS_AT_ONCE)
         return self._memory.ask(arrays, question)
 
     @final

@@ -10,11 +10,10 @@ import numpy as np
 
 from gnn.comparison import Asked, Cost, Done, Scored
 from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare
-from gnn.history import DAY_S
 from gnn.predictor import Kind
 from gnn.registry import predictor_class, stated
-from gnn.scoring import Metrics, Target, mean_of
-from kg.arrays import Floats, Ints, PathArrays
+from gnn.scoring import Target, mean_of
+from kg.arrays import Floats, PathArrays
 
 WORST = 20
 """Pairs that are shown, of those with the most summed error."""
@@ -44,7 +43,9 @@ def rows_and_gains(
             rows += [_row(jobs, case, target, name, best, of_best.get(name)) for name in names]
             # Variants are in one job: they are set against the best baseline there.
             few = [one for one in jobs if len(one.costs) > len(names)]
-            variants = [name for name in _scored_in_all(few, case, target) if name not in names] if few else []
+            variants = (
+                [name for name in _scored_in_all(few, case, target) if name not in names] if few else []
+            )
             if best is not None and variants:
                 of_best = _differences(few, case, target, [*variants, best], best, seed)
                 rows += [_row(few, case, target, name, best, of_best.get(name)) for name in variants]
@@ -52,7 +53,13 @@ def rows_and_gains(
             for over in _compared_with(names, best):
                 against = _differences(jobs, case, target, [*learned, over], over, seed)
                 gains += [
-                    {"model": name, "over": over, "target": str(target), "case": case, **_as_gain(against[name])}
+                    {
+                        "model": name,
+                        "over": over,
+                        "target": str(target),
+                        "case": case,
+                        **_as_gain(against[name]),
+                    }
                     for name in learned
                     if name in against
                 ]
@@ -256,7 +263,9 @@ def worst_pairs(
                 "baseline_mae_ms": beside,
                 "measured_ms": float(measured / cells),
                 "predicted_ms": float(predicted / cells),
-                "why": _why(arrays, int(pair), float(wrong / cells), beside, float((predicted - measured) / cells)),
+                "why": _why(
+                    arrays, int(pair), float(wrong / cells), beside, float((predicted - measured) / cells)
+                ),
             }
         )
     return found
@@ -294,7 +303,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool)
         (Target.RTT, "mean absolute RTT error", " ms", "mae_ms"),
         (Target.ANY_LOSS, "Brier score of any loss", "", "brier"),
     ):
-        own = [row for row in rows if row["target"] == target and row["case"] == case and row[key] is not None]
+        own = [
+            row for row in rows if row["target"] == target and row["case"] == case and row[key] is not None
+        ]
         best = next((row for row in own if row["verdict"] == REFERENCE), None)
         learned = [row for row in own if row["kind"] in (Kind.GNN, Kind.ENSEMBLE)]
         if best is None:
@@ -303,7 +314,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool)
             sentences.append(f"The best baseline is {best['model']}, with a {what} of {best[key]:.3g}{unit}.")
             continue
         row = min(learned, key=lambda one: float(one[key]))
-        sentences.append(f"{row['model']} has a {what} of {row[key]:.3g}{unit}, {_beside(row, best, key, unit)}.")
+        sentences.append(
+            f"{row['model']} has a {what} of {row[key]:.3g}{unit}, {_beside(row, best, key, unit)}."
+        )
         luckier = min((one for one in own if one["kind"] == Kind.BASELINE), key=lambda one: float(one[key]))
         if luckier[key] < best[key]:
             sentences.append(
@@ -320,7 +333,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool)
     if not sentences:
         sentences.append("Nothing could be scored.")
     if synthetic:
-        sentences.append("The data is synthetic: these figures say nothing about the accuracy on the Internet.")
+        sentences.append(
+            "The data is synthetic: these figures say nothing about the accuracy on the Internet."
+        )
     return " ".join(sentences)
 
 

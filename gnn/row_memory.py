@@ -71,6 +71,4 @@ def _key(question: Question, row: int, held_out: bytes) -> bytes:
 
 
 def _row(prediction: Prediction, number: int) -> Prediction:
-    return Prediction(
-        **{field.name: getattr(prediction, field.name)[number] for field in fields(Prediction)}
-    )
+    return Prediction(**{field.name: getattr(prediction, field.name)[number] for field in fields(Prediction)})

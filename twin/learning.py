@@ -24,7 +24,7 @@ from gnn.predictor import Kind as PredictorKind
 from gnn.predictor import Predictor, counted
 from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Split
-from gnn.registry import PREDICTORS, VARIANTS, predictor_class, predictor_named
+from gnn.registry import PREDICTORS, VARIANTS, predictor_class
 from gnn.report import (
     breakdowns,
     conclusion,
@@ -92,13 +92,15 @@ def export(store: GraphStore, selection: Selection, rule: Protocol) -> PathArray
     arrays = rule.view(path_arrays(store, selection, timely=rule.timely))
     splits = rule.splits(arrays, seed=0)
     if not rule.in_time:
-        return _without_hops(arrays)
+        return without_hops(arrays)
     first = min(int(split.validation.windows.min()) for split in splits)
     until = datetime.fromtimestamp(int(arrays.window_start_s[first]), tz=UTC)
     return rule.view(path_arrays(store, selection, topology_before=until, timely=rule.timely))
 
 
-def _without_hops(arrays: PathArrays) -> PathArrays:
+def without_hops(arrays: PathArrays) -> PathArrays:
+    """The arrays as if no hop was known."""
+
     def bare(end: Ends) -> Ends:
         return replace(end, centrality=np.full_like(end.centrality, np.nan))
 
@@ -242,7 +244,12 @@ def compare(
         for split in ([splits - 1] if quick else range(splits))
     ]
     if every and not quick:
-        variants = [f"{name}/{one}" for name in names if predictor_class(name).kind is PredictorKind.GNN for one in VARIANTS]
+        variants = [
+            f"{name}/{one}"
+            for name in names
+            if predictor_class(name).kind is PredictorKind.GNN
+            for one in VARIANTS
+        ]
         last = splits - 1  # of the first seed; the longest job begins first
         jobs[last] = replace(jobs[last], models=(*names, *variants))
         jobs.insert(0, jobs.pop(last))
@@ -250,7 +257,7 @@ def compare(
     total = sum(len(job.models) for job in jobs)
     heard = 0
 
-    def hear(what: str, _number: int, _of: int) -> None:
+    def hear(_what: str, _number: int, _of: int) -> None:
         nonlocal heard
         report(f"learning, {rule.name}", heard, total)
         heard += 1
@@ -280,7 +287,11 @@ def _document(
     quick: bool,
 ) -> dict[str, Any]:
     """Everything that a report says, as plain values."""
-    cases = [case for case in rule.cases(arrays.window_s) if any(key[0] == case for one in done for key in one.asked)]
+    cases = [
+        case
+        for case in rule.cases(arrays.window_s)
+        if any(key[0] == case for one in done for key in one.asked)
+    ]
     rows, gains = rows_and_gains(done, cases, seed)
     splits = _splits(arrays, rule, seeds, seed)
     audit = _audit(arrays, rule, done, seed)
@@ -307,7 +318,7 @@ def _document(
         },
         "audit": audit,
         "conclusion": conclusion(rows, cases[0] if cases else "", synthetic=arrays.synthetic),
-        "notes": _notes(rows, done),
+        "notes": _notes(done),
         "command": None,
         "versions": {
             "qoetwin": version("qoetwin"),
@@ -363,7 +374,9 @@ def _audit(arrays: PathArrays, rule: Protocol, done: Sequence[Done], seed: int) 
     return {
         "passed": not findings,
         "findings": findings,
-        "windows": len({window for one in done for verdict in one.verdicts.values() for window in verdict.windows}),
+        "windows": len(
+            {window for one in done for verdict in one.verdicts.values() for window in verdict.windows}
+        ),
         "models": len({name for one in done for name in one.verdicts}),
         "noise_floor_ms": min(known) if known else None,
         "notes": [],
@@ -372,7 +385,11 @@ def _audit(arrays: PathArrays, rule: Protocol, done: Sequence[Done], seed: int) 
 
 def _best(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> tuple[str, str, str] | None:
     """The first case, the model with the least RTT error that is no baseline, and the best baseline."""
-    own = [row for row in rows if row["target"] == "rtt" and row["case"] == cases[0] and row["mae_ms"] is not None]
+    own = [
+        row
+        for row in rows
+        if row["target"] == "rtt" and row["case"] == cases[0] and row["mae_ms"] is not None
+    ]
     baselines = [row for row in own if row["kind"] == PredictorKind.BASELINE]
     models = [row for row in own if row["kind"] != PredictorKind.BASELINE] or baselines
     if not baselines:
@@ -381,7 +398,7 @@ def _best(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> tuple[str,
     return cases[0], model, min(baselines, key=lambda row: float(row["mae_ms"]))["model"]
 
 
-def _notes(rows: Sequence[Mapping[str, Any]], done: Sequence[Done]) -> list[str]:
+def _notes(done: Sequence[Done]) -> list[str]:
     partial: dict[str, set[str]] = {}
     for one in done:
         for (case, target), asked in one.asked.items():

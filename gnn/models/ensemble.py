@@ -33,7 +33,9 @@ class Ensemble(Predictor):
 
     name: ClassVar[str] = "ensemble"
     kind: ClassVar[Kind] = Kind.ENSEMBLE
-    citation: ClassVar[str] = "Breiman: Bagging Predictors, Machine Learning 24, 1996; of models in place of samples"
+    citation: ClassVar[str] = (
+        "Breiman: Bagging Predictors, Machine Learning 24, 1996; of models in place of samples"
+    )
     members: ClassVar[tuple[str, ...]] = (*MEMBERS, OF_LOSS)
 
     def __init__(self) -> None:
@@ -46,7 +48,9 @@ class Ensemble(Predictor):
     def _fitted(self) -> dict[str, Predictor]:
         if len(self._members) < len(self.members):
             missing = ", ".join(name for name in self.members if name not in self._members)
-            raise DataError("an ensemble without all of its members", where=self.name, found=f"missing: {missing}")
+            raise DataError(
+                "an ensemble without all of its members", where=self.name, found=f"missing: {missing}"
+            )
         return self._members
 
     def prepare(self, arrays: PathArrays, split: Split) -> dict[str, Array]:
@@ -87,7 +91,9 @@ class Ensemble(Predictor):
         return {
             f"{name}.{key}": value
             for name in self.members
-            for key, value in (self._members[name] if name in self._members else predictor_class(name)()).config().items()
+            for key, value in (self._members[name] if name in self._members else predictor_class(name)())
+            .config()
+            .items()
         }
 
     @classmethod
@@ -95,14 +101,20 @@ class Ensemble(Predictor):
         """A new, unfitted ensemble of members with these settings."""
         made = cls()
         for name in cls.members:
-            own = {key.removeprefix(f"{name}."): value for key, value in config.items() if key.startswith(f"{name}.")}
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in config.items()
+                if key.startswith(f"{name}.")
+            }
             made._members[name] = predictor_class(name).configured(own)
         return made
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the members, with their names before them."""
-        return tuple(f"{name}.{column}" for name, member in self._fitted().items() for column in member.columns)
+        return tuple(
+            f"{name}.{column}" for name, member in self._fitted().items() for column in member.columns
+        )
 
     def state(self) -> dict[str, Array]:
         """What the members learned, with their names before it."""

@@ -7,7 +7,6 @@ ones, logarithmic for large.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, Self
@@ -20,14 +19,14 @@ from torch_geometric.data import HeteroData
 from domain.errors import DataError
 from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.inputs import Inputs
-from gnn.models.typed_layers import Heard, TypedLayers
-from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
-from gnn.neighbours import RELATIONS
-from gnn.pointer import PointerHead, Pointed, edge_features
 from gnn.mates import EDGE_COLUMNS
+from gnn.models.typed_layers import Heard, TypedLayers
+from gnn.neighbours import RELATIONS
+from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
+from gnn.pointer import Pointed, PointerHead, edge_features
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
-from gnn.protocols.protocol import Bools, Question, Split
+from gnn.protocols.protocol import Question, Split
 from gnn.settings import require_in_range
 from gnn.state import checked
 from gnn.tensors import PAIR, as_data
@@ -116,7 +115,9 @@ class _Said:
 class PathNetwork(nn.Module):
     """Feature encoder, graph encoder, heads."""
 
-    def __init__(self, features: FeatureEncoder, encoder: nn.Module, rtt: nn.Module, *, hidden: int, unit_ms: float) -> None:
+    def __init__(
+        self, features: FeatureEncoder, encoder: nn.Module, rtt: nn.Module, *, hidden: int, unit_ms: float
+    ) -> None:
         super().__init__()
         self.features, self.encoder, self.rtt = features, encoder, rtt
         self.jitter = QuantileHead(hidden=hidden)
@@ -134,9 +135,7 @@ class PathNetwork(nn.Module):
         mine = h[asked]
         rtt = self.rtt(h, data, asked) if isinstance(self.rtt, PointerHead) else self.rtt(mine)
         any_logit, size_logit = self.loss(mine)
-        return _Said(
-            rtt=rtt, jitter=self.jitter(mine), any_loss_logit=any_logit, loss_size_logit=size_logit
-        )
+        return _Said(rtt=rtt, jitter=self.jitter(mine), any_loss_logit=any_logit, loss_size_logit=size_logit)
 
 
 class GraphPredictor(Predictor):
@@ -240,7 +239,11 @@ class GraphPredictor(Predictor):
         jitter = self._in_ms(said.jitter, data[PAIR].base_jitter_ms, "jitter")
         known = np.isfinite(inputs.column("base_rtt_ms"))
         counted = inputs.column("any_loss_frequency")
-        counted = np.isfinite(counted) | np.isfinite(inputs.column(f"{AROUND}probe_any_loss")) if self.hears else np.isfinite(counted)
+        counted = (
+            np.isfinite(counted) | np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
+            if self.hears
+            else np.isfinite(counted)
+        )
         any_loss = torch.sigmoid(said.any_loss_logit.double()).numpy().reshape(shape)
         any_loss = np.where(counted, any_loss, np.nan)
         size = torch.sigmoid(said.loss_size_logit.double()).numpy().reshape(shape)
@@ -360,7 +363,9 @@ class GraphPredictor(Predictor):
         )
         for name in ("rtt", "jitter"):
             base = torch.from_numpy(inputs.column(f"base_{name}_ms").astype(np.float32)).flatten()
-            data[PAIR]["base_ms" if name == "rtt" else "base_jitter_ms"] = torch.nan_to_num(base, nan=0.0) if name == "rtt" else base
+            data[PAIR]["base_ms" if name == "rtt" else "base_jitter_ms"] = (
+                torch.nan_to_num(base, nan=0.0) if name == "rtt" else base
+            )
         return data
 
     def _labelled(self, arrays: PathArrays, question: Question) -> HeteroData:
@@ -398,10 +403,14 @@ class GraphPredictor(Predictor):
                 error = pinball(said.rtt[known[0]], values)
             total = total + self.settings.rtt_weight * error
         if bool(known[1].any()):
-            total = total + self.settings.jitter_weight * pinball(said.jitter[known[1]], node.jitter[asked][known[1]])
+            total = total + self.settings.jitter_weight * pinball(
+                said.jitter[known[1]], node.jitter[asked][known[1]]
+            )
         if bool(known[2].any()):
             total = total + loss_of_loss(
-                said.any_loss_logit[known[2]], said.loss_size_logit[known[2]], node.loss_ratio[asked][known[2]]
+                said.any_loss_logit[known[2]],
+                said.loss_size_logit[known[2]],
+                node.loss_ratio[asked][known[2]],
             )
         return total
 

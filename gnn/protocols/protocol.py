@@ -150,7 +150,9 @@ class Question:
         shown = np.zeros_like(arrays.sent, dtype=np.bool_) if self.held_out is None else self.held_out
         sent = np.where(shown, 0, arrays.sent)
         lost = np.where(shown, 0, arrays.sent - arrays.received)
-        so_far = [np.concatenate([np.zeros((1, arrays.pairs)), np.cumsum(one, axis=0)]) for one in (sent, lost)]
+        so_far = [
+            np.concatenate([np.zeros((1, arrays.pairs)), np.cumsum(one, axis=0)]) for one in (sent, lost)
+        ]
         before, gone = (one[self.seen_until] for one in so_far)
         return np.asarray(self.seen_past & (before > 0) & (gone >= SILENT_LOSS * before))
 
@@ -186,6 +188,7 @@ class Protocol(ABC):
         in_time: what is hidden lies later than what is learned on, so intervals follow the latest windows that are seen.
         pairs_seen: a host is hidden in both roles, but for so many of its pairs of hosts, in each case; None where hosts are not
             hidden. The audit holds the questions to it.
+        forecasts: windows that have not been yet may be asked about.
         cases: names of the cases, the protocol's own first; `Question.case` counts them.
     """
 
@@ -195,6 +198,7 @@ class Protocol(ABC):
     by_day: ClassVar[bool] = False
     in_time: ClassVar[bool] = False
     pairs_seen: ClassVar[tuple[int, ...] | None] = None
+    forecasts: ClassVar[bool] = False
 
     @abstractmethod
     def cases(self, window_s: int) -> tuple[str, ...]:
@@ -203,6 +207,10 @@ class Protocol(ABC):
     def view(self, arrays: PathArrays) -> PathArrays:
         """The arrays as the protocol looks at them."""
         return arrays
+
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """(P,) which pair of the view each pair of the arrays is."""
+        return np.arange(arrays.pairs, dtype=np.int64)
 
     @abstractmethod
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
@@ -219,6 +227,10 @@ class Protocol(ABC):
     @abstractmethod
     def redraw(self, fit: Question, arrays: PathArrays, generator: np.random.Generator) -> Question:
         """The question of one epoch of training: rows of `fit`, with fresh masks where the protocol draws any."""
+
+    def furthest(self, window_s: int) -> int:  # noqa: ARG002
+        """How many windows after the last measured one may be asked about."""
+        return 0
 
     @abstractmethod
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:

@@ -43,6 +43,10 @@ class UnseenPair(Protocol):
         """Both directions as one."""
         return both_directions(arrays)[0]
 
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """Both directions have one column."""
+        return both_directions(arrays)[1]
+
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """One random split of the pairs of hosts."""
         hosts = host_pair(arrays)
@@ -55,9 +59,7 @@ class UnseenPair(Protocol):
                 next_step="choose more paths, or measure more",
             )
         drawn = np.random.default_rng([seed, 0x0A12]).permutation(answered)
-        counts = [
-            round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)
-        ]
+        counts = [round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)]
         test, calibration, validation, fit = (
             np.isin(hosts, part) for part in np.split(drawn, np.cumsum(counts))
         )

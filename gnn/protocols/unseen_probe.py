@@ -43,6 +43,10 @@ class UnseenProbe(Protocol):
         """Both directions as one."""
         return both_directions(arrays)[0]
 
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """Both directions have one column."""
+        return both_directions(arrays)[1]
+
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """One random split of the hosts that measure."""
         answered = np.isfinite(arrays.rtt_ms).any(axis=0)
@@ -56,9 +60,7 @@ class UnseenProbe(Protocol):
             )
         generator = np.random.default_rng([seed, 0x0B0E])
         drawn = generator.permutation(hosts)
-        counts = [
-            round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)
-        ]
+        counts = [round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)]
         test, calibration, validation, fit = np.split(drawn, np.cumsum(counts))
         order = self._order(arrays, generator)
         touched = touches(arrays, test)
