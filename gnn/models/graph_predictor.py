@@ -116,20 +116,28 @@ class PathNetwork(nn.Module):
     """Feature encoder, graph encoder, heads."""
 
     def __init__(
-        self, features: FeatureEncoder, encoder: nn.Module, rtt: nn.Module, *, hidden: int, unit_ms: float
+        self,
+        features: FeatureEncoder,
+        encoder: nn.Module,
+        rtt: nn.Module,
+        *,
+        hidden: int,
+        unit_ms: float,
+        asks_edges: bool,
     ) -> None:
         super().__init__()
         self.features, self.encoder, self.rtt = features, encoder, rtt
         self.jitter = QuantileHead(hidden=hidden)
         self.loss = LossHead(hidden=hidden)
         self.unit_ms = unit_ms
+        self.asks_edges = asks_edges
 
     def forward(self, data: HeteroData, asked: Tensor) -> _Said:
         """Graphs as `as_data` makes them, and the numbers of the asked nodes, (M,) -> what the heads say of these."""
         h = self.features(data[PAIR].x, data[PAIR].category)
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
-            edge = edge_features(store.edge, self.unit_ms) if "edge" in store else None
+            edge = edge_features(store.edge, self.unit_ms) if self.asks_edges and "edge" in store else None
             around[relation] = Heard(heard=store.heard, edge=edge, some=bool((store.heard < len(h)).any()))
         h = self.encoder(h, around)
         mine = h[asked]
@@ -148,6 +156,8 @@ class GraphPredictor(Predictor):
     kind: ClassVar[Kind] = Kind.GNN
     hears: ClassVar[bool] = True
     """Whether it sees other pairs of the window: their columns, the edges, and what mates tell."""
+    asks_edges: ClassVar[bool] = False
+    """Whether its convolution asks what is on an edge."""
 
     def __init__(self, settings: GraphSettings | None = None) -> None:
         self.settings = GraphSettings() if settings is None else settings
@@ -323,6 +333,7 @@ class GraphPredictor(Predictor):
             else QuantileHead(hidden=settings.hidden),
             hidden=settings.hidden,
             unit_ms=settings.graph.rtt_unit_ms,
+            asks_edges=self.asks_edges,
         )
 
     def _fitted(self) -> PathNetwork:

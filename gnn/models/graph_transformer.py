@@ -75,6 +75,8 @@ class GraphTransformer(GraphPredictor):
         "Classification, IJCAI 2021, arXiv:2009.03509"
     )
 
+    asks_edges: ClassVar[bool] = True
+
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """Attention with `settings.heads` heads."""
         hidden, heads = self.settings.hidden, self.settings.heads

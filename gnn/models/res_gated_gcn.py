@@ -45,6 +45,8 @@ class ResGatedGcn(GraphPredictor):
     name: ClassVar[str] = "res-gated-gcn"
     citation: ClassVar[str] = "Bresson, Laurent: Residual Gated Graph ConvNets, 2017, arXiv:1711.07553"
 
+    asks_edges: ClassVar[bool] = True
+
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """Gates."""
         hidden = self.settings.hidden
