@@ -1086,7 +1086,7 @@ def compare_command(
     names = None if models == "all" else [name.strip() for name in models.split(",")]
     for name in names or ():
         predictor_class(name)
-    from app.comparison_page import write_comparison
+    from app.comparison_page import write_comparison_page
     from twin.learning import compare
 
     with _open(home, store, create=False) as opened, progress(_notice) as report:
@@ -1103,8 +1103,11 @@ def compare_command(
         )
     document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
     if out is not None:
-        write_comparison(document, out)
-        _notice(f"written: {out / 'index.html'} and {out / 'comparison.json'}")
+        out.mkdir(parents=True, exist_ok=True)
+        figures, page = out / "comparison.json", out / "index.html"
+        figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_comparison_page(document, page)
+        _notice(f"written: {page} and {figures}")
     _write_compared(document, form)
 
 
