@@ -41,13 +41,13 @@ class Finding:
     model: str
     kind: str
     name: str
-    tampering: str
+    tampering: str | None
     window: int | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """The verdict of the leakage audit over all models. `noise_floor_ms`: answers that move by less are arithmetic."""
+    """The verdict of the leakage audit over all models. `noise_floor_ms`: a median error below it is a finding."""
 
     passed: bool
     findings: tuple[Finding, ...]
