@@ -95,7 +95,9 @@ def alphas(
                 for number, window in enumerate(windows):
                     # What was known when this window was asked: the windows before its horizon.
                     known = int(np.searchsorted(windows, window - distance + 1))
-                    bounds = calibration.widen(low[number], middle[number], high[number], int(case), chain[known])
+                    bounds = calibration.widen(
+                        low[number], middle[number], high[number], int(case), chain[known]
+                    )
                     inside = (bounds[0] <= truth[number]) & (truth[number] <= bounds[1])
                     scored = np.isfinite(truth[number]) & np.isfinite(bounds[0])
                     cells = int(scored.sum())

@@ -17,8 +17,8 @@ from domain.errors import DataError
 from domain.place import FIBRE_KM_PER_MS
 from gnn import history, mates
 from gnn.history import HISTORY_WINDOWS
-from gnn.inputs import NOBODY, Inputs
-from gnn.neighbours import RELATIONS, chord_km, heard_by, on_sphere
+from gnn.inputs import NOBODY, Inputs, Singles
+from gnn.neighbours import chord_km, heard_by, on_sphere
 from gnn.protocols.protocol import Question
 from gnn.settings import require_in_range
 from kg.arrays import Floats, Ints, PathArrays
@@ -100,7 +100,12 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         ]
     )
     # Where nothing is seen of a mate now but its past is, unmet pairs are told its usual.
-    told_now = np.stack([row.now if not question.unmet else np.where(np.isfinite(row.now), row.now, row.level) for row in seen])
+    told_now = np.stack(
+        [
+            row.now if not question.unmet else np.where(np.isfinite(row.now), row.now, row.level)
+            for row in seen
+        ]
+    )
     columns = {
         **_place_columns(arrays),
         **_past_columns(arrays, question, config, past, usual, told),
@@ -135,9 +140,11 @@ def _ages_days(arrays: PathArrays, question: Question, past: Floats) -> Floats:
 
 def _edges(
     arrays: PathArrays, question: Question, seen: list[_Seen], config: PathGraphConfig
-) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Floats]]:
+) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Singles]]:
     """The distinct graphs, which of them each row has, and the edge numbers of mates."""
-    speaking = question.seen_before(arrays.measured) | (question.now(arrays.measured.astype(np.float64)) == 1.0)
+    speaking = question.seen_before(arrays.measured) | (
+        question.now(arrays.measured.astype(np.float64)) == 1.0
+    )
     every = np.ones(arrays.pairs, dtype=np.bool_)
     through_hosts = question.unmet and _hosts(arrays) <= mates.MOST_HOSTS
     alike, graph_of = np.unique(speaking, axis=0, return_inverse=True)
@@ -146,7 +153,7 @@ def _edges(
         heard_by(arrays, row, every, neighbours=config.neighbours, near_km=config.near_km) for row in alike
     ]
     probe, target = on_sphere(arrays.probe_end), on_sphere(arrays.target_end)
-    numbers: dict[str, list[Floats]] = {side: [] for side in MATES}
+    numbers: dict[str, list[Singles]] = {side: [] for side in MATES}
     graphs: list[dict[str, Ints]] = list(shared)
     for q, row in enumerate(seen):
         if through_hosts:
@@ -185,7 +192,7 @@ def _hosts(arrays: PathArrays) -> int:
     return len(np.union1d(arrays.probe_end.host, arrays.target_end.host))
 
 
-def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Floats]) -> Floats:
+def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Singles]) -> Floats:
     """(P,) median of what the mates tell of a pair, those with little spread counting most; NaN where none tells anything."""
     offset, spread = (mates.EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms"))
     value = np.where(np.isfinite(row.now), row.now, row.level)

@@ -64,7 +64,12 @@ class Pointed:
 
     def quantiles_ms(self, levels: Tensor) -> Tensor:
         """(M, len(levels)): the distribution read at these levels, between the middles of its steps."""
-        value_ms, weight = self.sorted()
+        # Who is not there stands at the end: where it stood, between its neighbours, it would bend the line.
+        there = self.weight > 0.0
+        most = self.value_ms.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
+        value_ms, weight = Pointed(
+            value_ms=torch.where(there, self.value_ms, most), weight=self.weight
+        ).sorted()
         running = weight.cumsum(dim=1)
         middle = (running - 0.5 * weight).contiguous()
         wanted = levels.to(middle).expand(len(middle), -1).contiguous()
@@ -122,7 +127,13 @@ class PointerHead(nn.Module):
     MATE_FEATURES = 2 + 2 * len(EDGE_COLUMNS) + 2
 
     def __init__(
-        self, *, hidden: int, relations: tuple[str, ...], unit_ms: float, width: int = 24, dropout: float = 0.1
+        self,
+        *,
+        hidden: int,
+        relations: tuple[str, ...],
+        unit_ms: float,
+        width: int = 24,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.relations, self.unit_ms, self.dropout = relations, unit_ms, dropout
@@ -172,7 +183,9 @@ class PointerHead(nn.Module):
             for relation, of in mates.items():
                 trust = of.trust / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
                 columns.append((near[relation] @ trust[:, :, None])[..., 0])
-            hidden = self.own_from_node(mine)[:, None, :] + self.own_from_features(torch.stack(columns, dim=-1))
+            hidden = self.own_from_node(mine)[:, None, :] + self.own_from_features(
+                torch.stack(columns, dim=-1)
+            )
             moved.append(own)
             scores.append(self.own_score(torch.relu(hidden))[..., 0].masked_fill(~there, -torch.inf))
         often = there.to(own) / there.sum(dim=1, keepdim=True).clamp_min(1)
@@ -236,7 +249,9 @@ class PointerHead(nn.Module):
         moved = (now[:, None] - lags).abs() / self.unit_ms
         both = torch.isfinite(moved)
         moved = torch.asinh(torch.where(both, moved, 0.0))
-        alike = torch.stack([torch.exp(-moved / scale) for scale in SCALES] + [torch.ones_like(moved)], dim=-1)
+        alike = torch.stack(
+            [torch.exp(-moved / scale) for scale in SCALES] + [torch.ones_like(moved)], dim=-1
+        )
         alike = padded((alike * both[..., None]).flatten(1))  # (N + 1, L * (S + 1))
         found: list[Tensor] = []
         for of in mates.values():

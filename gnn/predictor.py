@@ -219,7 +219,7 @@ class Predictor(ABC):
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
         """Everything that the predictor may look at to answer the question."""
 
-    def reuse(self, fitted: Mapping[str, Predictor]) -> None:
+    def reuse(self, fitted: Mapping[str, Predictor]) -> None:  # noqa: B027  most are made of nothing else
         """Take predictors that were fitted on the same split already, by name; what is made of others need not fit them again."""
 
     @abstractmethod

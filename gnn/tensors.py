@@ -57,7 +57,9 @@ def as_data(
     first = torch.arange(rows, dtype=torch.int64)[:, None, None] * pairs
     for relation in inputs.graphs[0]:
         heard = torch.from_numpy(np.stack([inputs.graphs[int(graph)][relation] for graph in inputs.graph_of]))
-        data[PAIR, relation, PAIR].heard = torch.where(heard == NOBODY, rows * pairs, heard + first).flatten(0, 1)
+        data[PAIR, relation, PAIR].heard = torch.where(heard == NOBODY, rows * pairs, heard + first).flatten(
+            0, 1
+        )
         if relation in inputs.edge_numbers:
             numbers = np.ascontiguousarray(inputs.edge_numbers[relation], dtype=np.float32)
             data[PAIR, relation, PAIR].edge = torch.from_numpy(numbers).flatten(0, 1)

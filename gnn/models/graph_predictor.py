@@ -7,7 +7,6 @@ ones, logarithmic for large.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, Self
@@ -20,19 +19,22 @@ from torch_geometric.data import HeteroData
 from domain.errors import DataError
 from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.inputs import Inputs
-from gnn.models.typed_layers import Heard, TypedLayers
-from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
-from gnn.neighbours import RELATIONS
-from gnn.pointer import PointerHead, Pointed, edge_features
 from gnn.mates import EDGE_COLUMNS
+from gnn.models.typed_layers import Heard, TypedLayers
+from gnn.neighbours import RELATIONS
+from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
+from gnn.pointer import Pointed, PointerHead, edge_features
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
-from gnn.protocols.protocol import Bools, Question, Split
+from gnn.protocols.protocol import Question, Split
 from gnn.settings import require_in_range
 from gnn.state import checked
 from gnn.tensors import PAIR, as_data
 from gnn.training import TrainingConfig, repeatable, train
 from kg.arrays import Floats, PathArrays
+
+ROWS_OF_CONSTANTS = 8
+"""Means and deviations of columns are taken over so many rows, evenly over those that are fitted on."""
 
 _OF_GRAPH = frozenset(own.name for own in fields(PathGraphConfig))
 
@@ -116,7 +118,9 @@ class _Said:
 class PathNetwork(nn.Module):
     """Feature encoder, graph encoder, heads."""
 
-    def __init__(self, features: FeatureEncoder, encoder: nn.Module, rtt: nn.Module, *, hidden: int, unit_ms: float) -> None:
+    def __init__(
+        self, features: FeatureEncoder, encoder: nn.Module, rtt: nn.Module, *, hidden: int, unit_ms: float
+    ) -> None:
         super().__init__()
         self.features, self.encoder, self.rtt = features, encoder, rtt
         self.jitter = QuantileHead(hidden=hidden)
@@ -129,14 +133,12 @@ class PathNetwork(nn.Module):
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
             edge = edge_features(store.edge, self.unit_ms) if "edge" in store else None
-            around[relation] = Heard(heard=store.heard, edge=edge, some=bool((store.heard < len(h)).any()))
+            around[relation] = Heard(heard=store.heard, edge=edge)
         h = self.encoder(h, around)
         mine = h[asked]
         rtt = self.rtt(h, data, asked) if isinstance(self.rtt, PointerHead) else self.rtt(mine)
         any_logit, size_logit = self.loss(mine)
-        return _Said(
-            rtt=rtt, jitter=self.jitter(mine), any_loss_logit=any_logit, loss_size_logit=size_logit
-        )
+        return _Said(rtt=rtt, jitter=self.jitter(mine), any_loss_logit=any_logit, loss_size_logit=size_logit)
 
 
 class GraphPredictor(Predictor):
@@ -234,8 +236,9 @@ class GraphPredictor(Predictor):
             rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
         jitter = self._in_ms(said.jitter, data[PAIR].base_jitter_ms, "jitter")
         known = np.isfinite(inputs.column("base_rtt_ms"))
-        counted = inputs.column("any_loss_frequency")
-        counted = np.isfinite(counted) | np.isfinite(inputs.column(f"{AROUND}probe_any_loss")) if self.hears else np.isfinite(counted)
+        counted = np.asarray(np.isfinite(inputs.column("any_loss_frequency")))
+        if self.hears:
+            counted |= np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
         any_loss = torch.sigmoid(said.any_loss_logit.double()).numpy().reshape(shape)
         any_loss = np.where(counted, any_loss, np.nan)
         size = torch.sigmoid(said.loss_size_logit.double()).numpy().reshape(shape)
@@ -353,9 +356,11 @@ class GraphPredictor(Predictor):
             most_deviations=self.settings.most_deviations,
             targets=targets,
         )
-        for name in ("rtt", "jitter"):
-            base = torch.from_numpy(inputs.column(f"base_{name}_ms").astype(np.float32)).flatten()
-            data[PAIR]["base_ms" if name == "rtt" else "base_jitter_ms"] = torch.nan_to_num(base, nan=0.0) if name == "rtt" else base
+        base, base_jitter = (
+            torch.from_numpy(inputs.column(f"base_{name}_ms").astype(np.float32)).flatten()
+            for name in ("rtt", "jitter")
+        )
+        data[PAIR].base_ms, data[PAIR].base_jitter_ms = torch.nan_to_num(base, nan=0.0), base_jitter
         return data
 
     def _labelled(self, arrays: PathArrays, question: Question) -> HeteroData:
@@ -370,7 +375,7 @@ class GraphPredictor(Predictor):
             ("jitter", arrays.jitter_ms, cells.jitter),
         ):
             base = inputs.column(f"base_{name}_ms").astype(np.float64)
-            if name == "rtt" and not self.settings.residual:
+            if name == "rtt" and not (self.settings.pointer or self.settings.residual):
                 base = np.where(np.isfinite(base), 0.0, np.nan)
             moved = values[question.windows] - base
             targets[name] = np.where(asked, np.arcsinh(moved / self._unit_ms(name)), np.nan)
@@ -393,20 +398,20 @@ class GraphPredictor(Predictor):
                 error = pinball(said.rtt[known[0]], values)
             total = total + self.settings.rtt_weight * error
         if bool(known[1].any()):
-            total = total + self.settings.jitter_weight * pinball(said.jitter[known[1]], node.jitter[asked][known[1]])
+            total = total + self.settings.jitter_weight * pinball(
+                said.jitter[known[1]], node.jitter[asked][known[1]]
+            )
         if bool(known[2].any()):
             total = total + loss_of_loss(
-                said.any_loss_logit[known[2]], said.loss_size_logit[known[2]], node.loss_ratio[asked][known[2]]
+                said.any_loss_logit[known[2]],
+                said.loss_size_logit[known[2]],
+                node.loss_ratio[asked][known[2]],
             )
         return total
 
     def _unit_ms(self, name: str) -> float:
         graph = self.settings.graph
         return graph.rtt_unit_ms if name == "rtt" else graph.jitter_unit_ms
-
-
-ROWS_OF_CONSTANTS = 8
-"""Means and deviations of columns are taken over so many rows, evenly over those that are fitted on."""
 
 
 def _alone(inputs: Inputs) -> Inputs:

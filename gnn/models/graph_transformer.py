@@ -15,7 +15,7 @@ from gnn.models.typed_layers import Neighbourhood
 from gnn.tensors import padded
 
 
-class TableTransformerConv(TransformerConv):
+class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no types
     r"""PyG's `TransformerConv`, over a table of k neighbours in place of a list of edges: the same numbers, without scattering.
 
     .. math::

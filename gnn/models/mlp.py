@@ -34,7 +34,9 @@ class MlpEncoder(nn.Module):
     def forward(self, h: Tensor, around: Neighbourhood) -> Tensor:  # noqa: ARG002  it hears nobody
         """(N, D) -> (N, D)."""
         for wide, narrow, norm in zip(self.wide, self.narrow, self.norms, strict=True):
-            h = h + functional.dropout(torch.relu(norm(narrow(torch.relu(wide(h))))), self.dropout, self.training)
+            h = h + functional.dropout(
+                torch.relu(norm(narrow(torch.relu(wide(h))))), self.dropout, self.training
+            )
         return h
 
 
@@ -52,5 +54,8 @@ class Mlp(GraphPredictor):
         """The encoder, untrained."""
         settings = self.settings
         return MlpEncoder(
-            hidden=settings.hidden, layers=settings.layers, widening=settings.widening, dropout=settings.dropout
+            hidden=settings.hidden,
+            layers=settings.layers,
+            widening=settings.widening,
+            dropout=settings.dropout,
         )

@@ -13,7 +13,7 @@ from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
 
-class TableResGatedConv(ResGatedGraphConv):
+class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no types
     r"""PyG's `ResGatedGraphConv`, over a table of k neighbours: the same numbers, without scattering.
 
     .. math::

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import SAGEConv
@@ -13,7 +12,7 @@ from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
 
-class TableSageConv(SAGEConv):
+class TableSageConv(SAGEConv):  # type: ignore[misc]  # PyG has no types
     """PyG's `SAGEConv` with the mean, over a table of k neighbours: the same numbers, without scattering."""
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge

@@ -18,12 +18,10 @@ class Heard:
     Attributes:
         heard: (N, k) int64, N where there is no further one.
         edge: (N, k, E) float32 features of the edges, or None.
-        some: whether anybody hears anybody.
     """
 
     heard: Tensor
     edge: Tensor | None
-    some: bool
 
 
 Neighbourhood: TypeAlias = Mapping[str, Heard]
@@ -77,7 +75,6 @@ class TypedLayers(nn.Module):
             message = own(h)
             for relation in self.relations:
                 of = around[relation]
-                if of.some:
-                    message = message + heard[relation].over_table(h, of.heard, of.edge)  # type: ignore[index]
+                message = message + heard[relation].over_table(h, of.heard, of.edge)  # type: ignore[index]
             h = h + functional.dropout(torch.relu(norm(message)), self.dropout, self.training)
         return h

@@ -150,7 +150,9 @@ class Question:
         shown = np.zeros_like(arrays.sent, dtype=np.bool_) if self.held_out is None else self.held_out
         sent = np.where(shown, 0, arrays.sent)
         lost = np.where(shown, 0, arrays.sent - arrays.received)
-        so_far = [np.concatenate([np.zeros((1, arrays.pairs)), np.cumsum(one, axis=0)]) for one in (sent, lost)]
+        so_far = [
+            np.concatenate([np.zeros((1, arrays.pairs)), np.cumsum(one, axis=0)]) for one in (sent, lost)
+        ]
         before, gone = (one[self.seen_until] for one in so_far)
         return np.asarray(self.seen_past & (before > 0) & (gone >= SILENT_LOSS * before))
 

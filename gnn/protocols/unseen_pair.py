@@ -52,9 +52,7 @@ class UnseenPair(Protocol):
                 next_step="choose more paths, or measure more",
             )
         drawn = np.random.default_rng([seed, 0x0A12]).permutation(answered)
-        counts = [
-            round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)
-        ]
+        counts = [round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)]
         test, calibration, validation, fit = (
             np.isin(hosts, part) for part in np.split(drawn, np.cumsum(counts))
         )
@@ -94,5 +92,5 @@ class UnseenPair(Protocol):
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
         """Ask about pairs that were measured in none of the windows up to these."""
-        never = ~arrays.measured.any(axis=0)
+        never = np.asarray(~arrays.measured.any(axis=0))
         return replace(self.question(arrays, windows, never, never), held_out=None)

@@ -53,9 +53,7 @@ class UnseenProbe(Protocol):
             )
         generator = np.random.default_rng([seed, 0x0B0E])
         drawn = generator.permutation(hosts)
-        counts = [
-            round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)
-        ]
+        counts = [round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)]
         test, calibration, validation, fit = np.split(drawn, np.cumsum(counts))
         order = self._order(arrays, generator)
         touched = touches(arrays, test)
