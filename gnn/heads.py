@@ -110,7 +110,8 @@ def loss_of_loss(any_logit: Tensor, size_logit: Tensor, lost: Tensor) -> Tensor:
     """Cross-entropy of any loss, and of its size where there was one.
 
     Args:
-        any_logit, size_logit: (N,) see `LossHead`.
+        any_logit: (N,) see `LossHead`.
+        size_logit: (N,) likewise.
         lost: (N,) loss ratios.
     """
     any_loss = (lost > 0.0).float()

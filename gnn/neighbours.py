@@ -66,14 +66,12 @@ def heard_by(
         far = place[other[side]]
         country = np.unique(end.country.astype(str), return_inverse=True)[1].astype(np.int64)
         for name, group, known in (
-            (side, end.host, None),
+            (side, end.host, np.ones(arrays.pairs, dtype=np.bool_)),
             (f"{side}_as", end.asn, end.asn != UNKNOWN_ASN),
             (f"{side}_country", country, np.asarray(end.country != UNKNOWN_COUNTRY, dtype=np.bool_)),
         ):
-            if name not in relations:
-                continue
-            of = (speaking, hearing) if known is None else (speaking & known, hearing & known)
-            found[name] = _nearest_in_group(group, *of, far, neighbours)
+            if name in relations:
+                found[name] = _nearest_in_group(group, speaking & known, hearing & known, far, neighbours)
     if "near" in relations:
         both = np.concatenate([place["probe"], place["target"]], axis=1)
         placed = np.isfinite(both).all(axis=1)

@@ -17,7 +17,7 @@ from domain.errors import DataError
 from domain.place import FIBRE_KM_PER_MS
 from gnn import history, mates
 from gnn.history import HISTORY_WINDOWS
-from gnn.inputs import NOBODY, Inputs
+from gnn.inputs import NOBODY, Inputs, Singles
 from gnn.neighbours import RELATIONS, chord_km, heard_by, on_sphere
 from gnn.protocols.protocol import Question
 from gnn.settings import require_in_range
@@ -157,7 +157,7 @@ def _ages_days(arrays: PathArrays, question: Question, past: Floats) -> Floats:
 
 def _edges(
     arrays: PathArrays, question: Question, seen: list[_Seen], config: PathGraphConfig
-) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Floats]]:
+) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Singles]]:
     """The distinct graphs, which of them each row has, and the edge numbers of mates."""
     speaking = question.seen_before(arrays.measured) | (
         question.now(arrays.measured.astype(np.float64)) == 1.0
@@ -172,7 +172,7 @@ def _edges(
         for row in alike
     ]
     probe, target = on_sphere(arrays.probe_end), on_sphere(arrays.target_end)
-    numbers: dict[str, list[Floats]] = {side: [] for side in MATES}
+    numbers: dict[str, list[Singles]] = {side: [] for side in MATES}
     graphs: list[dict[str, Ints]] = [] if through_hosts else list(shared)
     for q, row in enumerate(seen):
         if through_hosts:
@@ -212,7 +212,7 @@ def _hosts(arrays: PathArrays) -> int:
     return len(np.union1d(arrays.probe_end.host, arrays.target_end.host))
 
 
-def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Floats]) -> Floats:
+def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Singles]) -> Floats:
     """(P,) median of what the mates tell of a pair, those with little spread counting most; NaN where none tells anything."""
     offset, spread = (mates.EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms"))
     value = np.where(np.isfinite(row.now), row.now, row.level)

@@ -65,7 +65,12 @@ class Pointed:
 
     def quantiles_ms(self, levels: Tensor) -> Tensor:
         """(M, len(levels)): the distribution read at these levels, between the middles of its steps."""
-        value_ms, weight = self.sorted()
+        # Who is not there stands at the end: where it stood, between its neighbours, it would bend the line.
+        there = self.weight > 0.0
+        most = self.value_ms.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
+        value_ms, weight = Pointed(
+            value_ms=torch.where(there, self.value_ms, most), weight=self.weight
+        ).sorted()
         running = weight.cumsum(dim=1)
         middle = (running - 0.5 * weight).contiguous()
         wanted = levels.to(middle).expand(len(middle), -1).contiguous()

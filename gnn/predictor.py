@@ -230,7 +230,7 @@ class Predictor(ABC):
         """Settings that differ from the usual ones under a protocol."""
         return {}
 
-    def reuse(self, fitted: Mapping[str, Predictor]) -> None:
+    def reuse(self, fitted: Mapping[str, Predictor]) -> None:  # noqa: B027  most are made of nothing else
         """Take predictors that were fitted on the same split already, by name; what is made of others need not fit them again."""
 
     @abstractmethod

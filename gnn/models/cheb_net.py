@@ -13,7 +13,7 @@ from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
 
-class TableChebConv(ChebConv):
+class TableChebConv(ChebConv):  # type: ignore[misc]  # PyG has no types
     r"""PyG's `ChebConv`, over a table of k neighbours: the same numbers, without scattering.
 
     .. math::
@@ -21,6 +21,8 @@ class TableChebConv(ChebConv):
 
     with :math:`\hat L = -D^{-1/2} A D^{-1/2}`, the symmetric Laplacian scaled by its largest possible eigenvalue, 2.
     """
+
+    of_alone: ClassVar[bool] = True
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
         """(N, D) and (N, k) -> (N, D')."""
@@ -34,10 +36,10 @@ class TableChebConv(ChebConv):
         def filtered(x: Tensor) -> Tensor:
             return functional.embedding_bag(heard, padded(x), per_sample_weights=weight, mode="sum")
 
-        before, now = h, filtered(h)
-        out: Tensor = self.lins[0](before) + self.lins[1](now)
-        for linear in self.lins[2:]:
-            before, now = now, 2.0 * filtered(now) - before
+        before = now = h
+        out: Tensor = self.lins[0](h)
+        for order, linear in enumerate(self.lins[1:], start=1):
+            before, now = now, filtered(now) if order == 1 else 2.0 * filtered(now) - before
             out = out + linear(now)
         return out
 

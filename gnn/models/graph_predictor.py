@@ -33,6 +33,9 @@ from gnn.tensors import PAIR, as_data
 from gnn.training import TrainingConfig, repeatable, train
 from kg.arrays import Floats, PathArrays
 
+ROWS_OF_CONSTANTS = 8
+"""Means and deviations of columns are taken over so many rows, evenly over those that are fitted on."""
+
 _OF_GRAPH = frozenset(own.name for own in fields(PathGraphConfig))
 
 
@@ -138,7 +141,7 @@ class PathNetwork(nn.Module):
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
             edge = edge_features(store.edge, self.unit_ms) if self.asks_edges and "edge" in store else None
-            around[relation] = Heard(heard=store.heard, edge=edge, some=bool((store.heard < len(h)).any()))
+            around[relation] = Heard(heard=store.heard, edge=edge)
         h = self.encoder(h, around)
         mine = h[asked]
         rtt = self.rtt(h, data, asked) if isinstance(self.rtt, PointerHead) else self.rtt(mine)
@@ -248,12 +251,9 @@ class GraphPredictor(Predictor):
             rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
         jitter = self._in_ms(said.jitter, data[PAIR].base_jitter_ms, "jitter")
         known = np.isfinite(inputs.column("base_rtt_ms"))
-        counted = inputs.column("any_loss_frequency")
-        counted = (
-            np.isfinite(counted) | np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
-            if self.hears
-            else np.isfinite(counted)
-        )
+        counted = np.asarray(np.isfinite(inputs.column("any_loss_frequency")))
+        if self.hears:
+            counted |= np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
         any_loss = torch.sigmoid(said.any_loss_logit.double()).numpy().reshape(shape)
         any_loss = np.where(counted, any_loss, np.nan)
         size = torch.sigmoid(said.loss_size_logit.double()).numpy().reshape(shape)
@@ -372,11 +372,11 @@ class GraphPredictor(Predictor):
             most_deviations=self.settings.most_deviations,
             targets=targets,
         )
-        for name in ("rtt", "jitter"):
-            base = torch.from_numpy(inputs.column(f"base_{name}_ms").astype(np.float32)).flatten()
-            data[PAIR]["base_ms" if name == "rtt" else "base_jitter_ms"] = (
-                torch.nan_to_num(base, nan=0.0) if name == "rtt" else base
-            )
+        base, base_jitter = (
+            torch.from_numpy(inputs.column(f"base_{name}_ms").astype(np.float32)).flatten()
+            for name in ("rtt", "jitter")
+        )
+        data[PAIR].base_ms, data[PAIR].base_jitter_ms = torch.nan_to_num(base, nan=0.0), base_jitter
         return data
 
     def _labelled(self, arrays: PathArrays, question: Question) -> HeteroData:
@@ -391,7 +391,7 @@ class GraphPredictor(Predictor):
             ("jitter", arrays.jitter_ms, cells.jitter),
         ):
             base = inputs.column(f"base_{name}_ms").astype(np.float64)
-            if name == "rtt" and not self.settings.residual:
+            if name == "rtt" and not (self.settings.pointer or self.settings.residual):
                 base = np.where(np.isfinite(base), 0.0, np.nan)
             moved = values[question.windows] - base
             targets[name] = np.where(asked, np.arcsinh(moved / self._unit_ms(name)), np.nan)
@@ -434,9 +434,6 @@ SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
     "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
 }
 """Settings that differ under a protocol, chosen on validation windows."""
-
-ROWS_OF_CONSTANTS = 8
-"""Means and deviations of columns are taken over so many rows, evenly over those that are fitted on."""
 
 
 def _alone(inputs: Inputs) -> Inputs:

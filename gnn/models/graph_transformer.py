@@ -15,7 +15,7 @@ from gnn.models.typed_layers import Neighbourhood
 from gnn.tensors import padded
 
 
-class TableTransformerConv(TransformerConv):
+class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no types
     r"""PyG's `TransformerConv`, over a table of k neighbours in place of a list of edges: the same numbers, without scattering.
 
     .. math::
@@ -24,6 +24,8 @@ class TableTransformerConv(TransformerConv):
 
     Shi et al., Masked Label Prediction: Unified Message Passing Model for Semi-Supervised Classification (IJCAI 2021), equations 3 to 5.
     """
+
+    of_alone: ClassVar[bool] = False
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
         """(N, D), (N, k) and (N, k, E) or None -> (N, heads x channels). Who hears nobody gets zeros."""

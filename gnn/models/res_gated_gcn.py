@@ -13,12 +13,14 @@ from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
 
-class TableResGatedConv(ResGatedGraphConv):
+class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no types
     r"""PyG's `ResGatedGraphConv`, over a table of k neighbours: the same numbers, without scattering.
 
     .. math::
         h_i' = \sum_j \sigma(W_3 [h_i, e_{ij}] + W_4 [h_j, e_{ij}]) \odot W_2 [h_j, e_{ij}]
     """
+
+    of_alone: ClassVar[bool] = False
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
         """(N, D), (N, k) and (N, k, E) or None -> (N, D'). Who hears nobody gets zeros."""

@@ -99,5 +99,5 @@ class UnseenPair(Protocol):
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
         """Ask about pairs that were measured in none of the windows up to these."""
-        never = ~arrays.measured.any(axis=0)
+        never = np.asarray(~arrays.measured.any(axis=0))
         return replace(self.question(arrays, windows, never, never), held_out=None)
