@@ -1004,6 +1004,7 @@ _window = click.option("--window", type=Length(), help="Windows of this length, 
 @click.argument("model", metavar="MODEL")
 @_protocol
 @_seed
+@click.option("--quick", is_flag=True, help="Few steps: to see that it works.")
 @_window
 @filters
 @common
@@ -1011,6 +1012,7 @@ def train_command(
     model: str,
     protocol: str,
     seed: int,
+    quick: bool,
     window: timedelta | None,
     home: Path | None,
     store: str,
@@ -1029,11 +1031,20 @@ def train_command(
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
-    from twin.learning import train
+    from twin.learning import QUICK_SETTINGS, train
 
     folder = _model_folder(home, model, protocol)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
-        trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
+        trained = train(
+            opened,
+            model,
+            protocol,
+            folder,
+            selection=selection,
+            seed=seed,
+            overrides=QUICK_SETTINGS if quick else {},
+            report=report,
+        )
     _write_compared(trained.document, form, model_folder=str(trained.folder))
     _notice(f"saved: {trained.folder}")
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from queue import Empty, Queue
 from typing import Any
 
@@ -312,7 +313,7 @@ def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said:
             "unknown",
             *(
                 f"{low:g} to {high:g} km"
-                for low, high in zip(DISTANCES_KM[:-1], DISTANCES_KM[1:], strict=True)
+                for low, high in pairwise(DISTANCES_KM)
             ),
             f"over {DISTANCES_KM[-1]:g} km",
         ]
