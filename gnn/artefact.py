@@ -104,7 +104,8 @@ def card(
     Args:
         predictor: fitted.
         arrays: as the protocol views them.
-        protocol, model: names that it is asked for by.
+        protocol: name of what it was fitted for.
+        model: name that it is asked for by.
         split: name of the split that it was fitted on.
         seed: of learning.
         verdict: of the audit.
@@ -232,18 +233,27 @@ def _calibrations(state: Mapping[str, Array], where: str) -> dict[str, Calibrati
             found=", ".join(sorted(wrong)),
             expected=f"float64 arrays of {' and '.join(CALIBRATED)}",
         )
-    found = {name: Calibration.from_state(own, where=f"{where}, {name}") for name, own in by_name.items()}
-    for name, one in found.items():
-        finite = (one.levels, one.typical_width_ms[one.cells > 0], np.array(one.least_width_ms))
-        ordered = np.diff(one.levels) > 0.0, np.diff(one.cases) > 0, one.cells.flatten() >= 0
-        if not all(np.isfinite(values).all() for values in finite) or not all(map(np.all, ordered)):
+    found: dict[str, Calibration] = {}
+    for name, own in by_name.items():
+        counts = [own[key] for key in ("cases", "cells", "levels") if key in own]
+        one = None
+        if all(np.isfinite(values).all() for values in counts):
+            one = Calibration.from_state(own, where=f"{where}, {name}")
+        if one is None or not _makes_sense(one):
             raise ArtefactError(
                 "a saved calibration that makes no sense",
                 where=f"{where}, {name}",
                 expected="finite widths, and cases and levels in order",
                 next_step="train the model again",
             )
+        found[name] = one
     return found
+
+
+def _makes_sense(calibration: Calibration) -> bool:
+    ascending = (np.diff(calibration.levels) > 0.0).all() and (np.diff(calibration.cases) > 0).all()
+    widths = calibration.typical_width_ms[calibration.cells > 0]
+    return bool(ascending and np.isfinite(widths).all() and np.isfinite(calibration.least_width_ms))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:

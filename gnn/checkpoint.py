@@ -53,7 +53,9 @@ class Checkpoint:
         try:
             write_whole({self.folder / FILE: content})
         except OSError as error:
-            raise ArtefactError("a training cannot be kept", where=str(self.folder), found=str(error)) from error
+            raise ArtefactError(
+                "a training cannot be kept", where=str(self.folder), found=str(error)
+            ) from error
 
     def read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
         """The numbers and arrays of the last `write`; None where there was none.

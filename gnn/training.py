@@ -164,7 +164,11 @@ class _Run:
 
     def keep(self, kept: Kept, losses: list[float], step: int) -> None:
         """Write it all down."""
-        tensors = {**self._weights(), "random.torch": torch.get_rng_state(), "random.order": kept.order.get_state()}
+        tensors = {
+            **self._weights(),
+            "random.torch": torch.get_rng_state(),
+            "random.order": kept.order.get_state(),
+        }
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         optimiser = self.optimiser.state_dict()

@@ -7,7 +7,6 @@ ones, logarithmic for large.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, Self
@@ -24,14 +23,14 @@ from gnn.device import best_device, moved
 from gnn.fingerprint import data_hash, question_hash
 from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.inputs import Inputs
-from gnn.models.typed_layers import Heard, TypedLayers
-from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
-from gnn.neighbours import RELATIONS
-from gnn.pointer import PointerHead, Pointed, edge_features
 from gnn.mates import EDGE_COLUMNS
+from gnn.models.typed_layers import Heard, TypedLayers
+from gnn.neighbours import RELATIONS
+from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
+from gnn.pointer import Pointed, PointerHead, edge_features
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
-from gnn.protocols.protocol import Bools, Question, Split
+from gnn.protocols.protocol import Question, Split
 from gnn.settings import require_in_range
 from gnn.state import checked
 from gnn.tensors import PAIR, as_data
@@ -319,7 +318,8 @@ class GraphPredictor(Predictor):
 
     def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
-        with torch.device("meta"):  # shapes alone: what they should be takes no memory, however large a wrong setting makes it
+        # Shapes alone: what they should be takes no memory, however large a wrong setting makes it.
+        with torch.device("meta"):
             network = self._untrained(len(columns))
         weights: dict[str, Array] = {
             f"network.{name}": np.broadcast_to(np.zeros((), dtype=np.float32), weight.shape)

@@ -11,7 +11,9 @@ from gnn.path_graph import PathGraphConfig
 from gnn.protocols.forecast import Forecast
 from gnn.registry import PREDICTORS, predictor_class
 
-MODELS = sorted(name for name, at in PREDICTORS.items() if at.startswith("gnn.models.") and name != "ensemble")
+MODELS = sorted(
+    name for name, at in PREDICTORS.items() if at.startswith("gnn.models.") and name != "ensemble"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def _loss_and_gradients(predictor, network, data):
     network.zero_grad()
     loss = predictor._loss(network, data)
     loss.backward()
-    return float(loss), {
+    return float(loss.detach()), {
         name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None
     }
 

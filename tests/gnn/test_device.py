@@ -13,7 +13,9 @@ from gnn.registry import PREDICTORS, predictor_class
 from gnn.tensors import PAIR
 from gnn.training import repeatable
 
-MODELS = sorted(name for name, at in PREDICTORS.items() if at.startswith("gnn.models.") and name != "ensemble")
+MODELS = sorted(
+    name for name, at in PREDICTORS.items() if at.startswith("gnn.models.") and name != "ensemble"
+)
 SMALL = GraphSettings(graph=PathGraphConfig(neighbours=4, history=12), hidden=8, steps=4)
 
 
