@@ -311,10 +311,7 @@ def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said:
     names = np.array(
         [
             "unknown",
-            *(
-                f"{low:g} to {high:g} km"
-                for low, high in pairwise(DISTANCES_KM)
-            ),
+            *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),
             f"over {DISTANCES_KM[-1]:g} km",
         ]
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from domain.errors import DataError
 from gnn.adaptation import alphas
 from gnn.audit import Verdict, audit, without
+from gnn.checkpoint import discard
 from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
 from gnn.prediction import Prediction
@@ -134,7 +135,7 @@ class Predictor(ABC):
             protocol: who is hidden from whom.
             seed: of all randomness.
             progress: told after each epoch.
-            checkpoint: where an interrupted training goes on from.
+            checkpoint: folder from which an interrupted training goes on; it is gone when all is fitted.
 
         Returns:
             What was learned, and the audit's verdict, which is passed.
@@ -142,6 +143,7 @@ class Predictor(ABC):
         Raises:
             LeakError: when the split shows, or the inputs depend on, what is hidden; nothing is learned.
             DataError: when there is nothing to learn from.
+            ArtefactError: when the checkpoint is of another training, or damaged.
         """
         verdict = audit(self, arrays, split, protocol)
         verdict.require(self.name)
@@ -164,6 +166,8 @@ class Predictor(ABC):
         learned = self.learn(lesson)
         self._memory = None
         self.calibrated = self._calibrate(unsealed, split, protocol)
+        if checkpoint is not None:
+            discard(checkpoint)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
     def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:
