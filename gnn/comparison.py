@@ -284,7 +284,7 @@ def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction)
                 float(inside[of].sum()),
                 float(np.nansum(width[of])),
             )
-    sums = np.stack(
+    sums: Floats = np.stack(
         [
             np.bincount(pair, weights=weights, minlength=arrays.pairs)
             for weights in (np.ones_like(wrong), wrong, came, said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -52,11 +52,7 @@ class RowMemory:
                 told[keys[row]] = self._known[keys[row]] = _row(said, number)
         while len(self._known) * arrays.pairs > MOST_CELLS and len(self._known) > 1:
             self._known.popitem(last=False)
-        names = [field.name for field in fields(Prediction)]
-        shape = (len(question), arrays.pairs)
-        if not keys:
-            return Prediction(**{name: np.empty(shape) for name in names})
-        return Prediction(**{name: np.stack([getattr(told[key], name) for key in keys]) for name in names})
+        return _stacked([told[key] for key in keys]) if keys else self._answer(arrays, question)
 
 
 def _key(question: Question, row: int, held_out: bytes) -> bytes:
@@ -68,6 +64,12 @@ def _key(question: Question, row: int, held_out: bytes) -> bytes:
         digest.update(np.packbits(getattr(question, name)[row]).tobytes())
     digest.update(bytes([question.unmet]))
     return digest.digest()
+
+
+def _stacked(rows: Sequence[Prediction]) -> Prediction:
+    return Prediction(
+        **{field.name: np.stack([getattr(row, field.name) for row in rows]) for field in fields(Prediction)}
+    )
 
 
 def _row(prediction: Prediction, number: int) -> Prediction:

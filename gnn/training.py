@@ -67,7 +67,7 @@ class Kept:
 
 def train(
     network: nn.Module,
-    epoch: Callable[[], Iterable[HeteroData]],
+    epoch: Callable[[int], Iterable[HeteroData]],
     validation: Iterable[HeteroData],
     loss: Loss,
     config: TrainingConfig,
@@ -80,7 +80,7 @@ def train(
 
     Args:
         network: begins with the weights it has, or with those that were kept.
-        epoch: gives the mini-batches of an epoch, with targets; fresh ones each time.
+        epoch: gives the mini-batches of an epoch, counted from 0, with targets.
         validation: mini-batches to stop by, with targets; gone through after each epoch.
         loss: of a network on a batch, one number.
         config: how.
@@ -112,7 +112,7 @@ def train(
     losses, step = ([], 0) if kept is None else run.resumed(kept)
     while len(losses) < config.epochs and _since_best(losses) < config.patience:
         network.train()
-        for batch in epoch():
+        for batch in epoch(len(losses)):
             optimiser.zero_grad()
             with mixed_precision(device):
                 error = loss(network, moved(batch, device))

@@ -17,9 +17,10 @@ import numpy as np
 from domain.errors import DataError
 from domain.progress import Report, unheard
 from domain.selection import Selection
-from gnn.artefact import Card, data_hash, save
+from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.comparison import Done, Job, run_all
+from gnn.fingerprint import data_hash
 from gnn.predictor import Kind as PredictorKind
 from gnn.predictor import Predictor, counted
 from gnn.protocols import protocol_named

@@ -56,6 +56,8 @@ class GraphSettings:
         widening: of the layers of the model without a graph.
         pointer: RTT is pointed at among candidates; else it is regressed.
         residual: what is regressed is the difference from the base; else the value itself.
+        all_types: pairs hear each other over every edge type; else over those to mates only.
+        same_masks: what is hidden while learning is drawn once; else for each epoch. Of large windows, whose graphs are dear to make.
         dropout: of features and messages.
         input_dropout, candidate_dropout: of the inputs, and of the candidates of the pointer head.
         steps, patience, batch, learning_rate, weight_decay, gradient_norm, average: see `TrainingConfig`.
@@ -72,6 +74,8 @@ class GraphSettings:
     widening: int = 4
     pointer: bool = True
     residual: bool = True
+    all_types: bool = True
+    same_masks: bool = False
     dropout: float = 0.1
     input_dropout: float = 0.05
     candidate_dropout: float = 0.1
@@ -90,7 +94,7 @@ class GraphSettings:
         require_in_range(
             {name: value for name, value in self.by_name().items() if name not in _OF_GRAPH},
             may_be_zero={
-                "layers", "pointer", "residual", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
+                "layers", "pointer", "residual", "all_types", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
             },
             below_one={"dropout", "input_dropout", "candidate_dropout", "average"},
         )  # fmt: skip
@@ -225,10 +229,17 @@ class GraphPredictor(Predictor):
                 validation = list(validation)
             batches = -(-len(split.fit) // settings.batch)
 
-            def epoch() -> Iterator[HeteroData]:
+            remembered: list[HeteroData] = []
+
+            def epoch(_number: int) -> Iterable[HeteroData]:
+                if settings.same_masks:
+                    if not remembered:
+                        remembered.extend(self._batches(arrays, first))
+                    order = torch.randperm(len(remembered), generator=generator).tolist()
+                    return [remembered[place] for place in order]
                 question = lesson.protocol.redraw(split.fit, arrays, drawn)
-                order = torch.randperm(len(question), generator=generator).numpy()
-                return self._batches(arrays, question.part(order))
+                rows = torch.randperm(len(question), generator=generator).numpy()
+                return self._batches(arrays, question.part(rows))
 
             return train(
                 self._network,
@@ -360,8 +371,8 @@ class GraphPredictor(Predictor):
 
     def _untrained(self, columns: int) -> PathNetwork:
         settings = self.settings
-        relations = RELATIONS if self.hears else ()
         mates = MATES if self.hears else ()
+        relations = RELATIONS if self.hears and settings.all_types else mates
         return PathNetwork(
             FeatureEncoder(
                 numbers=2 * columns,
@@ -482,6 +493,8 @@ class GraphPredictor(Predictor):
 
 SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
     "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
+    "unseen-pair": {"all_types": False, "same_masks": True},
+    "unseen-probe": {"all_types": False, "same_masks": True},
 }
 """Settings that differ under a protocol, chosen on validation windows."""
 
