@@ -80,6 +80,7 @@ def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(fitted, small, name,
 
 def test_so_does_one_whose_intervals_follow_nothing(small, tmp_path):
     predictor, card = _fitted("mlp", small, Imputation())
+    predictor.calibrated = replace(predictor.calibrated, learned_until_s=None)
     artefact.save(predictor, card, tmp_path)
     loaded, _ = artefact.load(tmp_path)
     assert loaded.calibrated.learned_until_s is None
@@ -233,13 +234,13 @@ def test_a_description_that_is_no_json_object_is_refused(saved, text):
             lambda state: state["network.loss.last.bias"].__setitem__(0, np.nan),
             "no numbers.*network.loss.last.bias",
         ),
-        (lambda state: state.pop("calibration.rtt.factors"), "rtt.*do not fit"),
+        (lambda state: state.pop("calibration.rtt.factors"), "do not fit together: .*rtt"),
         (
             lambda state: [state.pop(name) for name in list(state) if "calibration.jitter" in name],
-            "jitter.*do not fit",
+            "do not fit together: .*jitter",
         ),
         (lambda state: state.update({"calibration.loss.levels": np.zeros(2)}), "calibration.loss.levels"),
-        (lambda state: state.update({"calibration.rtt.extra": np.zeros(2)}), "rtt.*do not fit"),
+        (lambda state: state.update({"calibration.rtt.extra": np.zeros(2)}), "do not fit together: .*rtt"),
         (
             lambda state: state.update(
                 {"calibration.rtt.cases": state["calibration.rtt.cases"].astype(np.float32)}
