@@ -992,7 +992,7 @@ def qoe_command(
 _protocol = click.option(
     "--protocol",
     required=True,
-    help="Who is hidden from whom: forecast, imputation, unseen-pair or unseen-probe.",
+    help="Who is hidden from whom: forecast, imputation, unseen-pair or unseen-probe; compare also knows paper, which hides nothing.",
 )
 _seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness."
@@ -1089,11 +1089,12 @@ def compare_command(
 
     Each is learned on several splits with several seeds, and set against the best baseline and the network without the graph.
     """
-    from gnn.protocols import protocol_named
+    from gnn.protocols import PAPER, protocol_named
     from gnn.registry import predictor_class
 
     selection = selected(**chosen, window=window)
-    protocol_named(protocol)
+    if protocol != PAPER:
+        protocol_named(protocol)
     names = None if models == "all" else [name.strip() for name in models.split(",")]
     for name in names or ():
         predictor_class(name)
@@ -1400,16 +1401,18 @@ def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> 
         click.echo(json.dumps({**document, **more}, indent=2, allow_nan=False))
         return
     if form is Format.TABLE:
-        from app.figures import figure_rows
+        from app.figures import figure_rows, paper_rows
 
-        title = (
-            f"{document['protocol']}, {document['cases'][0]}{' (synthetic)' if document['synthetic'] else ''}"
-        )
-        _out(as_text(figure_rows(document), form, title=title), nl=False)
+        what = document["cases"][0] if document["paper"] is None else document["paper"]["set"]
+        title = f"{document['protocol']}, {what}{' (synthetic)' if document['synthetic'] else ''}"
+        shown = figure_rows(document) if document["paper"] is None else paper_rows(document)
+        _out(as_text(shown, form, title=title), nl=False)
     else:
         about = {name: document[name] for name in ("protocol", "seed", "dataset_hash", "synthetic")}
+        of = document["rows"] if document["paper"] is None else document["paper"]["ours"]
         rows = [
-            {name: value for name, value in row.items() if name != "by_split"} for row in document["rows"]
+            {name: value for name, value in row.items() if name not in ("by_split", "r2_by_seed")}
+            for row in of
         ]
         _out(as_text([{**row, **about, "audit_passed": audit["passed"]} for row in rows], form), nl=False)
     _notice(f"leakage audit: {'passed' if audit['passed'] else 'failed'}, {many(audit['windows'], 'window')}")

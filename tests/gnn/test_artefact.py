@@ -79,12 +79,12 @@ def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(fitted, small, name,
 
 
 def test_so_does_one_whose_intervals_follow_nothing(small, tmp_path):
-    predictor, card = _fitted("mlp", small, Imputation())
+    predictor, card = _fitted("mlp", small, Forecast())
     predictor.calibrated = replace(predictor.calibrated, learned_until_s=None)
     artefact.save(predictor, card, tmp_path)
     loaded, _ = artefact.load(tmp_path)
     assert loaded.calibrated.learned_until_s is None
-    _predicts_the_same(predictor, loaded, small, Imputation())
+    _predicts_the_same(predictor, loaded, small, Forecast())
 
 
 def test_the_card_says_where_the_model_comes_from(fitted, small):
