@@ -25,6 +25,7 @@ from gnn.conformal import Calibration
 from gnn.fingerprint import data_hash
 from gnn.predictor import Array, Calibrated, Predictor
 from gnn.protocols import protocol_named
+from gnn.reach import Reach
 from gnn.registry import predictor_class
 from gnn.whole_files import write_whole
 from kg.arrays import PathArrays
@@ -43,7 +44,7 @@ HEADER = {
 """What is the same of every model that this version of the program reads."""
 
 CALIBRATED = ("rtt", "jitter")
-_CALIBRATION = "calibration."
+_CALIBRATION, _REACH = "calibration.", "reach."
 
 MOST_DESCRIBED = 16 * 1024 * 1024
 """Bytes of a description that are read: real ones have some thousands."""
@@ -153,6 +154,7 @@ def save(predictor: Predictor, about: Card, folder: Path) -> None:
         raise DataError("a predictor that was not fitted", where=predictor.name, next_step="call fit first")
     for name, calibration in calibrated.by_name.items():
         state |= {f"{_CALIBRATION}{name}.{key}": values for key, values in calibration.state().items()}
+    state |= {f"{_REACH}{key}": values for key, values in calibrated.reach.state().items()}
     tensors = dump_tensors({name: np.array(array, order="C") for name, array in state.items()})
     described = {
         **HEADER,
@@ -207,11 +209,16 @@ def load(folder: Path) -> tuple[Predictor, Card]:
             expected=", ".join(cases),
             next_step="train the model again with this version",
         )
-    own = {name: values for name, values in state.items() if not name.startswith(_CALIBRATION)}
-    predictor.restore(own, about.columns)
+    parts: dict[str, dict[str, Array]] = {"": {}, _CALIBRATION: {}, _REACH: {}}
+    for name, values in state.items():
+        of = next((prefix for prefix in (_CALIBRATION, _REACH) if name.startswith(prefix)), "")
+        parts[of][name] = values
+    predictor.restore(parts[""], about.columns)
+    reach = {name.removeprefix(_REACH): values for name, values in parts[_REACH].items()}
     predictor.calibrated = Calibrated(
-        by_name=_calibrations({name: values for name, values in state.items() if name not in own}, where),
+        by_name=_calibrations(parts[_CALIBRATION], where),
         learned_until_s=described["learned_until_s"],
+        reach=Reach.from_state(reach, where=where),
     )
     return predictor, about
 

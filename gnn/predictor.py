@@ -21,6 +21,7 @@ from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
 from gnn.prediction import Prediction
 from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.reach import Reach
 from gnn.row_memory import RowMemory
 from kg.arrays import PathArrays
 
@@ -89,10 +90,12 @@ class Calibrated:
         by_name: of RTT and of jitter.
         learned_until_s: nothing from this time on was learned from, so intervals follow how they did from there; None where they
             do not follow anything.
+        reach: what was learned from, so that it can be said when something else is asked.
     """
 
     by_name: dict[str, Calibration]
     learned_until_s: int | None
+    reach: Reach
 
 
 class Predictor(ABC):
@@ -183,7 +186,11 @@ class Predictor(ABC):
             low, middle, high = (getattr(told, f"{name}{bound}_ms")[asked] for bound in ("_low", "", "_high"))
             found[name] = calibrate(values[rows][asked], low, middle, high, case[asked])
         until = int(arrays.window_start_s[int(split.validation.windows.max())]) + arrays.window_s
-        return Calibrated(by_name=found, learned_until_s=until if protocol.in_time else None)
+        return Calibrated(
+            by_name=found,
+            learned_until_s=until if protocol.in_time else None,
+            reach=Reach.of(arrays, split.fit),
+        )
 
     @final
     def raw(self, arrays: PathArrays, question: Question) -> Prediction:
@@ -199,6 +206,8 @@ class Predictor(ABC):
     @final
     def predict(self, arrays: PathArrays, question: Question) -> Prediction:
         """Answer a question, with intervals that cover what they say; see `gnn.conformal` and `gnn.adaptation`.
+
+        What is out of reach (`gnn.reach`) is answered all the same where it can be, and said to be so.
 
         Raises:
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
@@ -219,7 +228,13 @@ class Predictor(ABC):
             bounds[f"{name}_low_ms"], bounds[f"{name}_high_ms"] = calibration.widen(
                 low, middle, high, question.case[:, None], wanted
             )
-        return replace(told, **bounds)
+        beyond = self.calibrated.reach.beyond(arrays, question)
+        return replace(
+            told,
+            **bounds,
+            in_range=told.in_range & (beyond == ""),
+            reason=np.where(told.reason == "", beyond, told.reason),
+        )
 
     @abstractmethod
     def prepare(self, arrays: PathArrays, split: Split) -> Mapping[str, Array]:
