@@ -12,21 +12,19 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from queue import Queue
+from dataclasses import dataclass
+from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
 
-from domain.errors import DataError
 from gnn.audit import Verdict, audit_answers
-from gnn.conformal import Coverage, coverage_by, equal_parts, reliability
-from gnn.difference import LEAST_CLUSTERS, Difference, compare
+from gnn.conformal import equal_parts, reliability
 from gnn.history import DAY_S
 from gnn.neighbours import chord_km, on_sphere
 from gnn.prediction import Prediction
 from gnn.predictor import Kind, Learned, Predictor
-from gnn.protocols.protocol import Bools, Protocol, Question, Split
+from gnn.protocols.protocol import Protocol, Question, Split
 from gnn.registry import predictor_class, predictor_named
 from gnn.scoring import (
     Metrics,
@@ -35,12 +33,12 @@ from gnn.scoring import (
     common_cells,
     error,
     interval,
-    mean_of,
     metrics,
     point,
     qoe_points_off,
     truth,
 )
+from gnn.statistical_audit import audit_statistics
 from kg.arrays import UNKNOWN_ASN, Floats, Ints, PathArrays
 from qoe.profile import Profile
 
@@ -131,6 +129,7 @@ class Job:
         seed: of learning.
         models: names in the registry.
         profile: how quality is scored.
+        overrides: settings of models that differ from their usual ones.
     """
 
     arrays: PathArrays
@@ -140,10 +139,16 @@ class Job:
     seed: int
     models: tuple[str, ...]
     profile: Profile
+    overrides: Mapping[str, int | float]
 
 
-def run(job: Job, hear: Hear) -> Done:
+def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     """Fit every model of a job, and score all.
+
+    Args:
+        job: what.
+        hear: told before each model.
+        keep: gets the fitted predictors, where somebody wants them.
 
     Raises:
         LeakError: when a predictor sees what is hidden from it, before or after learning.
@@ -155,19 +160,21 @@ def run(job: Job, hear: Hear) -> Done:
     calibrating: dict[str, Prediction] = {}
     costs: dict[str, Cost] = {}
     verdicts: dict[str, Verdict] = {}
-    fitted: dict[str, Predictor] = {}
+    fitted: dict[str, Predictor] = {} if keep is None else keep
     for number, name in enumerate(job.models):
         what = f"{split.name}, seed {job.seed}: {name}"
         hear(what, number, len(job.models))
-        predictor = predictor_named(name)
+        predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
         learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed)
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
-        verdicts[name] = verdict
         started = time.perf_counter()
         told[name] = predictor.predict(arrays, split.test)
         seconds = time.perf_counter() - started
+        verdicts[name] = verdict.with_other(answers).with_other(
+            audit_statistics(arrays, split.test, told[name])
+        )
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
         costs[name] = Cost(
@@ -254,9 +261,7 @@ def _calibration_errors(
     cells = cells & np.logical_and.reduce([np.isfinite(said) for said in points.values()])
     if not cells.any():
         return dict.fromkeys(names, np.nan)
-    return {
-        name: float(error(said[cells], measured[cells], target).mean()) for name, said in points.items()
-    }
+    return {name: float(error(said[cells], measured[cells], target).mean()) for name, said in points.items()}
 
 
 def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction) -> Detail:
@@ -289,23 +294,26 @@ def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction)
     bins: tuple[tuple[float, float, int], ...] = ()
     if there.any():
         found = reliability(told.any_loss_probability[there], lossy[there] > 0.0)
-        bins = tuple(zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True))
+        bins = tuple(
+            zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True)
+        )
     return Detail(groups=groups, pairs=sums, reliability=bins)
 
 
 DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
 
-def _labels(
-    arrays: PathArrays, question: Question, row: Ints, pair: Ints, said: Floats
-) -> dict[str, Any]:
+def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said: Floats) -> dict[str, Any]:
     """By what errors are shown: (N,) labels of each kind."""
     kilometres = chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end))
     band = np.searchsorted(DISTANCES_KM, kilometres, side="right")
     names = np.array(
         [
             "unknown",
-            *(f"{low:g} to {high:g} km" for low, high in zip(DISTANCES_KM[:-1], DISTANCES_KM[1:], strict=True)),
+            *(
+                f"{low:g} to {high:g} km"
+                for low, high in zip(DISTANCES_KM[:-1], DISTANCES_KM[1:], strict=True)
+            ),
             f"over {DISTANCES_KM[-1]:g} km",
         ]
     )
@@ -314,7 +322,9 @@ def _labels(
     asn = arrays.probe_end.asn
     return {
         "distance": distance[pair],
-        "country": np.where(arrays.probe_end.country == "", "unknown", arrays.probe_end.country).astype(str)[pair],
+        "country": np.where(arrays.probe_end.country == "", "unknown", arrays.probe_end.country).astype(str)[
+            pair
+        ],
         "asn": np.where(asn == UNKNOWN_ASN, "unknown", np.char.add("AS", asn.astype(str)))[pair],
         "hour": np.char.add(np.char.zfill((start_s % DAY_S // 3600).astype(str), 2), ":00")[row],
         "decile": np.char.zfill((1 + equal_parts(said)).astype(str), 2),
@@ -338,23 +348,33 @@ def _out_of_range(
 # --- side by side
 
 
-def run_all(jobs: Sequence[Job], processes: int, hear: Hear) -> list[Done]:
-    """Run jobs, so many at a time, each in a process of its own with one thread."""
+def run_all(
+    jobs: Sequence[Job], processes: int, hear: Hear, *, keep: dict[str, Predictor] | None = None
+) -> list[Done]:
+    """Run jobs, so many at a time, each in a process of its own with one thread.
+
+    Args:
+        jobs: what.
+        processes: how many at a time; 1 runs them here.
+        hear: told before each model.
+        keep: gets the fitted predictors of the last job that runs here.
+    """
     if processes == 1 or len(jobs) == 1:
-        return [run(job, hear) for job in jobs]
+        return [run(job, hear, keep) for job in jobs]
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         said: Queue[tuple[str, int, int]] = manager.Queue()
         with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
             running = [pool.submit(_run_aside, job, said) for job in jobs]
-            done, total = 0, len(jobs) * len(jobs[0].models)
-            while not all(one.done() for one in running):
+            while not all(one.done() for one in running) or not said.empty():
                 try:
-                    what, _, _ = said.get(timeout=0.5)
-                except Exception:
-                    continue
-                hear(what, done, total)
-                done += 1
+                    hear(*said.get(timeout=0.5))
+                except Empty:
+                    if any(one.done() and one.exception() is not None for one in running):
+                        break
+            for one in running:
+                if one.done() and one.exception() is not None:
+                    pool.shutdown(wait=False, cancel_futures=True)
             return [one.result() for one in running]
 
 

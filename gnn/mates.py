@@ -27,13 +27,16 @@ EDGE_COLUMNS: Final = (
     "move_ms",
     "far_megametres",
     "same_family",
+    "unlike_ms",
+    "fibre_offset_ms",
 )
 """Numbers of an edge to a mate.
 
 offset_ms: what is added to the mate's value to speak of the pair; spread_ms: mean absolute deviation of that difference;
 log_support: log(1 + n) of the n windows, or partners, that it is from; correlation: of the moves of both over their past;
 seen_now: the mate's value in the asked window is seen; move_ms: by how much it lies above its usual; far_megametres: between the ends
-that differ; same_family: both IPv4 or both IPv6.
+that differ; same_family: both IPv4 or both IPv6; unlike_ms: how unlike the hosts that differ are, where hosts were compared; fibre_offset_ms:
+what the offset would be if RTT were that of light in fibre.
 """
 
 _BLOCK = 4096
@@ -78,6 +81,7 @@ def temporal(
         numbers[own, :, 1] = spread
         numbers[own, :, 2] = np.log1p(support)
         numbers[own, :, 3] = correlation
+        numbers[own, :, 8] = np.nan
     far_km = chord_km(far[:, None, :], far[np.maximum(heard, 0)])
     return _with_static(arrays, heard, numbers, usual=usual, now=now, far_km=far_km)
 
@@ -94,8 +98,15 @@ def _with_static(
     numbers[:, :, 5] = (now - usual)[mate]
     numbers[:, :, 6] = far_km / 1000.0
     numbers[:, :, 7] = arrays.af[:, None] == arrays.af[mate]
+    fibre_ms = fibre_rtt_ms(arrays)
+    numbers[:, :, 9] = fibre_ms[:, None] - fibre_ms[mate]
     numbers[heard == NOBODY] = np.nan
     return numbers
+
+
+def fibre_rtt_ms(arrays: PathArrays) -> Floats:
+    """(P,) how long light in fibre takes there and back, NaN where a place is unknown."""
+    return 2.0 * chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end)) / FIBRE_KM_PER_MS
 
 
 # --- hosts that are alike
@@ -271,6 +282,9 @@ def through_hosts(
         at = (swapped[:, None], slot, kept[:, None])
         for place, values in enumerate((hosts.offset_ms, hosts.spread_ms, hosts.log_support)):
             edge[:, : slot.shape[1], place] = values[at]
+        edge[:, : slot.shape[1], 8] = hosts.unlike[
+            swapped[:, None], np.take_along_axis(stand_in, slot, axis=1)
+        ]
         heard[side] = table
         # A mate may have the kept host at its other end, so what differs is looked up by host.
         far_km = np.full(table.shape, np.nan)

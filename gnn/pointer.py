@@ -34,7 +34,8 @@ RECENT = 0.8
 MADE_UP = 3
 """Values that the network makes up."""
 
-_OFFSET, _SPREAD, _MOVE = (EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms", "move_ms"))
+_IN_MS = tuple(number for number, name in enumerate(EDGE_COLUMNS) if name.endswith("_ms"))
+_OFFSET = EDGE_COLUMNS.index("offset_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ def edge_features(edge: Tensor, unit_ms: float) -> Tensor:
     known = torch.isfinite(edge)
     numbers = torch.where(known, edge, 0.0)
     parts = list(numbers.unbind(dim=-1))
-    for column in (_OFFSET, _SPREAD, _MOVE):
+    for column in _IN_MS:
         parts[column] = torch.asinh(parts[column] / unit_ms)
     return torch.cat([torch.stack(parts, dim=-1), known.to(edge)], dim=-1)
 
@@ -102,6 +103,7 @@ class _Mates:
         there: (M, K) that tell a value.
         edge: (M, K, 2E) features of the edges.
         told: (M, K) candidates, compressed.
+        above: (M, K) by how much they are above light in fibre, compressed; 0 where places are unknown.
         trust: (M, K) how much each is trusted, above 0; 0 where there is nobody to tell.
     """
 
@@ -109,6 +111,7 @@ class _Mates:
     there: Tensor
     edge: Tensor
     told: Tensor
+    above: Tensor
     trust: Tensor
 
 
@@ -124,7 +127,7 @@ class PointerHead(nn.Module):
     """
 
     OWN_FEATURES = 9
-    MATE_FEATURES = 2 + 2 * len(EDGE_COLUMNS) + 2
+    MATE_FEATURES = 5 + 2 * len(EDGE_COLUMNS)
 
     def __init__(
         self,
@@ -209,13 +212,18 @@ class PointerHead(nn.Module):
         told = torch.asinh((value + raw[..., _OFFSET] - base[:, None]) / self.unit_ms)
         there = torch.isfinite(told)
         trust = torch.exp(self.trust[relation](edge)[..., 0].clamp(-8.0, 8.0)) * there
-        return _Mates(heard=heard, there=there, edge=edge, told=torch.where(there, told, 0.0), trust=trust)
+        # No path is faster than light in fibre: how far above that a candidate is says whether it can be.
+        above = torch.asinh((value + raw[..., _OFFSET] - data[PAIR].fibre_ms[asked][:, None]) / self.unit_ms)
+        above = torch.nan_to_num(above, nan=0.0)
+        return _Mates(
+            heard=heard, there=there, edge=edge, told=torch.where(there, told, 0.0), above=above, trust=trust
+        )
 
     def _score_of_mates(self, relation: str, h: Tensor, mine: Tensor, of: _Mates, was: Tensor) -> Tensor:
         """(M, K) scores of what the mates tell."""
         near = torch.exp(-(of.told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
         agreement = (near @ of.trust[:, :, None])[..., 0] / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        columns = [of.told, of.told.abs(), agreement, was]
+        columns = [of.told, of.told.abs(), of.above, agreement, was]
         features = torch.cat([torch.stack(columns, dim=-1), of.edge], dim=-1)
         hidden = (
             self.mate_from_node[relation](mine)[:, None, :]

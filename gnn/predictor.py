@@ -18,8 +18,9 @@ from gnn.adaptation import alphas
 from gnn.audit import Verdict, audit, without
 from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
-from gnn.prediction import Prediction, joined
+from gnn.prediction import Prediction
 from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.row_memory import RowMemory
 from kg.arrays import PathArrays
 
 Array: TypeAlias = NDArray[Any]
@@ -102,6 +103,7 @@ class Predictor(ABC):
     Attributes:
         name, kind, citation: what it is, and who says so.
         needs_past: it has nothing to say of a pair that was never seen.
+        members: predictors that must be fitted before it, and are given to it by `reuse`.
         calibrated: how its intervals are widened; None before it was fitted.
     """
 
@@ -109,7 +111,9 @@ class Predictor(ABC):
     kind: ClassVar[Kind]
     citation: ClassVar[str]
     needs_past: ClassVar[bool] = False
+    members: ClassVar[tuple[str, ...]] = ()
     calibrated: Calibrated | None = None
+    _memory: RowMemory | None = None
 
     @final
     def fit(
@@ -158,6 +162,7 @@ class Predictor(ABC):
             checkpoint=checkpoint,
         )
         learned = self.learn(lesson)
+        self._memory = None
         self.calibrated = self._calibrate(unsealed, split, protocol)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
@@ -183,8 +188,9 @@ class Predictor(ABC):
         Raises:
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
         """
-        rows = max(1, CELLS_AT_ONCE // arrays.pairs)
-        return joined([self.answer(self.inputs(arrays, part)) for part in question.parts(rows)])
+        if self._memory is None:
+            self._memory = RowMemory(lambda given, part: self.answer(self.inputs(given, part)), CELLS_AT_ONCE)
+        return self._memory.ask(arrays, question)
 
     @final
     def predict(self, arrays: PathArrays, question: Question) -> Prediction:
@@ -218,6 +224,11 @@ class Predictor(ABC):
     @abstractmethod
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
         """Everything that the predictor may look at to answer the question."""
+
+    @classmethod
+    def settings_under(cls, protocol: str | None) -> Mapping[str, int | float]:  # noqa: ARG003
+        """Settings that differ from the usual ones under a protocol."""
+        return {}
 
     def reuse(self, fitted: Mapping[str, Predictor]) -> None:  # noqa: B027  most are made of nothing else
         """Take predictors that were fitted on the same split already, by name; what is made of others need not fit them again."""

@@ -10,11 +10,10 @@ import numpy as np
 
 from gnn.comparison import Asked, Cost, Done, Scored
 from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare
-from gnn.history import DAY_S
 from gnn.predictor import Kind
-from gnn.registry import predictor_class
-from gnn.scoring import Metrics, Target, mean_of
-from kg.arrays import Floats, Ints, PathArrays
+from gnn.registry import predictor_class, stated
+from gnn.scoring import Target, mean_of
+from kg.arrays import Floats, PathArrays
 
 WORST = 20
 """Pairs that are shown, of those with the most summed error."""
@@ -41,13 +40,26 @@ def rows_and_gains(
             names = _scored_in_all(jobs, case, target)
             best = _best_baseline(jobs, case, target, names)
             of_best = {} if best is None else _differences(jobs, case, target, names, best, seed)
-            for name in names:
-                rows.append(_row(jobs, case, target, name, best, of_best.get(name)))
+            rows += [_row(jobs, case, target, name, best, of_best.get(name)) for name in names]
+            # Variants are in one job: they are set against the best baseline there.
+            few = [one for one in jobs if len(one.costs) > len(names)]
+            variants = (
+                [name for name in _scored_in_all(few, case, target) if name not in names] if few else []
+            )
+            if best is not None and variants:
+                of_best = _differences(few, case, target, [*variants, best], best, seed)
+                rows += [_row(few, case, target, name, best, of_best.get(name)) for name in variants]
             learned = [name for name in names if predictor_class(name).kind in (Kind.GNN, Kind.ENSEMBLE)]
             for over in _compared_with(names, best):
                 against = _differences(jobs, case, target, [*learned, over], over, seed)
                 gains += [
-                    {"model": name, "over": over, "target": str(target), "case": case, **_as_gain(against[name])}
+                    {
+                        "model": name,
+                        "over": over,
+                        "target": str(target),
+                        "case": case,
+                        **_as_gain(against[name]),
+                    }
                     for name in learned
                     if name in against
                 ]
@@ -150,7 +162,7 @@ def _row(
         "predict_seconds": _mean([cost.predict_seconds for cost in costs]),
         "peak_memory_mb": max(cost.peak_memory_mb for cost in costs),
         "parameters": costs[0].learned.parameters,
-        "stated": predictor_class(name).stated(name),
+        "stated": stated(name),
         "by_split": [
             {"split": job.split, "seed": job.seed, "error": float(one.errors.mean())}
             for job, one in zip(jobs, scored, strict=True)
@@ -251,7 +263,9 @@ def worst_pairs(
                 "baseline_mae_ms": beside,
                 "measured_ms": float(measured / cells),
                 "predicted_ms": float(predicted / cells),
-                "why": _why(arrays, int(pair), float(wrong / cells), beside, float((predicted - measured) / cells)),
+                "why": _why(
+                    arrays, int(pair), float(wrong / cells), beside, float((predicted - measured) / cells)
+                ),
             }
         )
     return found
@@ -289,7 +303,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool)
         (Target.RTT, "mean absolute RTT error", " ms", "mae_ms"),
         (Target.ANY_LOSS, "Brier score of any loss", "", "brier"),
     ):
-        own = [row for row in rows if row["target"] == target and row["case"] == case and row[key] is not None]
+        own = [
+            row for row in rows if row["target"] == target and row["case"] == case and row[key] is not None
+        ]
         best = next((row for row in own if row["verdict"] == REFERENCE), None)
         learned = [row for row in own if row["kind"] in (Kind.GNN, Kind.ENSEMBLE)]
         if best is None:
@@ -298,7 +314,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool)
             sentences.append(f"The best baseline is {best['model']}, with a {what} of {best[key]:.3g}{unit}.")
             continue
         row = min(learned, key=lambda one: float(one[key]))
-        sentences.append(f"{row['model']} has a {what} of {row[key]:.3g}{unit}, {_beside(row, best, key, unit)}.")
+        sentences.append(
+            f"{row['model']} has a {what} of {row[key]:.3g}{unit}, {_beside(row, best, key, unit)}."
+        )
         luckier = min((one for one in own if one["kind"] == Kind.BASELINE), key=lambda one: float(one[key]))
         if luckier[key] < best[key]:
             sentences.append(
@@ -315,7 +333,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool)
     if not sentences:
         sentences.append("Nothing could be scored.")
     if synthetic:
-        sentences.append("The data is synthetic: these figures say nothing about the accuracy on the Internet.")
+        sentences.append(
+            "The data is synthetic: these figures say nothing about the accuracy on the Internet."
+        )
     return " ".join(sentences)
 
 
@@ -335,3 +355,22 @@ def _beside(row: Mapping[str, Any], best: Mapping[str, Any], key: str, unit: str
         Outcome.TIED: "it does not beat it; the two are tied",
     }
     return f"{against}{ratio}: {words.get(verdict, 'they were not set against each other')}"
+
+
+def out_of_range(done: Sequence[Done]) -> dict[str, Any]:
+    """How many cells the models say are in and out of their range, and why."""
+    sums: dict[str, list[float]] = {}
+    for job in done:
+        for reason, (cells, wrong) in job.out_of_range.items():
+            of = sums.setdefault(reason, [0, 0.0])
+            of[0] += cells
+            of[1] += wrong
+    return {
+        "in_range": int(sums.get("", [0, 0.0])[0]),
+        "out_of_range": int(sum(cells for reason, (cells, _) in sums.items() if reason)),
+        "reasons": [
+            {"reason": reason, "cells": int(cells), "mae_ms": wrong / cells if cells else None}
+            for reason, (cells, wrong) in sorted(sums.items())
+            if reason
+        ],
+    }

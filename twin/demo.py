@@ -40,6 +40,8 @@ PROBES, ANCHORS = 32, 10
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LENGTH = timedelta(days=3)
 WINDOW = timedelta(hours=1)
+TRAINING = {"steps": 150}
+"""Less than usual: it is to be seen within a minute, and three days have little to teach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
             profile=load_profile(),
             origins=_origins(internet, lake.folder.parent / "prefixes.csv"),
             seed=SEED,
+            overrides=TRAINING,
             report=report,
         )
         happenings = [_happening(event) for event in server.truth.events]

@@ -2,9 +2,10 @@
 
 graph_predictor    the Predictor that holds an encoder: features, heads, training
 typed_layers       layers of one convolution an edge type, summed
-graph_transformer  attention
-cheb_net           polynomials of the Laplacian
+graph_transformer  attention, with edge features and a positional encoding
+cheb_net           Chebyshev filters
 res_gated_gcn      gates
-sage               GraphSAGE, the mean
-mlp                no graph
+sage               means
+mlp                no graph: the ablation
+ensemble           the mean of all
 """

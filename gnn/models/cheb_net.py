@@ -22,6 +22,8 @@ class TableChebConv(ChebConv):  # type: ignore[misc]  # PyG has no types
     with :math:`\hat L = -D^{-1/2} A D^{-1/2}`, the symmetric Laplacian scaled by its largest possible eigenvalue, 2.
     """
 
+    of_alone: ClassVar[bool] = True
+
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
         """(N, D) and (N, k) -> (N, D')."""
         nodes = len(h)

@@ -78,7 +78,7 @@ class GraphSettings:
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0
     average: float = 0.98
-    rtt_weight: float = 8.0
+    rtt_weight: float = 30.0
     jitter_weight: float = 1.0
     most_deviations: float = 10.0
 
@@ -119,20 +119,28 @@ class PathNetwork(nn.Module):
     """Feature encoder, graph encoder, heads."""
 
     def __init__(
-        self, features: FeatureEncoder, encoder: nn.Module, rtt: nn.Module, *, hidden: int, unit_ms: float
+        self,
+        features: FeatureEncoder,
+        encoder: nn.Module,
+        rtt: nn.Module,
+        *,
+        hidden: int,
+        unit_ms: float,
+        asks_edges: bool,
     ) -> None:
         super().__init__()
         self.features, self.encoder, self.rtt = features, encoder, rtt
         self.jitter = QuantileHead(hidden=hidden)
         self.loss = LossHead(hidden=hidden)
         self.unit_ms = unit_ms
+        self.asks_edges = asks_edges
 
     def forward(self, data: HeteroData, asked: Tensor) -> _Said:
         """Graphs as `as_data` makes them, and the numbers of the asked nodes, (M,) -> what the heads say of these."""
         h = self.features(data[PAIR].x, data[PAIR].category)
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
-            edge = edge_features(store.edge, self.unit_ms) if "edge" in store else None
+            edge = edge_features(store.edge, self.unit_ms) if self.asks_edges and "edge" in store else None
             around[relation] = Heard(heard=store.heard, edge=edge)
         h = self.encoder(h, around)
         mine = h[asked]
@@ -151,12 +159,19 @@ class GraphPredictor(Predictor):
     kind: ClassVar[Kind] = Kind.GNN
     hears: ClassVar[bool] = True
     """Whether it sees other pairs of the window: their columns, the edges, and what mates tell."""
+    asks_edges: ClassVar[bool] = False
+    """Whether its convolution asks what is on an edge."""
 
     def __init__(self, settings: GraphSettings | None = None) -> None:
         self.settings = GraphSettings() if settings is None else settings
         self._network: PathNetwork | None = None
         self._columns: tuple[str, ...] = ()
         self._constants: dict[str, Array] = {}
+
+    @classmethod
+    def settings_under(cls, protocol: str | None) -> Mapping[str, int | float]:
+        """A forecast drifts without strong regularisation."""
+        return SETTINGS_UNDER.get(protocol or "", {})
 
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """One convolution, untrained, of D features to D; its edges have so many features, or None. It has `over_table(h, heard, edge)`."""
@@ -318,6 +333,7 @@ class GraphPredictor(Predictor):
             else QuantileHead(hidden=settings.hidden),
             hidden=settings.hidden,
             unit_ms=settings.graph.rtt_unit_ms,
+            asks_edges=self.asks_edges,
         )
 
     def _fitted(self) -> PathNetwork:
@@ -412,6 +428,12 @@ class GraphPredictor(Predictor):
     def _unit_ms(self, name: str) -> float:
         graph = self.settings.graph
         return graph.rtt_unit_ms if name == "rtt" else graph.jitter_unit_ms
+
+
+SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
+    "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
+}
+"""Settings that differ under a protocol, chosen on validation windows."""
 
 
 def _alone(inputs: Inputs) -> Inputs:

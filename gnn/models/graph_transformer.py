@@ -25,6 +25,8 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
     Shi et al., Masked Label Prediction: Unified Message Passing Model for Semi-Supervised Classification (IJCAI 2021), equations 3 to 5.
     """
 
+    of_alone: ClassVar[bool] = False
+
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
         """(N, D), (N, k) and (N, k, E) or None -> (N, heads x channels). Who hears nobody gets zeros."""
         heads, channels = self.heads, self.out_channels
@@ -74,6 +76,8 @@ class GraphTransformer(GraphPredictor):
         "Shi, Huang, Feng, Zhong, Wang, Sun: Masked Label Prediction: Unified Message Passing Model for Semi-Supervised "
         "Classification, IJCAI 2021, arXiv:2009.03509"
     )
+
+    asks_edges: ClassVar[bool] = True
 
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """Attention with `settings.heads` heads."""

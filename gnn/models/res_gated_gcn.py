@@ -20,6 +20,8 @@ class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no 
         h_i' = \sum_j \sigma(W_3 [h_i, e_{ij}] + W_4 [h_j, e_{ij}]) \odot W_2 [h_j, e_{ij}]
     """
 
+    of_alone: ClassVar[bool] = False
+
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
         """(N, D), (N, k) and (N, k, E) or None -> (N, D'). Who hears nobody gets zeros."""
         there = (heard < len(h))[:, :, None]
@@ -44,6 +46,8 @@ class ResGatedGcn(GraphPredictor):
 
     name: ClassVar[str] = "res-gated-gcn"
     citation: ClassVar[str] = "Bresson, Laurent: Residual Gated Graph ConvNets, 2017, arXiv:1711.07553"
+
+    asks_edges: ClassVar[bool] = True
 
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """Gates."""

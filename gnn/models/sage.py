@@ -15,6 +15,8 @@ from gnn.tensors import padded
 class TableSageConv(SAGEConv):  # type: ignore[misc]  # PyG has no types
     """PyG's `SAGEConv` with the mean, over a table of k neighbours: the same numbers, without scattering."""
 
+    of_alone: ClassVar[bool] = False
+
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
         """(N, D) and (N, k) -> (N, D'). Who hears nobody gets zeros."""
         mean = functional.embedding_bag(heard, padded(h), mode="mean", padding_idx=len(h))

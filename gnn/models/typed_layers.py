@@ -40,7 +40,8 @@ class TypedLayers(nn.Module):
     Args:
         relations: edge types.
         edge_dims: edge type -> E, for those that have edge features.
-        convolution: makes one, of D features to D, given E or None; it has `over_table(h, heard, edge)`.
+        convolution: makes one, of D features to D, given E or None; it has `over_table(h, heard, edge)`, and `of_alone` says whether it gives
+            anything to who hears nobody.
         position: adds to the features where in the graph a node is; None adds nothing.
         hidden: D.
         layers: hops.
@@ -75,6 +76,9 @@ class TypedLayers(nn.Module):
             message = own(h)
             for relation in self.relations:
                 of = around[relation]
-                message = message + heard[relation].over_table(h, of.heard, of.edge)  # type: ignore[index]
+                convolution = heard[relation]  # type: ignore[index]
+                # Where nobody hears anybody most convolutions give zeros, and need not be asked.
+                if convolution.of_alone or bool((of.heard < len(h)).any()):
+                    message = message + convolution.over_table(h, of.heard, of.edge)
             h = h + functional.dropout(torch.relu(norm(message)), self.dropout, self.training)
         return h

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from gnn.protocols.hosts import host_pair
 from gnn.protocols.protocol import Bools, Protocol, Question, Split, everything, from_window
 from gnn.protocols.rolling import divisions
-from kg.arrays import Ints, PathArrays
+from kg.arrays import Floats, Ints, PathArrays
 
 HIDDEN_SHARE = 0.5
 HIDDEN_SHARES = (0.35, 0.65)
@@ -24,6 +25,9 @@ class Imputation(Protocol):
     """
 
     name: ClassVar[str] = "imputation"
+    about: ClassVar[str] = (
+        "Of each window a random half of the pairs is hidden; the other half, and all earlier windows, are seen."
+    )
     by_day: ClassVar[bool] = True
     in_time: ClassVar[bool] = True
 
@@ -34,7 +38,7 @@ class Imputation(Protocol):
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """Three rolling origins. A window's mask depends on the seed alone."""
         generator = np.random.default_rng([seed, 0x1147])
-        hidden = generator.random((arrays.windows, arrays.pairs)) < HIDDEN_SHARE
+        hidden = _drawn(arrays, np.full(arrays.windows, HIDDEN_SHARE), generator)
         return tuple(
             Split(
                 name=part.name,
@@ -60,11 +64,17 @@ class Imputation(Protocol):
 
     def redraw(self, fit: Question, arrays: PathArrays, generator: np.random.Generator) -> Question:
         """The same windows under fresh masks, denser in some than in others."""
-        share = generator.uniform(*HIDDEN_SHARES, size=(len(fit), 1))
-        return self.question(arrays, fit.windows, generator.random((len(fit), arrays.pairs)) < share)
+        share = generator.uniform(*HIDDEN_SHARES, size=len(fit))
+        return self.question(arrays, fit.windows, _drawn(arrays, share, generator))
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
         """Ask about what is not measured in these windows."""
         there = windows < arrays.windows
         measured = arrays.measured[np.where(there, windows, 0)] & there[:, None]
         return self.question(arrays, windows, ~measured)
+
+
+def _drawn(arrays: PathArrays, share: Floats, generator: np.random.Generator) -> Bools:
+    """(len(share), P) what is hidden: pairs of hosts, in both directions and over both families, as many as the share of each row."""
+    hosts = host_pair(arrays)
+    return (generator.random((len(share), int(hosts.max()) + 1)) < share[:, None])[:, hosts]

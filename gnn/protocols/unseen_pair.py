@@ -31,6 +31,9 @@ class UnseenPair(Protocol):
     """
 
     name: ClassVar[str] = "unseen-pair"
+    about: ClassVar[str] = (
+        "A fifth of the pairs of hosts is hidden at all times, in both directions and over both address families."
+    )
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  there is one
         """Both directions hidden."""
@@ -39,6 +42,10 @@ class UnseenPair(Protocol):
     def view(self, arrays: PathArrays) -> PathArrays:
         """Both directions as one."""
         return both_directions(arrays)[0]
+
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """Both directions have one column."""
+        return both_directions(arrays)[1]
 
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """One random split of the pairs of hosts."""

@@ -30,6 +30,9 @@ class UnseenProbe(Protocol):
     """
 
     name: ClassVar[str] = "unseen-probe"
+    about: ClassVar[str] = (
+        "A fifth of the hosts is hidden in both roles, but for none, three or five of the pairs of each."
+    )
     pairs_seen: ClassVar[tuple[int, ...] | None] = SEEN
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  they are the same
@@ -39,6 +42,10 @@ class UnseenProbe(Protocol):
     def view(self, arrays: PathArrays) -> PathArrays:
         """Both directions as one."""
         return both_directions(arrays)[0]
+
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """Both directions have one column."""
+        return both_directions(arrays)[1]
 
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """One random split of the hosts that measure."""
