@@ -57,7 +57,7 @@ class PathGraphConfig:
     jitter_unit_ms: float = 5.0
 
     def __post_init__(self) -> None:
-        require_in_range(asdict(self), may_be_zero={"neighbours", "near_km", "moves"})
+        require_in_range(asdict(self), may_be_zero={"near_km", "moves"})
         if max(self.lags, self.moves) > self.history:
             raise DataError(
                 "more single windows than the history holds",
