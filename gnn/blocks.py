@@ -43,7 +43,7 @@ def in_blocks(function: Callable[..., tuple[Tensor, ...]], *of_nodes: Tensor | N
         return function(*of_nodes)
     # Split and not sliced: the gradient of a split is one tensor, that of slices one of N rows for each.
     count = -(-len(first) // BLOCK)
-    parts = [[None] * count if one is None else one.split(BLOCK) for one in of_nodes]
+    parts = [[None] * count if one is None else one.split(BLOCK) for one in of_nodes]  # type: ignore[no-untyped-call]  # torch has no types for it
     done = [again(function, *part) for part in zip(*parts, strict=True)]
     return tuple(torch.cat(several) for several in zip(*done, strict=True))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
@@ -131,6 +132,7 @@ class Job:
         models: names in the registry.
         profile: how quality is scored.
         overrides: settings of models that differ from their usual ones.
+        checkpoint: folder in which interrupted trainings are kept; None keeps nothing.
     """
 
     arrays: PathArrays
@@ -141,6 +143,7 @@ class Job:
     models: tuple[str, ...]
     profile: Profile
     overrides: Mapping[str, int | float]
+    checkpoint: Path | None = None
 
 
 def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
@@ -167,7 +170,8 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         hear(what, number, len(job.models))
         predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
-        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed)
+        checkpoint = None if job.checkpoint is None else job.checkpoint / name.replace("/", "+")
+        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed, checkpoint=checkpoint)
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
         started = time.perf_counter()

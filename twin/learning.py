@@ -128,6 +128,8 @@ def train(
 ) -> Trained:
     """Export the graph, learn a model on the protocol's latest split next to quick baselines, and save it.
 
+    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`.
+
     Raises:
         UnknownNameError: when there is no such model or protocol.
         EmptyError: when the graph has no state there.
@@ -152,6 +154,7 @@ def train(
         models=models,
         profile=load_profile(),
         overrides={} if overrides is None else overrides,
+        checkpoint=folder.with_name(f"{folder.name}.training"),
     )
     kept: dict[str, Predictor] = {}
     started = time.perf_counter()
