@@ -84,9 +84,11 @@ class GraphTransformer(GraphPredictor):
     def convolution(self, edge_dim: int | None) -> nn.Module:
         """Attention with `settings.heads` heads."""
         hidden, heads = self.settings.hidden, self.settings.heads
-        return TableTransformerConv(
+        made = TableTransformerConv(
             hidden, hidden // heads, heads=heads, edge_dim=edge_dim, root_weight=False, bias=False
         )
+        del made.lin_skip  # PyG makes it also where nothing asks it
+        return made
 
     def positional_encoding(self, relations: tuple[str, ...]) -> nn.Module:
         """How much each node hears, by edge type."""

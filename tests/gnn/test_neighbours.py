@@ -133,7 +133,9 @@ def test_edges_grow_with_pairs_and_not_with_pairs_of_pairs():
     counts = []
     for probes in (20, 40, 80):
         arrays = synthetic_arrays(probes=probes, targets=10, windows=1)
-        counts.append(sum(int((table != NOBODY).sum()) for table in heard(arrays, k=4).values()) / arrays.pairs)
+        counts.append(
+            sum(int((table != NOBODY).sum()) for table in heard(arrays, k=4).values()) / arrays.pairs
+        )
     assert max(counts) <= 4 * len(RELATIONS)
     assert counts[2] < 1.2 * counts[1]
 
