@@ -296,7 +296,7 @@ class PointerHead(nn.Module):
         found: list[Tensor] = []
         for of in mates.values():
             told = functional.embedding_bag(of.heard, alike, per_sample_weights=of.trust, mode="sum")
-            told = told.view(len(of.heard), -1, len(SCALES) + 1)
+            told = told.view(len(of.heard), alike.shape[1] // (len(SCALES) + 1), len(SCALES) + 1)
             support = told[..., -1]
             found += [told[..., s] / support.clamp_min(1e-6) for s in range(len(SCALES))]
             found.append(torch.log1p(support))

@@ -44,7 +44,14 @@ QUICK_BESIDE = ("last-value", "ewma", "seasonal-median", "nearest-profiles", "bo
 """Baselines that are quick to learn: beside a model that is trained, and in a quick comparison."""
 
 QUICK_MODELS = ("sage", "mlp")
-QUICK_SETTINGS: Mapping[str, int | float] = {"steps": 90}
+QUICK_SETTINGS: Mapping[str, int | float] = {
+    "steps": 90,
+    "rounds": 80,
+    "bound_rounds": 40,
+    "cells": 40_000,
+    "redraws": 2,
+}
+"""Of networks, and of trees: to see that all works, and no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

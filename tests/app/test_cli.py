@@ -80,7 +80,9 @@ def test_the_whole_way_on_files_and_what_machines_read_of_it(
     assert built.code == 0
     assert json.loads(built.out)["PathState"] == json.loads(built.out)["states"] > 100
     assert "synthetic" in built.err
-    trained = qoetwin("train", "sage", "--quick", "--protocol", "forecast", "--home", home, "--format", "json")
+    trained = qoetwin(
+        "train", "sage", "--quick", "--protocol", "forecast", "--home", home, "--format", "json"
+    )
     assert trained.code == 0, trained.err
     report = json.loads(trained.out)
     assert {"protocol", "seed", "dataset_hash", "audit", "rows"} <= set(report)
@@ -401,7 +403,10 @@ def test_wrong_usage_is_exit_2_and_says_what_would_be_right(
     ("arguments", "says"),
     [
         (["train", "chess", "--protocol", "forecast"], "expected boosting or boosting-around or"),
-        (["train", "sage", "--protocol", "magic"], "expected forecast or imputation or unseen-pair or unseen-probe"),
+        (
+            ["train", "sage", "--protocol", "magic"],
+            "expected forecast or imputation or unseen-pair or unseen-probe",
+        ),
         (["qoe", "voip", "--store", "postgres"], "expected sqlite"),
     ],
 )

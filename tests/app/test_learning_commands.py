@@ -16,8 +16,27 @@ from kg.store import open_store
 from tests.app.conftest import Cli
 
 PREDICT_KEYS = (
-    *("probe", "target", "af", "window_start", "window_end", "rtt_ms", "rtt_low_ms", "rtt_high_ms", "loss_ratio"),
-    *("any_loss_probability", "jitter_ms", "jitter_low_ms", "jitter_high_ms", "model", "protocol", "in_range", "reason"),
+    *(
+        "probe",
+        "target",
+        "af",
+        "window_start",
+        "window_end",
+        "rtt_ms",
+        "rtt_low_ms",
+        "rtt_high_ms",
+        "loss_ratio",
+    ),
+    *(
+        "any_loss_probability",
+        "jitter_ms",
+        "jitter_low_ms",
+        "jitter_high_ms",
+        "model",
+        "protocol",
+        "in_range",
+        "reason",
+    ),
 )
 
 

@@ -56,7 +56,11 @@ def test_every_model_is_scored_on_the_same_cells_beside_one_reference_a_target(d
             assert len({row["cells"] for row in whole}) == 1
             (reference,) = [row for row in whole if row["verdict"] == REFERENCE]
             assert reference["kind"] == "baseline"
-            assert (reference["ci_low"], reference["ratio"], reference["tied_with_best"]) == (None, None, True)
+            assert (reference["ci_low"], reference["ratio"], reference["tied_with_best"]) == (
+                None,
+                None,
+                True,
+            )
 
 
 def test_a_variant_that_ran_in_one_job_is_compared_in_that_job_and_says_so(done):
@@ -74,9 +78,7 @@ def test_the_difference_is_that_of_the_mean_errors(done):
     rows, _ = rows_and_gains(done, CASES, 0)
     for model in ("sage", "mlp"):
         (row,) = [r for r in rows if (r["model"], r["target"], r["case"]) == (model, "rtt", CASES[0])]
-        (best,) = [
-            r for r in rows if (r["verdict"], r["target"], r["case"]) == (REFERENCE, "rtt", CASES[0])
-        ]
+        (best,) = [r for r in rows if (r["verdict"], r["target"], r["case"]) == (REFERENCE, "rtt", CASES[0])]
         own, other = (
             np.concatenate([one.scored[name, CASES[0], Target.RTT].errors for one in done]).astype(float)
             for name in (model, best["model"])

@@ -40,17 +40,21 @@ def test_further_than_any_pair_that_was_learned_from_is_said(arrays, split):
     reach = Reach.of(arrays, split.fit)
     latitude, longitude = arrays.target_end.latitude.copy(), arrays.target_end.longitude.copy()
     latitude[7], longitude[7] = -45.0, -170.0
-    moved = replace(
-        arrays, target_end=replace(arrays.target_end, latitude=latitude, longitude=longitude)
-    )
+    moved = replace(arrays, target_end=replace(arrays.target_end, latitude=latitude, longitude=longitude))
     beyond = reach.beyond(moved, split.test)
     assert (beyond[:, 7] == TOO_FAR).all()
     assert (np.delete(beyond, 7, axis=1) == "").all()
 
 
 def test_a_pair_of_which_nothing_and_nobody_near_is_seen_is_alone(arrays):
-    question = UnseenPair().question(arrays, np.array([3]), np.ones(arrays.pairs, dtype=bool), np.zeros(arrays.pairs, dtype=bool))
-    reach = Reach(probe_asns=np.unique(arrays.probe_end.asn), target_asns=np.unique(arrays.target_end.asn), most_km=np.inf)
+    question = UnseenPair().question(
+        arrays, np.array([3]), np.ones(arrays.pairs, dtype=bool), np.zeros(arrays.pairs, dtype=bool)
+    )
+    reach = Reach(
+        probe_asns=np.unique(arrays.probe_end.asn),
+        target_asns=np.unique(arrays.target_end.asn),
+        most_km=np.inf,
+    )
     assert (reach.beyond(arrays, question) == ALONE).all()
     one = np.arange(arrays.pairs) == 0
     question = UnseenPair().question(arrays, np.array([3]), ~one, ~one & False)
