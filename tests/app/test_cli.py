@@ -405,7 +405,7 @@ def test_wrong_usage_is_exit_2_and_says_what_would_be_right(
         (["train", "chess", "--protocol", "forecast"], "expected boosting or boosting-around or"),
         (
             ["train", "sage", "--protocol", "magic"],
-            "expected forecast or imputation or unseen-pair or unseen-probe",
+            "expected forecast or imputation or paper or unseen-pair or unseen-probe",
         ),
         (["qoe", "voip", "--store", "postgres"], "expected sqlite"),
     ],
