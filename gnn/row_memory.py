@@ -10,8 +10,10 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gnn.prediction import Prediction
 from gnn.protocols.protocol import Question
@@ -55,7 +57,9 @@ class RowMemory:
         names = [field.name for field in fields(Prediction)]
         shape = (len(question), arrays.pairs)
         if not keys:
-            return Prediction(**{name: np.empty(shape) for name in names})
+            empty: dict[str, NDArray[Any]] = {name: np.empty(shape) for name in names}
+            empty |= {"in_range": np.empty(shape, dtype=np.bool_), "reason": np.empty(shape, dtype=object)}
+            return Prediction(**empty)
         return Prediction(**{name: np.stack([getattr(told[key], name) for key in keys]) for name in names})
 
 
