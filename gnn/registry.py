@@ -15,7 +15,18 @@ from gnn.predictor import Predictor
 PREDICTORS: Mapping[str, str] = MappingProxyType(
     {
         "last-value": "gnn.baselines.last_value:LastValue",
+        "ewma": "gnn.baselines.ewma:Ewma",
+        "rolling-median": "gnn.baselines.rolling_median:RollingMedian",
         "seasonal-median": "gnn.baselines.seasonal_median:SeasonalMedian",
+        "fibre-distance": "gnn.baselines.fibre_distance:FibreDistance",
+        "node-effects": "gnn.baselines.node_effects:NodeEffects",
+        "low-rank": "gnn.baselines.low_rank:LowRank",
+        "vivaldi": "gnn.baselines.vivaldi:Vivaldi",
+        "nearest-places": "gnn.baselines.nearest_places:NearestPlaces",
+        "nearest-profiles": "gnn.baselines.nearest_profiles:NearestProfiles",
+        "boosting": "gnn.baselines.boosting:Boosting",
+        "boosting-around": "gnn.baselines.boosting_around:BoostingAround",
+        "stack": "gnn.baselines.stack:Stack",
         "sage": "gnn.models.sage:Sage",
     }
 )
