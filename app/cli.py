@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from kg.store import GraphStore
     from twin.building import Built
     from twin.ingestion import Ingested, IngestedTable
-    from twin.learning import Trained
 
 
 def main() -> None:
@@ -989,26 +989,41 @@ def qoe_command(
     _out(as_text(rows, form, columns=columns), nl=False)
 
 
+_protocol = click.option(
+    "--protocol",
+    required=True,
+    help="Who is hidden from whom: forecast, imputation, unseen-pair or unseen-probe; compare also knows paper, which hides nothing.",
+)
+_seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness."
+)
+_window = click.option("--window", type=Length(), help="Windows of this length, where the graph has several.")
+
+
 @cli.command("train")
 @click.argument("model", metavar="MODEL")
-@click.option("--protocol", required=True, help="Who is hidden from whom: forecast.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness.")
-@click.option("--window", type=Length(), help="Windows of this length, where the graph has several.")
+@_protocol
+@_seed
+@click.option("--quick", is_flag=True, help="Few steps: to see that it works.")
+@_window
 @filters
 @common
 def train_command(
     model: str,
     protocol: str,
     seed: int,
+    quick: bool,
     window: timedelta | None,
     home: Path | None,
     store: str,
     form: Format,
     **chosen: Any,
 ) -> None:
-    """Learn a model on the graph, next to every baseline, score it on windows that it has not seen, and save it.
+    """Learn a model on the graph, next to quick baselines, score it on what it has not seen, and save it.
 
-    MODEL is sage, last-value or seasonal-median. A model of the same name and protocol is replaced.
+    MODEL is graph-transformer, cheb-net, res-gated-gcn, sage, mlp, ensemble, or a baseline; graph models also with a plain head (NAME/plain), and
+    without a base (NAME/direct). A model of the same name and protocol is replaced. A training that was interrupted goes on
+    where it was.
     """
     from gnn.protocols import protocol_named
     from gnn.registry import predictor_class
@@ -1016,12 +1031,151 @@ def train_command(
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
-    from twin.learning import train
+    from twin.learning import QUICK_SETTINGS, train
 
-    folder = _home(home) / MODELS_NAME / f"{model}-{protocol}"
+    folder = _model_folder(home, model, protocol)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
-        trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
-    _write_trained(trained, form)
+        trained = train(
+            opened,
+            model,
+            protocol,
+            folder,
+            selection=selection,
+            seed=seed,
+            overrides=QUICK_SETTINGS if quick else {},
+            report=report,
+        )
+    _write_compared(trained.document, form, model_folder=str(trained.folder))
+    _notice(f"saved: {trained.folder}")
+
+
+@cli.command("compare")
+@_protocol
+@click.option(
+    "--models",
+    default="all",
+    show_default=True,
+    help="Names, with commas between; all are those that serve the protocol, and each graph model with two other heads.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many, from --seed on."
+)
+@_seed
+@click.option(
+    "--quick", is_flag=True, help="One seed, one split, few models, few steps: to see that all works."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder that gets index.html and comparison.json."
+)
+@click.option("--processes", type=click.IntRange(min=1), help="Side by side. Default: one a core.")
+@_window
+@filters
+@common
+def compare_command(
+    protocol: str,
+    models: str,
+    seeds: int,
+    seed: int,
+    quick: bool,
+    out: Path | None,
+    processes: int | None,
+    window: timedelta | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+    **chosen: Any,
+) -> None:
+    """Compare models and baselines on the graph, and write the report: a page, and the figures as JSON.
+
+    Each is learned on several splits with several seeds, and set against the best baseline and the network without the graph.
+    """
+    from gnn.protocols import PAPER, protocol_named
+    from gnn.registry import predictor_class
+
+    selection = selected(**chosen, window=window)
+    if protocol != PAPER:
+        protocol_named(protocol)
+    names = None if models == "all" else [name.strip() for name in models.split(",")]
+    for name in names or ():
+        predictor_class(name)
+    from app.comparison_page import write_comparison_page
+    from twin.learning import compare
+
+    with _open(home, store, create=False) as opened, progress(_notice) as report:
+        document = compare(
+            opened,
+            protocol,
+            models=names,
+            seeds=seeds,
+            seed=seed,
+            quick=quick,
+            processes=processes,
+            selection=selection,
+            report=report,
+        )
+    document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        figures, page = out / "comparison.json", out / "index.html"
+        figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_comparison_page(document, page)
+        _notice(f"written: {page} and {figures}")
+    _write_compared(document, form)
+
+
+@cli.command("predict")
+@click.option(
+    "--model", default="graph-transformer", show_default=True, help="A model that was trained here."
+)
+@click.option("--protocol", default="forecast", show_default=True, help="What it was trained for.")
+@click.option(
+    "--pairs",
+    "pairs_file",
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet with probe,target,af,at; in place of the filters.",
+)
+@click.option("--write/--no-write", default=False, help="Keep the predictions in the graph.")
+@_window
+@filters
+@common
+def predict_command(
+    model: str,
+    protocol: str,
+    pairs_file: Path | None,
+    write: bool,
+    window: timedelta | None,
+    home: Path | None,
+    store: str,
+    form: Format,
+    **chosen: Any,
+) -> None:
+    """Predict RTT, loss and jitter with 90 % intervals, by a model that was trained here.
+
+    Without a time, a forecast is of the window after the last one that was measured.
+    """
+    from gnn.protocols import protocol_named
+
+    selection = selected(**chosen, window=window)
+    if pairs_file is not None and selection != Selection(window_s=selection.window_s):
+        raise click.UsageError("--pairs names paths and times: leave the filters out")
+    protocol_named(protocol)
+    from twin.predicting import predict, read_pairs, write_predictions
+
+    folder = _model_folder(home, model, protocol)
+    wanted = None if pairs_file is None else read_pairs(pairs_file)
+    holding = _writing(home) if write else nullcontext()
+    with holding, _open(home, store, create=False) as opened, progress(_notice) as report:
+        told = predict(opened, folder, selection, wanted=wanted, report=report)
+        if write:
+            write_predictions(opened, told)
+    _out(
+        as_text(told.rows, form, title=f"{model}, {protocol}{' (synthetic)' if told.synthetic else ''}"),
+        nl=False,
+    )
+    if told.synthetic:
+        _notice("note: predicted from synthetic measurements of the testbed")
+    if write:
+        _notice(f"kept in the graph: {many(len(told.rows), 'prediction')}")
 
 
 @cli.command("schedule")
@@ -1169,12 +1323,12 @@ def demo_command(home: Path | None, store: str, form: Format) -> None:
     )
     _out(
         as_text(
-            figure_rows(demo.trained.evaluation),
+            figure_rows(demo.trained.document),
             form,
             title="The next window, forecast; SAGE beside its baselines (synthetic)",
         )
     )
-    click.echo(f"{demo.trained.evaluation.conclusion}\n")
+    click.echo(f"{demo.trained.document['conclusion']}\n")
     click.echo(f"All of this, and a plot: {page}")
     click.echo(f"Ask on: {sys.argv[0]} qoe voip --group-by asn --home {folder}")
 
@@ -1231,41 +1385,40 @@ def _write_probes(probes: Probes, form: Format) -> None:
     _notice("note: the graph knows of it after: qoetwin graph build")
 
 
-def _write_trained(trained: Trained, form: Format) -> None:
+def _model_folder(home: Path | None, model: str, protocol: str) -> Path:
+    """Where a model is kept; the slash of a variant is none of a path."""
+    return _home(home) / MODELS_NAME / f"{model.replace('/', '+')}-{protocol}"
+
+
+def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> None:
     """The figures: an object in json, rows that carry what they are about in csv and ndjson, what matters in a table."""
-    evaluation = trained.evaluation
-    audit = evaluation.verdicts[trained.card.model]
-    about: dict[str, Cell] = {
-        "protocol": evaluation.protocol,
-        "seed": evaluation.seed,
-        "dataset_hash": trained.card.data_hash,
-        "synthetic": evaluation.synthetic,
-        "audit_passed": audit.passed,
-    }
-    if evaluation.synthetic:
+    audit = document["audit"]
+    if document["synthetic"]:
         _notice(
             "note: learned and scored on synthetic measurements of the testbed; no figure is a claim of accuracy"
         )
     if form is Format.JSON:
-        report = {
-            **about,
-            "audit": {"passed": audit.passed, "findings": [asdict(finding) for finding in audit.findings]},
-            "conclusion": evaluation.conclusion,
-            "model_folder": str(trained.folder),
-            "rows": [row.as_json() for row in evaluation.rows],
-        }
-        click.echo(json.dumps(report, indent=2, allow_nan=False))
+        click.echo(json.dumps({**document, **more}, indent=2, allow_nan=False))
         return
     if form is Format.TABLE:
-        from app.figures import figure_rows
+        from app.figures import figure_rows, paper_rows
 
-        title = f"{evaluation.protocol}{' (synthetic)' if evaluation.synthetic else ''}"
-        _out(as_text(figure_rows(evaluation), form, title=title), nl=False)
+        what = document["cases"][0] if document["paper"] is None else document["paper"]["set"]
+        title = f"{document['protocol']}, {what}{' (synthetic)' if document['synthetic'] else ''}"
+        shown = figure_rows(document) if document["paper"] is None else paper_rows(document)
+        _out(as_text(shown, form, title=title), nl=False)
     else:
-        _out(as_text([{**row.as_json(), **about} for row in evaluation.rows], form), nl=False)
-    _notice(f"leakage audit: {'passed' if audit.passed else 'failed'}, {many(len(audit.windows), 'window')}")
-    _notice(evaluation.conclusion)
-    _notice(f"saved: {trained.folder}")
+        about = {name: document[name] for name in ("protocol", "seed", "dataset_hash", "synthetic")}
+        of = document["rows"] if document["paper"] is None else document["paper"]["ours"]
+        rows = [
+            {name: value for name, value in row.items() if name not in ("by_split", "r2_by_seed")}
+            for row in of
+        ]
+        _out(as_text([{**row, **about, "audit_passed": audit["passed"]} for row in rows], form), nl=False)
+    _notice(f"leakage audit: {'passed' if audit['passed'] else 'failed'}, {many(audit['windows'], 'window')}")
+    for note in document["notes"]:
+        _notice(f"note: {note}")
+    _notice(document["conclusion"])
 
 
 def _home(home: Path | None) -> Path:

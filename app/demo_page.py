@@ -9,6 +9,7 @@ from pathlib import Path
 from app.figures import NOTHING, figure_rows
 from app.output import Row
 from domain.application import Application
+from domain.number import many
 from kg.schema import MEASURES
 from twin.demo import SEED, WINDOW, Demo
 from twin.qoe import Answer
@@ -73,8 +74,8 @@ def write_page(demo: Demo, path: Path, *, command: str) -> None:
     environment = Environment(
         loader=PackageLoader("app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    evaluation = demo.trained.evaluation
-    verdict = evaluation.verdicts[demo.trained.card.model]
+    document = demo.trained.document
+    rows = figure_rows(document)
     page = environment.get_template(
         "demo.html"
     ).render(
@@ -86,10 +87,10 @@ def write_page(demo: Demo, path: Path, *, command: str) -> None:
         quality=_matrix(demo.answers),
         happenings=demo.happenings,
         plot=Markup(_plot(demo)),  # noqa: S704  # made by plotly from numbers and our own words
-        conclusion=evaluation.conclusion,
-        audit=f"passed, {len(verdict.windows)} windows perturbed" if verdict.passed else "failed",
-        figures=[name for name in figure_rows(evaluation)[0] if name != "kind"],
-        models=[row | {"is_model": row["kind"] != "baseline"} for row in figure_rows(evaluation)],
+        conclusion=document["conclusion"],
+        audit=f"{'passed' if document['audit']['passed'] else 'failed'}, {many(document['audit']['windows'], 'window')} perturbed",
+        figures=[name for name in rows[0] if name != "kind"],
+        models=[row | {"is_model": row["kind"] != "baseline"} for row in rows],
         seed=SEED,
         data_hash=demo.trained.card.data_hash[:12],
         version=version("qoetwin"),

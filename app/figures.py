@@ -2,45 +2,73 @@
 
 from __future__ import annotations
 
-from gnn.evaluation import LEAST_CLUSTERS, Evaluation, Row, Target
+from collections.abc import Mapping
+from typing import Any
+
+from gnn.difference import Outcome
+from gnn.report import REFERENCE
+from gnn.scoring import Target
 
 NOTHING = "–"
 
 
-def figure_rows(evaluation: Evaluation) -> list[dict[str, str]]:
-    """Every predictor on every target, a row each, formatted."""
-    return [_figures(row) for row in evaluation.rows]
+def figure_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every predictor on every target of the first case, a row each, formatted.
+
+    Args:
+        document: of `gnn.report`.
+    """
+    return [_figures(row) for row in document["rows"] if row["case"] == document["cases"][0]]
 
 
-def _figures(row: Row) -> dict[str, str]:
-    match Target(row.target):
+def _figures(row: Mapping[str, Any]) -> dict[str, str]:
+    match Target(row["target"]):
         case Target.RTT | Target.JITTER:
-            error, unit = row.mae_ms, " ms (MAE)"
+            error, unit = row["mae_ms"], " ms (MAE)"
         case Target.ANY_LOSS:
-            error, unit = row.brier, " (Brier)"
+            error, unit = row["brier"], " (Brier)"
         case Target.LOSS:
-            error, unit = row.loss_rmse, " (RMSE)"
+            error, unit = row["loss_rmse"], " (RMSE)"
+    coverage = row["coverage_90"]
     return {
-        "model": row.model,
-        "kind": row.kind,
-        "target": row.target.replace("_", " "),
+        "model": row["model"],
+        "kind": row["kind"],
+        "target": row["target"].replace("_", " "),
         "error": _number(error, unit),
-        "median error": _number(row.medae_ms, " ms"),
+        "median error": _number(row["medae_ms"], " ms"),
         "against the baseline": _difference(row),
-        "90 % interval covers": NOTHING if row.coverage_90 is None else f"{100 * row.coverage_90:.1f} %",
-        "its width": _number(row.width_90_ms, " ms"),
+        "90 % interval covers": NOTHING if coverage is None else f"{100 * coverage:.1f} %",
+        "its width": _number(row["width_90_ms"], " ms"),
     }
 
 
-def _difference(row: Row) -> str:
-    """The 95 % interval of the difference in error to the baseline chosen before the test, and what it means."""
-    if row.ci_low is None or row.ci_high is None:
-        if row.tied_with_best:
-            return "it is the baseline"
-        return "too few clusters" if row.clusters < LEAST_CLUSTERS else "no baseline was chosen"
-    verdict = "tied" if row.tied_with_best else "better" if row.ci_high < 0.0 else "worse"
-    return f"{verdict} ({row.ci_low:+.3g} … {row.ci_high:+.3g})"
+def _difference(row: Mapping[str, Any]) -> str:
+    """The ratio of its error to that of the baseline chosen before the test, its 95 % interval, and what it means."""
+    verdict = row["verdict"]
+    if verdict == REFERENCE:
+        return "it is the baseline"
+    if verdict is None:
+        return "no baseline was chosen"
+    if verdict == Outcome.TOO_FEW_CLUSTERS or row["ratio"] is None:
+        return str(verdict)
+    within = "" if row["ratio_low"] is None else f" ({row['ratio_low']:.3f} … {row['ratio_high']:.3f})"
+    return f"{verdict}: {row['ratio']:.3f}{within}"
 
 
 def _number(value: float | None, unit: str) -> str:
     return NOTHING if value is None else f"{value:.3g}{unit}"
+
+
+def paper_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What the paper states, and what comes of its set-up here; scaled units, as there."""
+    paper = document["paper"]
+    names = ("r2", "mae", "rmse", "huber", "epochs")
+    stated = [{"model": row["model"], "features": "stated in the paper", **row} for row in paper["quoted"]]
+    return [
+        {
+            "model": row["model"],
+            "features": row["features"],
+            **{name: NOTHING if row[name] is None else f"{row[name]:.4g}" for name in names},
+        }
+        for row in [*stated, *paper["ours"]]
+    ]

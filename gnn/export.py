@@ -47,6 +47,7 @@ from kg.schema import (
     ORIGINATE,
     PART_OF_PREFIX,
     PATH,
+    PREDICTED_TO,
     VERSION,
     Datatype,
     EdgeType,
@@ -99,7 +100,8 @@ def export_pyg(store: GraphStore, selection: Selection, path: Path) -> Written:
     tensors: dict[str, NDArray[Any]] = {"Window/start_s": arrays.window_start_s}
     names: dict[str, object] = {"window_s": arrays.window_s}
     paths = pa.table(dict(zip(PATH, (arrays.probe_id, arrays.target, arrays.af), strict=True)))
-    joined = {one: store.edges(one) for one in EDGE_TYPES if one is not MEASURES}
+    # What a model predicted is no input of a model: neither predictions nor the edges that they are about are in the file.
+    joined = {one: store.edges(one) for one in EDGE_TYPES if one not in (MEASURES, PREDICTED_TO)}
     joined[MEASURES] = chosen = _chosen(store, paths)
     if selection.end is not None:
         end = datetime.fromtimestamp(int(arrays.window_start_s[-1]) + arrays.window_s, UTC)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kg.arrays import Floats, Ints
+
+Singles: TypeAlias = NDArray[np.float32]
 
 NOBODY = -1
 """In a table of neighbours: there is no further one."""
@@ -27,7 +29,7 @@ class Inputs:
             first, `NOBODY` where there are fewer. Empty for predictors that look at one pair at a time.
         graph_of: (Q,) which graph holds in each row.
         edge_columns: names of the E numbers of an edge.
-        edge_numbers: edge type -> (Q, P, k, E), for the types that have any; NaN is unknown.
+        edge_numbers: edge type -> (Q, P, k, E) float32, for the types that have any; NaN is unknown.
         values: name -> (Q, P) or (Q, P, L) in ms, which a prediction may point at.
     """
 
@@ -37,7 +39,7 @@ class Inputs:
     graphs: tuple[Mapping[str, Ints], ...] = ()
     graph_of: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     edge_columns: tuple[str, ...] = ()
-    edge_numbers: Mapping[str, Floats] = field(default_factory=dict)
+    edge_numbers: Mapping[str, Singles] = field(default_factory=dict)
     values: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -51,16 +53,16 @@ class Inputs:
         """All that is seen in one row: kind, name, and the array."""
         for number, name in enumerate(self.columns):
             yield "column", name, self.numbers[row, :, number]
-        for name, values in self.categories.items():
-            yield "category", name, values
+        for name, category in self.categories.items():
+            yield "category", name, category
         if self.graphs:
             for name, heard in self.graphs[int(self.graph_of[row])].items():
                 yield "edges", name, heard
         for relation, numbers in self.edge_numbers.items():
             for number, name in enumerate(self.edge_columns):
                 yield "edge column", f"{relation} {name}", numbers[row, :, :, number]
-        for name, values in self.values.items():
-            yield "values", name, values[row]
+        for name, in_ms in self.values.items():
+            yield "values", name, in_ms[row]
 
 
 def columns_only(columns: Mapping[str, Floats]) -> Inputs:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from domain.place import FIBRE_KM_PER_MS
-from gnn.inputs import NOBODY
+from gnn.inputs import NOBODY, Singles
 from gnn.neighbours import chord_km, on_sphere
 from gnn.protocols.protocol import Bools
 from kg.arrays import Floats, Ints, PathArrays
@@ -27,13 +27,16 @@ EDGE_COLUMNS: Final = (
     "move_ms",
     "far_megametres",
     "same_family",
+    "unlike_ms",
+    "fibre_offset_ms",
 )
 """Numbers of an edge to a mate.
 
 offset_ms: what is added to the mate's value to speak of the pair; spread_ms: mean absolute deviation of that difference;
 log_support: log(1 + n) of the n windows, or partners, that it is from; correlation: of the moves of both over their past;
 seen_now: the mate's value in the asked window is seen; move_ms: by how much it lies above its usual; far_megametres: between the ends
-that differ; same_family: both IPv4 or both IPv6.
+that differ; same_family: both IPv4 or both IPv6; unlike_ms: how unlike the hosts that differ are, where hosts were compared; fibre_offset_ms:
+what the offset would be if RTT were that of light in fibre.
 """
 
 _BLOCK = 4096
@@ -42,7 +45,7 @@ _BLOCK = 4096
 
 def temporal(
     arrays: PathArrays, heard: Ints, *, past: Floats, usual: Floats, now: Floats, far: Floats, unit_ms: float
-) -> Floats:
+) -> Singles:
     """Edge numbers where pairs have a past.
 
     Args:
@@ -78,23 +81,32 @@ def temporal(
         numbers[own, :, 1] = spread
         numbers[own, :, 2] = np.log1p(support)
         numbers[own, :, 3] = correlation
-    return _with_static(arrays, heard, numbers, usual=usual, now=now, far=far)
+        numbers[own, :, 8] = np.nan
+    far_km = chord_km(far[:, None, :], far[np.maximum(heard, 0)])
+    return _with_static(arrays, heard, numbers, usual=usual, now=now, far_km=far_km)
 
 
-def _mean(values: Floats, known: Bools) -> Floats:
+def _mean(values: Singles, known: Bools) -> Floats:
     return np.asarray(values.sum(axis=-1) / np.maximum(known.sum(axis=-1), 1))
 
 
 def _with_static(
-    arrays: PathArrays, heard: Ints, numbers: Floats, *, usual: Floats, now: Floats, far: Floats
-) -> Floats:
+    arrays: PathArrays, heard: Ints, numbers: Singles, *, usual: Floats, now: Floats, far_km: Floats
+) -> Singles:
     mate = np.maximum(heard, 0)
     numbers[:, :, 4] = np.isfinite(now)[mate]
     numbers[:, :, 5] = (now - usual)[mate]
-    numbers[:, :, 6] = chord_km(far[:, None, :], far[mate]) / 1000.0
+    numbers[:, :, 6] = far_km / 1000.0
     numbers[:, :, 7] = arrays.af[:, None] == arrays.af[mate]
+    fibre_ms = fibre_rtt_ms(arrays)
+    numbers[:, :, 9] = fibre_ms[:, None] - fibre_ms[mate]
     numbers[heard == NOBODY] = np.nan
     return numbers
+
+
+def fibre_rtt_ms(arrays: PathArrays) -> Floats:
+    """(P,) how long light in fibre takes there and back, NaN where a place is unknown."""
+    return 2.0 * chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end)) / FIBRE_KM_PER_MS
 
 
 # --- hosts that are alike
@@ -126,7 +138,8 @@ class Hosts:
     Attributes:
         probe, target: (P,) number of the host at either end of each pair.
         pair: (2, H, H) the pair of two hosts, over IPv4 and over IPv6, `NOBODY` where there is none.
-        unlike: (H, H) how unlike two hosts are, in ms; 0 on the diagonal.
+        far_km: (H, H) between their places, NaN where one is unknown.
+        unlike: (H, H) how unlike two hosts are, in ms; -1 on the diagonal, so that a host itself comes first.
         stand_ins: (H, S) the hosts most like each, first the most.
         offset_ms, spread_ms, log_support: (H, S, H) how much further a host is than its stand-in to a third, that difference's
             standard deviation, and log(1 + n) of the n partners that it is from: those nearest to the third count most, it
@@ -136,11 +149,12 @@ class Hosts:
     probe: Ints
     target: Ints
     pair: Ints
+    far_km: Floats
     unlike: Floats
     stand_ins: Ints
-    offset_ms: Floats
-    spread_ms: Floats
-    log_support: Floats
+    offset_ms: Singles
+    spread_ms: Singles
+    log_support: Singles
 
 
 def hosts_of(arrays: PathArrays, level: Floats, neighbours: int) -> Hosts:
@@ -169,14 +183,15 @@ def hosts_of(arrays: PathArrays, level: Floats, neighbours: int) -> Hosts:
     both[family, probe, target] = np.where(np.isfinite(level), level, back)
     table = np.where(np.isfinite(both[0]), both[0], both[1])
     place = np.concatenate([on_sphere(arrays.probe_end), on_sphere(arrays.target_end)])[first]
-    apart = 2.0 * chord_km(place[:, None, :], place[None, :, :]) / FIBRE_KM_PER_MS
-    unlike = _unlike(table, apart)
+    far_km = chord_km(place[:, None, :], place[None, :, :])
+    unlike = _unlike(table, 2.0 * far_km / FIBRE_KM_PER_MS)
     stand_ins = np.argsort(unlike, axis=1, kind="stable")[:, 1 : 1 + STAND_INS * neighbours]
     offset, spread, support = _offsets(table, unlike, stand_ins)
     return Hosts(
         probe=probe,
         target=target,
         pair=pair,
+        far_km=far_km,
         unlike=unlike,
         stand_ins=stand_ins,
         offset_ms=offset,
@@ -202,7 +217,7 @@ def _unlike(table: Floats, apart_ms: Floats) -> Floats:
     return np.asarray(unlike)
 
 
-def _offsets(table: Floats, unlike: Floats, stand_ins: Ints) -> tuple[Floats, Floats, Floats]:
+def _offsets(table: Floats, unlike: Floats, stand_ins: Ints) -> tuple[Singles, Singles, Singles]:
     """See `Hosts`; each (H, S, H) float32."""
     known = np.isfinite(table)
     x = np.where(known, table, 0.0).astype(np.float32)
@@ -233,14 +248,15 @@ def _offsets(table: Floats, unlike: Floats, stand_ins: Ints) -> tuple[Floats, Fl
 
 def through_hosts(
     arrays: PathArrays, hosts: Hosts, speaking: Bools, *, usual: Floats, now: Floats, neighbours: int
-) -> tuple[dict[str, Ints], dict[str, Floats]]:
+) -> tuple[dict[str, Ints], dict[str, Singles]]:
     """Mates through the hosts most alike: `probe` keeps the pair's probe and takes another target, `target` the other way.
 
     Args:
         arrays: the pairs.
         hosts: compared.
         speaking: (P,) pairs that may be mates.
-        usual, now: (P,) what is seen of them, in ms.
+        usual: (P,) what is seen of them, in ms.
+        now: (P,) likewise, of the asked window where it is seen there.
         neighbours: k.
 
     Returns:
@@ -249,10 +265,10 @@ def through_hosts(
     family = (arrays.af == 6).astype(np.int64)[:, None]
     column = np.arange(arrays.pairs)[:, None]
     heard: dict[str, Ints] = {}
-    numbers: dict[str, Floats] = {}
-    for side, kept, swapped, end in (
-        ("probe", hosts.probe, hosts.target, arrays.target_end),
-        ("target", hosts.target, hosts.probe, arrays.probe_end),
+    numbers: dict[str, Singles] = {}
+    for side, kept, swapped in (
+        ("probe", hosts.probe, hosts.target),
+        ("target", hosts.target, hosts.probe),
     ):
         stand_in = hosts.stand_ins[swapped]
         same, other = (hosts.pair[one, kept[:, None], stand_in] for one in (family, 1 - family))
@@ -266,8 +282,14 @@ def through_hosts(
         at = (swapped[:, None], slot, kept[:, None])
         for place, values in enumerate((hosts.offset_ms, hosts.spread_ms, hosts.log_support)):
             edge[:, : slot.shape[1], place] = values[at]
+        edge[:, : slot.shape[1], 8] = hosts.unlike[
+            swapped[:, None], np.take_along_axis(stand_in, slot, axis=1)
+        ]
         heard[side] = table
-        numbers[side] = _with_static(
-            arrays, table, edge, usual=usual, now=now, far=on_sphere(end)
-        )
+        # A mate may have the kept host at its other end, so what differs is looked up by host.
+        far_km = np.full(table.shape, np.nan)
+        far_km[:, : slot.shape[1]] = hosts.far_km[
+            swapped[:, None], np.take_along_axis(stand_in, slot, axis=1)
+        ]
+        numbers[side] = _with_static(arrays, table, edge, usual=usual, now=now, far_km=far_km)
     return heard, numbers

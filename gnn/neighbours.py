@@ -6,6 +6,8 @@ nearest, so edges grow linearly with pairs. What is unknown makes no edge.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -35,7 +37,13 @@ def chord_km(one: Floats, other: Floats) -> Floats:
 
 
 def heard_by(
-    arrays: PathArrays, speaking: Bools, hearing: Bools, *, neighbours: int, near_km: float
+    arrays: PathArrays,
+    speaking: Bools,
+    hearing: Bools,
+    *,
+    neighbours: int,
+    near_km: float,
+    relations: Collection[str] = RELATIONS,
 ) -> dict[str, Ints]:
     """Whom each pair hears.
 
@@ -45,6 +53,7 @@ def heard_by(
         hearing: (P,) pairs that hear.
         neighbours: k, the most of one type.
         near_km: how far apart the ends of two near pairs may be: the root of the summed squares of both distances.
+        relations: the edge types that are wanted.
 
     Returns:
         Edge type -> (P, k), nearest first, `NOBODY` where there are fewer.
@@ -57,20 +66,21 @@ def heard_by(
         far = place[other[side]]
         country = np.unique(end.country.astype(str), return_inverse=True)[1].astype(np.int64)
         for name, group, known in (
-            (side, end.host, None),
+            (side, end.host, np.ones(arrays.pairs, dtype=np.bool_)),
             (f"{side}_as", end.asn, end.asn != UNKNOWN_ASN),
             (f"{side}_country", country, np.asarray(end.country != UNKNOWN_COUNTRY, dtype=np.bool_)),
         ):
-            of = (speaking, hearing) if known is None else (speaking & known, hearing & known)
-            found[name] = _nearest_in_group(group, *of, far, neighbours)
-    both = np.concatenate([place["probe"], place["target"]], axis=1)
-    placed = np.isfinite(both).all(axis=1)
-    nowhere = np.zeros(arrays.pairs, dtype=np.int64)
-    within = near_km / EARTH_RADIUS_KM
-    found["near"] = _nearest_in_group(
-        nowhere, speaking & placed, hearing & placed, both, neighbours, within=within
-    )
-    return {relation: found[relation] for relation in RELATIONS}
+            if name in relations:
+                found[name] = _nearest_in_group(group, speaking & known, hearing & known, far, neighbours)
+    if "near" in relations:
+        both = np.concatenate([place["probe"], place["target"]], axis=1)
+        placed = np.isfinite(both).all(axis=1)
+        nowhere = np.zeros(arrays.pairs, dtype=np.int64)
+        within = near_km / EARTH_RADIUS_KM
+        found["near"] = _nearest_in_group(
+            nowhere, speaking & placed, hearing & placed, both, neighbours, within=within
+        )
+    return {relation: found[relation] for relation in RELATIONS if relation in found}
 
 
 def _nearest_in_group(

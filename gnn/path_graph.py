@@ -17,7 +17,7 @@ from domain.errors import DataError
 from domain.place import FIBRE_KM_PER_MS
 from gnn import history, mates
 from gnn.history import HISTORY_WINDOWS
-from gnn.inputs import NOBODY, Inputs
+from gnn.inputs import NOBODY, Inputs, Singles
 from gnn.neighbours import RELATIONS, chord_km, heard_by, on_sphere
 from gnn.protocols.protocol import Question
 from gnn.settings import require_in_range
@@ -57,7 +57,7 @@ class PathGraphConfig:
     jitter_unit_ms: float = 5.0
 
     def __post_init__(self) -> None:
-        require_in_range(asdict(self), may_be_zero={"neighbours", "near_km", "moves"})
+        require_in_range(asdict(self), may_be_zero={"near_km", "moves"})
         if max(self.lags, self.moves) > self.history:
             raise DataError(
                 "more single windows than the history holds",
@@ -89,7 +89,8 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         Inputs with Q x P nodes. Column names say what is in them; `base_rtt_ms` and `base_jitter_ms` are in ms,
         differences from them are asinh-compressed.
     """
-    past = history.lagged(arrays.rtt_ms, question, config.history)
+    depth = _depth(question, config)
+    past = history.lagged(arrays.rtt_ms, question, depth)
     usual, now = history.median(past), question.now(arrays.rtt_ms)
     seen = [_Seen(past=past[q], usual=usual[q], now=now[q]) for q in range(len(question))]
     graphs, graph_of, edge_numbers = _edges(arrays, question, seen, config)
@@ -97,6 +98,14 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         [
             _told_by_mates(row, graphs[int(graph)], {side: edge_numbers[side][q] for side in MATES})
             for q, (row, graph) in enumerate(zip(seen, graph_of, strict=True))
+        ]
+    )
+    fibre = np.broadcast_to(mates.fibre_rtt_ms(arrays), now.shape)
+    # Where nothing is seen of a mate now but its past is, unmet pairs are told its usual.
+    told_now = np.stack(
+        [
+            row.now if not question.unmet else np.where(np.isfinite(row.now), row.now, row.level)
+            for row in seen
         ]
     )
     columns = {
@@ -117,8 +126,31 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         graph_of=graph_of,
         edge_columns=mates.EDGE_COLUMNS,
         edge_numbers=edge_numbers,
-        values={"lag_ms": past, "usual_ms": usual, "now_ms": now},
+        values={
+            "lag_ms": past,
+            "lag_age_days": _ages_days(arrays, question, past),
+            "usual_ms": usual,
+            "now_ms": told_now,
+            "fibre_ms": fibre,
+        },
     )
+
+
+def _depth(question: Question, config: PathGraphConfig) -> int:
+    """How many windows of the past there are to look at, at least one."""
+    return max(1, min(config.history, int(question.seen_until.max(initial=0))))
+
+
+def _lag(past: Floats, number: int) -> Floats:
+    """(Q, P) the window so long ago, NaN where there is none."""
+    return past[:, :, number] if number < past.shape[2] else np.full(past.shape[:2], np.nan)
+
+
+def _ages_days(arrays: PathArrays, question: Question, past: Floats) -> Floats:
+    """(Q, P, L) how long before the asked window each window of the past began."""
+    windows = question.windows[:, None] - question.seen_until[:, None] + 1 + np.arange(past.shape[2])
+    days = windows * (arrays.window_s / history.DAY_S)
+    return np.broadcast_to(days[:, None, :], past.shape)
 
 
 # --- edges
@@ -126,19 +158,23 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
 
 def _edges(
     arrays: PathArrays, question: Question, seen: list[_Seen], config: PathGraphConfig
-) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Floats]]:
+) -> tuple[tuple[dict[str, Ints], ...], Ints, dict[str, Singles]]:
     """The distinct graphs, which of them each row has, and the edge numbers of mates."""
-    speaking = question.seen_before(arrays.measured) | (question.now(arrays.measured.astype(np.float64)) == 1.0)
+    speaking = question.seen_before(arrays.measured) | (
+        question.now(arrays.measured.astype(np.float64)) == 1.0
+    )
     every = np.ones(arrays.pairs, dtype=np.bool_)
     through_hosts = question.unmet and _hosts(arrays) <= mates.MOST_HOSTS
     alike, graph_of = np.unique(speaking, axis=0, return_inverse=True)
     graph_of = graph_of.reshape(-1).astype(np.int64)
+    wanted = tuple(one for one in RELATIONS if not (through_hosts and one in MATES))
     shared = [
-        heard_by(arrays, row, every, neighbours=config.neighbours, near_km=config.near_km) for row in alike
+        heard_by(arrays, row, every, neighbours=config.neighbours, near_km=config.near_km, relations=wanted)
+        for row in alike
     ]
     probe, target = on_sphere(arrays.probe_end), on_sphere(arrays.target_end)
-    numbers: dict[str, list[Floats]] = {side: [] for side in MATES}
-    graphs: list[dict[str, Ints]] = list(shared)
+    numbers: dict[str, list[Singles]] = {side: [] for side in MATES}
+    graphs: list[dict[str, Ints]] = [] if through_hosts else list(shared)
     for q, row in enumerate(seen):
         if through_hosts:
             level = row.level
@@ -151,7 +187,8 @@ def _edges(
                 now=np.where(np.isfinite(row.now), row.now, level),
                 neighbours=config.neighbours,
             )
-            graphs.append({**shared[int(graph_of[q])], **heard})
+            whole = {**heard, **shared[int(graph_of[q])]}
+            graphs.append({relation: whole[relation] for relation in RELATIONS})
             graph_of[q] = len(graphs) - 1
         else:
             heard = {side: graphs[int(graph_of[q])][side] for side in MATES}
@@ -176,7 +213,7 @@ def _hosts(arrays: PathArrays) -> int:
     return len(np.union1d(arrays.probe_end.host, arrays.target_end.host))
 
 
-def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Floats]) -> Floats:
+def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Singles]) -> Floats:
     """(P,) median of what the mates tell of a pair, those with little spread counting most; NaN where none tells anything."""
     offset, spread = (mates.EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms"))
     value = np.where(np.isfinite(row.now), row.now, row.level)
@@ -241,7 +278,7 @@ def _past_columns(
                 latest = history.last_known(values, question)
                 base = np.where(np.isfinite(latest), latest, told)
             else:
-                past = history.lagged(values, question, config.history)
+                past = history.lagged(values, question, past_rtt.shape[2])
                 base = median = history.median(past)
             seasonal = history.same_slot(values, question, arrays.window_s)
             columns |= {
@@ -249,7 +286,7 @@ def _past_columns(
                 f"log_base_{name}_ms": np.log1p(base),
                 f"log_{name}_spread_ms": np.log1p(history.spread(past, median)),
             }
-            relative = {f"{name}_lag_{i + 1}": past[:, :, i] for i in range(config.lags)}
+            relative = {f"{name}_lag_{i + 1}": _lag(past, i) for i in range(config.lags)}
             relative |= {
                 f"{name}_same_slot_last_day": seasonal[:, :, 0],
                 f"{name}_same_slot_median": history.median(seasonal),
@@ -267,18 +304,18 @@ def _past_columns(
             columns |= {key: np.arcsinh((value - base) / unit) for key, value in relative.items()}
             # What the pair moved by of late, against its usual: the news that its neighbours may want to hear.
             columns |= {
-                f"{name}_lag_{i + 1}_move": np.arcsinh((past[:, :, i] - median) / unit)
+                f"{name}_lag_{i + 1}_move": np.arcsinh((_lag(past, i) - median) / unit)
                 for i in range(config.moves)
             }
     sent = arrays.sent > 0
     any_loss = history.any_loss(arrays)
-    past_any = history.lagged(any_loss, question, config.history)
-    past_loss = history.lagged(arrays.loss_ratio, question, config.history)
+    past_any = history.lagged(any_loss, question, past_rtt.shape[2])
+    past_loss = history.lagged(arrays.loss_ratio, question, past_rtt.shape[2])
     age = question.seen_until[:, None] - 1 - history.last_known_row(np.isfinite(arrays.rtt_ms), question)
     windows_lossy = history.counted(any_loss == 1.0, question)
     windows_sent = history.counted(sent, question)
-    columns |= {f"loss_lag_{i + 1}": past_loss[:, :, i] for i in range(config.lags)}
-    columns |= {f"any_loss_lag_{i + 1}": past_any[:, :, i] for i in range(config.lags)}
+    columns |= {f"loss_lag_{i + 1}": _lag(past_loss, i) for i in range(config.lags)}
+    columns |= {f"any_loss_lag_{i + 1}": _lag(past_any, i) for i in range(config.lags)}
     columns |= {
         "loss_mean_half_life_2": history.weighted_mean(past_loss, 2.0),
         "loss_mean_half_life_8": history.weighted_mean(past_loss, 8.0),
@@ -301,7 +338,7 @@ def _now_columns(
 ) -> dict[str, Floats]:
     """What is seen of the asked window itself: of pairs that are asked nothing is."""
     rtt, jitter = question.now(arrays.rtt_ms), question.now(arrays.jitter_ms)
-    usual_jitter = history.median(history.lagged(arrays.jitter_ms, question, config.history))
+    usual_jitter = history.median(history.lagged(arrays.jitter_ms, question, _depth(question, config)))
     return {
         "now_rtt_move": np.arcsinh((rtt - usual) / config.rtt_unit_ms),
         "now_log_rtt_ms": np.log1p(rtt),

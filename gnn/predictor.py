@@ -10,13 +10,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import DataError
+from gnn.adaptation import alphas
 from gnn.audit import Verdict, audit, without
+from gnn.checkpoint import discard
+from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
-from gnn.prediction import Prediction, joined
+from gnn.prediction import Prediction
 from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.reach import Reach
+from gnn.row_memory import RowMemory
 from kg.arrays import PathArrays
 
 Array: TypeAlias = NDArray[Any]
@@ -61,7 +67,7 @@ class Lesson:
 
     Attributes:
         arrays: the measurements, without the sealed cells of the split.
-        split: what is learned on; its test is not for learning.
+        split: what is learned on; its test asks nothing, so that nobody looks there.
         protocol: draws fresh masks.
         seed: of all randomness.
         progress: told after each epoch.
@@ -76,6 +82,22 @@ class Lesson:
     checkpoint: Path | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """How the intervals of a fitted predictor are widened.
+
+    Attributes:
+        by_name: of RTT and of jitter.
+        learned_until_s: nothing from this time on was learned from, so intervals follow how they did from there; None where they
+            do not follow anything.
+        reach: what was learned from, so that it can be said when something else is asked.
+    """
+
+    by_name: dict[str, Calibration]
+    learned_until_s: int | None
+    reach: Reach
+
+
 class Predictor(ABC):
     """Predicts RTT, loss and jitter of pairs in windows.
 
@@ -85,12 +107,17 @@ class Predictor(ABC):
     Attributes:
         name, kind, citation: what it is, and who says so.
         needs_past: it has nothing to say of a pair that was never seen.
+        members: predictors that must be fitted before it, and are given to it by `reuse`.
+        calibrated: how its intervals are widened; None before it was fitted.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     citation: ClassVar[str]
     needs_past: ClassVar[bool] = False
+    members: ClassVar[tuple[str, ...]] = ()
+    calibrated: Calibrated | None = None
+    _memory: RowMemory | None = None
 
     @final
     def fit(
@@ -111,16 +138,17 @@ class Predictor(ABC):
             protocol: who is hidden from whom.
             seed: of all randomness.
             progress: told after each epoch.
-            checkpoint: where an interrupted training goes on from.
+            checkpoint: folder from which an interrupted training goes on; it is gone when all is fitted.
 
         Returns:
             What was learned, and the audit's verdict, which is passed.
 
         Raises:
-            LeakError: when the inputs depend on hidden values; nothing is learned.
+            LeakError: when the split shows, or the inputs depend on, what is hidden; nothing is learned.
             DataError: when there is nothing to learn from.
+            ArtefactError: when the checkpoint is of another training, or damaged.
         """
-        verdict = audit(self, arrays, split)
+        verdict = audit(self, arrays, split, protocol)
         verdict.require(self.name)
         unsealed = without(arrays, split.sealed)
         if not split.fit.cells(unsealed).rtt.any():
@@ -132,24 +160,81 @@ class Predictor(ABC):
         started = time.perf_counter()
         lesson = Lesson(
             arrays=unsealed,
-            split=split,
+            split=replace(split, test=split.test.part(slice(0, 0))),
             protocol=protocol,
             seed=seed,
             progress=progress,
             checkpoint=checkpoint,
         )
         learned = self.learn(lesson)
+        self._memory = None
+        self.calibrated = self._calibrate(unsealed, split, protocol)
+        if checkpoint is not None:
+            discard(checkpoint)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
+    def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:
+        """Calibrate intervals on the cells that are kept for it."""
+        told, cells = self.raw(arrays, split.calibration), split.calibration.cells(arrays)
+        case = np.broadcast_to(split.calibration.case[:, None], cells.rtt.shape)
+        rows = split.calibration.windows
+        found: dict[str, Calibration] = {}
+        for name, values, asked in (
+            ("rtt", arrays.rtt_ms, cells.rtt),
+            ("jitter", arrays.jitter_ms, cells.jitter),
+        ):
+            low, middle, high = (getattr(told, f"{name}{bound}_ms")[asked] for bound in ("_low", "", "_high"))
+            found[name] = calibrate(values[rows][asked], low, middle, high, case[asked])
+        until = int(arrays.window_start_s[int(split.validation.windows.max())]) + arrays.window_s
+        return Calibrated(
+            by_name=found,
+            learned_until_s=until if protocol.in_time else None,
+            reach=Reach.of(arrays, split.fit),
+        )
+
     @final
-    def predict(self, arrays: PathArrays, question: Question) -> Prediction:
-        """Answer a question from its inputs alone.
+    def raw(self, arrays: PathArrays, question: Question) -> Prediction:
+        """Answer a question from its inputs alone, with intervals as they are before they are calibrated.
 
         Raises:
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
         """
-        rows = max(1, CELLS_AT_ONCE // arrays.pairs)
-        return joined([self.answer(self.inputs(arrays, part)) for part in question.parts(rows)])
+        if self._memory is None:
+            self._memory = RowMemory(lambda given, part: self.answer(self.inputs(given, part)), CELLS_AT_ONCE)
+        return self._memory.ask(arrays, question)
+
+    @final
+    def predict(self, arrays: PathArrays, question: Question) -> Prediction:
+        """Answer a question, with intervals that cover what they say; see `gnn.conformal` and `gnn.adaptation`.
+
+        What is out of reach (`gnn.reach`) is answered all the same where it can be, and said to be so.
+
+        Raises:
+            DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
+        """
+        if self.calibrated is None:
+            raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
+        told = self.raw(arrays, question)
+        alpha: dict[str, Array] = {}
+        if self.calibrated.learned_until_s is not None:
+            first = int(np.searchsorted(arrays.window_start_s, self.calibrated.learned_until_s))
+            alpha = alphas(
+                lambda asked: self.raw(arrays, asked), arrays, question, self.calibrated.by_name, first
+            )
+        bounds: dict[str, Array] = {}
+        for name, calibration in self.calibrated.by_name.items():
+            low, middle, high = (getattr(told, f"{name}{bound}_ms") for bound in ("_low", "", "_high"))
+            wanted = alpha[name][:, None] if name in alpha else 1.0 - COVERAGE
+            bounds[f"{name}_low_ms"], bounds[f"{name}_high_ms"] = calibration.widen(
+                low, middle, high, question.case[:, None], wanted
+            )
+        beyond = self.calibrated.reach.beyond(arrays, question)
+        return replace(
+            told,
+            **bounds,
+            in_range=told.in_range & (beyond == ""),
+            reason=np.where(told.reason == "", beyond, told.reason),
+        )
 
     @abstractmethod
     def prepare(self, arrays: PathArrays, split: Split) -> Mapping[str, Array]:
@@ -158,6 +243,14 @@ class Predictor(ABC):
     @abstractmethod
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
         """Everything that the predictor may look at to answer the question."""
+
+    @classmethod
+    def settings_under(cls, protocol: str | None) -> Mapping[str, int | float]:  # noqa: ARG003
+        """Settings that differ from the usual ones under a protocol."""
+        return {}
+
+    def reuse(self, fitted: Mapping[str, Predictor]) -> None:  # noqa: B027  most are made of nothing else
+        """Take predictors that were fitted on the same split already, by name; what is made of others need not fit them again."""
 
     @abstractmethod
     def learn(self, lesson: Lesson) -> Learned:

@@ -1,71 +1,87 @@
-"""Inputs -> torch_geometric: one `HeteroData` a window, which batch into block-diagonal graphs."""
+"""Inputs -> torch_geometric: the rows of a question side by side, in one `HeteroData` that has no edges between them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import to_torch_csr_tensor
 
-from gnn.inputs import Inputs
-from kg.arrays import Floats, Ints
+from gnn.inputs import NOBODY, Inputs
+from kg.arrays import Floats
 
 PAIR = "pair"
 """The one node type."""
 
+_AT_ONCE = 8192
+"""Nodes whose numbers are standardised at once: float64 numbers of all would be many times what comes of them."""
 
-def windows_as_data(
+Heard: TypeAlias = Mapping[str, Tensor]
+"""Edge type -> (N, k) the nodes that each node hears, N where there is no further one."""
+
+
+def as_data(
     inputs: Inputs,
     mean: Floats,
     deviation: Floats,
     *,
     most_deviations: float,
     targets: Mapping[str, Floats] | None = None,
-) -> list[HeteroData]:
-    """The graph of each window.
+) -> HeteroData:
+    """The graphs of all rows.
 
     Args:
-        inputs: Q windows of P pairs.
+        inputs: Q rows of P pairs.
         mean: (F,) of each column, to standardise it.
         deviation: (F,) of each column, above 0.
         most_deviations: standardised inputs are cut here.
         targets: name -> (Q, P), NaN where a cell is not asked; None when predicting.
 
     Returns:
-        Q graphs with `x` (P, 2F) float32, the standardised numbers (0 where unknown) and then a mask of what is known,
-        `category` (P, C) int64, for each edge type `adj_t` (P, P) in CSR, row the hearer, and the targets (P,).
+        N = Q x P nodes with `x` (N, 2F) float32, the standardised numbers (0 where unknown) and then a mask of what is known,
+        `category` (N, C) int64, the `values` of the inputs (N,) or (N, L) float32 in ms, NaN where unknown, and the targets (N,). For
+        each edge type `heard` (N, k) int64, N where there is nobody, and where it has them `edge` (N, k, E) float32, NaN where unknown.
+        `edge_index()` of `gnn.tensors` gives the same as PyG's pairs of nodes.
     """
-    known = np.isfinite(inputs.numbers)
-    standard = (np.where(known, inputs.numbers, mean) - mean) / deviation
-    standard = np.clip(standard, -most_deviations, most_deviations)
-    x = torch.from_numpy(np.concatenate([standard, known], axis=-1).astype(np.float32))
-    category = torch.from_numpy(np.stack(list(inputs.categories.values()), axis=-1))
-    pairs = x.shape[1]
-    adjacency = [
-        {relation: _adjacency(edge, pairs) for relation, edge in graph.items()} for graph in inputs.graphs
-    ]
-    windows: list[HeteroData] = []
-    for row, graph in enumerate(inputs.graph_of):
-        data = HeteroData()
-        data[PAIR].x = x[row]
-        data[PAIR].category = category
-        for relation, adj_t in adjacency[int(graph)].items():
-            data[PAIR, relation, PAIR].adj_t = adj_t
-        for name, values in ({} if targets is None else targets).items():
-            data[PAIR][name] = torch.from_numpy(values[row].astype(np.float32))
-        windows.append(data)
-    return windows
+    rows, pairs, columns = inputs.numbers.shape
+    numbers = inputs.numbers.reshape(rows * pairs, columns)
+    x = np.empty((rows * pairs, 2 * columns), dtype=np.float32)
+    for start in range(0, len(x), _AT_ONCE):
+        own = slice(start, start + _AT_ONCE)
+        known = np.isfinite(numbers[own])
+        standard = (np.where(known, numbers[own], mean) - mean) / deviation
+        x[own, :columns] = np.clip(standard, -most_deviations, most_deviations)
+        x[own, columns:] = known
+    data = HeteroData()
+    node = data[PAIR]
+    node.x = torch.from_numpy(x)
+    category = np.stack(list(inputs.categories.values()), axis=-1)
+    node.category = torch.from_numpy(category).repeat(rows, 1)
+    for name, values in {**inputs.values, **({} if targets is None else targets)}.items():
+        node[name] = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).flatten(0, 1)
+    first = torch.arange(rows, dtype=torch.int64)[:, None, None] * pairs
+    for relation in inputs.graphs[0]:
+        heard = torch.from_numpy(np.stack([inputs.graphs[int(graph)][relation] for graph in inputs.graph_of]))
+        data[PAIR, relation, PAIR].heard = torch.where(heard == NOBODY, rows * pairs, heard + first).flatten(
+            0, 1
+        )
+        if relation in inputs.edge_numbers:
+            numbers = np.ascontiguousarray(inputs.edge_numbers[relation], dtype=np.float32)
+            data[PAIR, relation, PAIR].edge = torch.from_numpy(numbers).flatten(0, 1)
+    return data
 
 
-def _adjacency(edge: Ints, pairs: int) -> Tensor:
-    """(P, P) CSR with a one where the row's pair hears the column's."""
-    hears = torch.from_numpy(np.ascontiguousarray(edge[::-1]))
-    with warnings.catch_warnings():
-        # torch says once that CSR is in beta and that it does not check indices. These come right from the path graph.
-        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
-        adjacency: Tensor = to_torch_csr_tensor(hears, size=(pairs, pairs))
-    return adjacency
+def edge_index(heard: Tensor) -> Tensor:
+    """(N, k) -> (2, E): row 0 is heard by row 1, as PyG has it."""
+    nodes = heard.shape[0]
+    there = heard < nodes
+    hearer = torch.arange(nodes, device=heard.device)[:, None].expand_as(heard)
+    return torch.stack([heard[there], hearer[there]])
+
+
+def padded(h: Tensor) -> Tensor:
+    """(N, D) -> (N + 1, D): a last row of zeros, which stands for nobody."""
+    return torch.cat([h, h.new_zeros((1, h.shape[1]))])

@@ -4,6 +4,7 @@ ontology.ttl what there is: labels, keys, properties, units, edges, facts. Every
 shapes.ttl   what must hold of it (SHACL); `check` holds a graph against it
 schema       the ontology, for code
 build        what was ingested, as tables -> nodes, edges, facts
+predictions  what models predicted, as facts of their own
 store        what a store must do (the protocol), and which stores there are
 sqlite_store the default store; sqlite_layout and sqlite_migrations are its tables
 neo4j_store  the store of many; neo4j_query answers Cypher

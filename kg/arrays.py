@@ -71,6 +71,7 @@ class PathArrays:
         sent, received: (W, P) packets; both 0 where none was sent, or where they are not known.
         synthetic: True when any of it comes from the testbed.
         untimely: states that were left out, as the time of a result is in doubt.
+        doubtful: states with such results that are in here all the same.
     """
 
     window_start_s: Ints
@@ -87,6 +88,7 @@ class PathArrays:
     received: Ints
     synthetic: bool
     untimely: int = 0
+    doubtful: int = 0
 
     @property
     def windows(self) -> int:
@@ -136,10 +138,12 @@ def path_arrays(
         selection,
         ("rtt_median_ms", "jitter_ms", "sent", "received", "doubtful_results", "synthetic"),
     )
-    every = states.num_rows
-    if timely:  # unknown in old graphs: nobody doubted then
-        states = states.filter(pc.equal(pc.fill_null(states["doubtful_results"], 0), 0))
-    untimely = every - states.num_rows
+    # Unknown in old graphs: nobody doubted then.
+    in_time = pc.equal(pc.fill_null(states["doubtful_results"], 0), 0)
+    doubtful = states.filter(pc.invert(in_time)).num_rows
+    untimely = doubtful if timely else 0
+    if timely:
+        states = states.filter(in_time)
     if states.num_rows == 0:
         raise EmptyError(
             "the graph has no path state there",
@@ -197,6 +201,7 @@ def path_arrays(
         received=grid("received", 0, np.int64),
         synthetic=bool(pc.any(states["synthetic"]).as_py()),
         untimely=untimely,
+        doubtful=doubtful - untimely,
     )
 
 

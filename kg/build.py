@@ -111,7 +111,7 @@ def add_probes(store: GraphStore, probes: pa.Table, history: pa.Table, provenanc
     store.upsert_edges(LOCATED_IN_AS, held("network", "probe_id", "asn", "af"), provenance)
     assigned = held("address", "address", "probe_id", "af")
     within = held("prefix", "address", "prefix")
-    _add_addresses(store, assigned["source"], within["source"])
+    add_addresses(store, assigned["source"], within["source"])
     store.upsert_nodes(PREFIX, _with_family(within["target"], "prefix"))
     store.upsert_edges(ASSIGNED, assigned, provenance)
     store.upsert_edges(PART_OF_PREFIX, within, provenance)
@@ -137,7 +137,7 @@ def add_measurements(store: GraphStore, targets: pa.Table, provenance: Provenanc
     )
     store.upsert_edges(PART_OF_MEASUREMENT, _seen(targets, "probe_id", "msm_id"), provenance)
     addresses = _seen(targets, "msm_id", "target")
-    _add_addresses(store, addresses["target"])
+    add_addresses(store, addresses["target"])
     store.upsert_edges(TARGET_IP, addresses, provenance)
     named = _seen(targets, "msm_id", "target_name")
     names = pa.array(
@@ -154,7 +154,7 @@ def add_hops(store: GraphStore, links: pa.Table, provenance: Provenance) -> None
         links: `from_address`, `to_address`, `count` (of traceroutes), `first_seen`, `last_seen`.
         provenance: whose word it is.
     """
-    _add_addresses(store, links["from_address"], links["to_address"])
+    add_addresses(store, links["from_address"], links["to_address"])
     store.upsert_edges(
         NEXT_HOP,
         _renamed(
@@ -191,7 +191,7 @@ def add_prefixes(store: GraphStore, matches: pa.Table, provenance: Provenance) -
     found_before = found_before.filter(pc.equal(found_before["method"], LONGEST_MATCH))
     gone = _delete_others(store, PART_OF_PREFIX, found_before, within)
     gone += _delete_others(store, ORIGINATE, announced_before, originate)
-    _add_addresses(store, known["address"])
+    add_addresses(store, known["address"])
     store.upsert_nodes(PREFIX, _with_family(known["prefix"], "prefix"))
     # The list names prefixes; that an address is in one is our finding.
     store.upsert_edges(PART_OF_PREFIX, within, _computed(provenance, LONGEST_MATCH))
@@ -351,7 +351,7 @@ def add_states(store: GraphStore, states: pa.Table, provenance: Provenance) -> N
         states: all columns of the fact type PathState.
         provenance: whose word they are.
     """
-    _add_addresses(store, states["target"])
+    add_addresses(store, states["target"])
     paths = states.group_by(["probe_id", "target", "af"]).aggregate(
         [("window_start", "min"), ("window_end", "max")]
     )
@@ -422,7 +422,7 @@ def add_link_states(store: GraphStore, states: pa.Table, provenance: Provenance)
         states: columns of `domain.link_state.LinkState`.
         provenance: whose word it is.
     """
-    _add_addresses(store, states["from_address"], states["to_address"])
+    add_addresses(store, states["from_address"], states["to_address"])
     store.put_facts(LINK_STATE, states, provenance)
 
 
@@ -535,7 +535,7 @@ def add_requirements(
 # What the above share
 
 
-def _add_addresses(store: GraphStore, *columns: pa.ChunkedArray) -> None:
+def add_addresses(store: GraphStore, *columns: pa.ChunkedArray) -> None:
     """Write addresses, with what an address tells of itself: its family and its scope."""
     distinct = pa.chunked_array(
         [chunk for column in columns for chunk in column.chunks], pa.string()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from domain.selection import Selection
-from kg.schema import EDGE_TYPES, FACT_TYPES, MEASURED, EdgeType, FactType, History, Layer
+from kg.schema import EDGE_TYPES, FACT_TYPES, MEASURED, PATH_PREDICTION, EdgeType, FactType, History, Layer
 from kg.store import GraphStore
 
 HEADLINES: tuple[str, ...] = ("score", "rtt_median_ms", "loss_ratio", "rtt_diff_median_ms")
@@ -65,7 +65,8 @@ def differences(store: GraphStore, before: datetime, after: datetime, *, most: i
 
     Edges count by whether they held then (`GraphStore.edges`): a stated edge whose owner has another end then has changed.
     Facts count by the windows that hold each time, where they are of one length: what was measured in one of them only
-    has appeared or vanished, and what was measured in both has changed when a headline value differs.
+    has appeared or vanished, and what was measured in both has changed when a headline value differs. What was predicted is
+    not compared.
 
     Args:
         store: the graph.
@@ -188,6 +189,8 @@ def _sides(edge_type: EdgeType, edges: pa.Table, *, stated: bool) -> pa.Table:
 
 def _of_facts(store: GraphStore, before: datetime, after: datetime) -> Iterator[Part]:
     for fact_type in FACT_TYPES:
+        if fact_type is PATH_PREDICTION:
+            continue
         values = [name for name in HEADLINES if name in {value.name for value in fact_type.values}]
         among = {"origin": [MEASURED]} if "origin" in {one.name for one in fact_type.identity} else None
         sides = [

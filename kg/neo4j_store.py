@@ -58,6 +58,7 @@ from kg.schema import (
     MEASURES,
     NODE_TYPES,
     PATH,
+    PATH_EDGES,
     POINT,
     PROVENANCE,
     VERSION,
@@ -103,12 +104,26 @@ _KEY = Property(name=KEY, datatype=PROVENANCE[0].datatype)
 
 def _from_2(connection: Connection) -> None:
     """Since version 3 counts may be unknown, which is no property, and there are statuses, which have a constraint of their own."""
+    _constrain(connection, 3)
+
+
+def _from_3(connection: Connection) -> None:
+    """Since version 4 there are predictions, and paths that are predicted, which have constraints of their own."""
+    _constrain(connection, 4)
+
+
+def _constrain(connection: Connection, version: int) -> None:
+    """Make the constraints and indexes that are not there, and say which version the graph has now."""
     for statement in statements():
         connection.schema(statement)
-    connection.write(lambda tx: tx.run(f"MATCH (g:{GRAPH} {{name: 'qoetwin'}}) SET g.version = 3").consume())
+    connection.write(
+        lambda tx: tx.run(
+            f"MATCH (g:{GRAPH} {{name: 'qoetwin'}}) SET g.version = $version", version=version
+        ).consume()
+    )
 
 
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {2: _from_2}
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {2: _from_2, 3: _from_3}
 """Version of a kept graph -> what makes the next version of it. The first version on Neo4j was the second."""
 
 
@@ -448,8 +463,9 @@ class Neo4jStore:
         for number, (name, allowed) in enumerate((among or {}).items()):
             conditions.append(f"s.{quoted(name)} IN $among{number}")
             parameters[f"among{number}"] = list(allowed)
-        if fact_type.about is MEASURES and _chooses_paths(selection):
-            paths = self.pairs(selection).select(list(PATH))
+        about = fact_type.about
+        if isinstance(about, EdgeType) and about in PATH_EDGES and _chooses_paths(selection):
+            paths = self._paths(about, selection).select(list(PATH))
             ends = [paths[name].unique() for name, _ in shape.ends]
             number = 0 if len(ends[0]) <= len(ends[1]) else 1
             if len(ends[number]) <= FEW:
@@ -535,15 +551,19 @@ class Neo4jStore:
 
     def pairs(self, selection: Selection = Selection()) -> pa.Table:  # noqa: B008 - frozen
         """See `GraphStore.pairs`."""
+        return self._paths(MEASURES, selection)
+
+    def _paths(self, edge_type: EdgeType, selection: Selection) -> pa.Table:
+        """The paths of a kind (`PATH_EDGES`) selected, as `GraphStore.pairs` has them."""
         now = selection.as_of
         if selection.probe_ids:
-            paths = self._edges_of(MEASURES, "source", pa.chunked_array([list(selection.probe_ids)]), None)
+            paths = self._edges_of(edge_type, "source", pa.chunked_array([list(selection.probe_ids)]), None)
         elif selection.targets:
-            paths = self._edges_of(MEASURES, "target", pa.chunked_array([list(selection.targets)]), None)
+            paths = self._edges_of(edge_type, "target", pa.chunked_array([list(selection.targets)]), None)
         else:
-            readers = shape_of(MEASURES).readers
+            readers = shape_of(edge_type).readers
             paths = self._pages_of_edges(
-                MEASURES, {name: readers[name] for name in ("source", "target", "af")}
+                edge_type, {name: readers[name] for name in ("source", "target", "af")}
             )
         found = paths.select(["source", "target", "af"]).rename_columns(list(PATH))
         targets, probes = found["target"].unique(), found["probe_id"].unique()

@@ -49,6 +49,7 @@ unknown: it still holds); of announcements (`ORIGINATE`) only those of now are k
 | what an edge says | properties of the relationship | `?edge a :AtlasProbe-LOCATED_IN-AS ; rdf:subject ?probe ; rdf:object ?as ; :valid_from ?since` | columns of that table |
 | a fact about an edge | a relationship beside it: `-[s:PATH_STATE]->` | `?state a :PathState ; :of ?edge ; :probe_id 1001 ; :rtt_median_ms ?rtt` | `store.facts(PATH_STATE)` |
 | a fact about a node | `(:ProbeState)-[:OF]->(:AtlasProbe)` | `?state a :ProbeState ; :of ?probe` | `store.facts(PROBE_STATE)` |
+| a prediction, about a path of its own | `-[p:PATH_PREDICTION]->`, beside `PREDICTED_TO` | `?prediction a :PathPrediction ; :of ?path ; :model "sage"` | `store.facts(PATH_PREDICTION)` |
 | whose word | properties of the relationship or node | `?state :provenance ?p . ?p :reference_name ?name` | columns of that table |
 
 A file in RDF names the ontology and its version, and says how many nodes, edges and facts it holds:

@@ -301,18 +301,23 @@ TARGET_HOST_NAME = _edges["AtlasMeasurement-TARGET-HostName"]
 NEXT_HOP = _edges["IP-NEXT_HOP-IP"]
 NEXT_AS = _edges["AS-NEXT_AS-AS"]
 MEASURES = _edges["AtlasProbe-MEASURES-IP"]
+PREDICTED_TO = _edges["AtlasProbe-PREDICTED_TO-IP"]
 REQUIRES = _edges["Application-REQUIRES-Metric"]
 
 PATH_STATE = _facts["PathState"]
 PROBE_STATE = _facts["ProbeState"]
 TARGET_STATE = _facts["TargetState"]
 LINK_STATE = _facts["LinkState"]
+PATH_PREDICTION = _facts["PathPrediction"]
 PATH_SCORE = _facts["PathScore"]
 AS_SCORE = _facts["ASScore"]
 COUNTRY_SCORE = _facts["CountryScore"]
 
 PATH: tuple[str, ...] = tuple(p.name for p in PATH_STATE.subject)
 """What identifies a path: probe, target, family."""
+
+PATH_EDGES: tuple[EdgeType, ...] = (MEASURES, PREDICTED_TO)
+"""The edges that are paths: measured ones, and predicted ones. A path can be both, and then has both edges."""
 
 SCORE_COSTS: tuple[str, ...] = tuple(p.name for p in PATH_SCORE.values if p.name.endswith("_cost_points"))
 """What each metric takes away from the 100 points."""

@@ -25,9 +25,11 @@ from kg.schema import (
     NEXT_HOP,
     PART_OF_MEASUREMENT,
     PART_OF_PREFIX,
+    PATH_PREDICTION,
     PATH_SCORE,
     PATH_STATE,
     POINT,
+    PREDICTED_TO,
     PREFIX,
     PROBE_STATE,
     PROBE_STATUS,
@@ -188,7 +190,17 @@ def from_2() -> list[str]:
         f"CREATE TABLE {name(HAD_STATUS.table)} ",
         f"CREATE INDEX {name(HAD_STATUS.table + ' back')} ",
     )
-    return [*statements, *map(_statement, new)]
+    return [*statements, *map(_statement, new), *from_3()]
+
+
+def from_3() -> list[str]:
+    """The statements that make a graph of version 3 one of today's: since version 4 there are predictions, of paths of their own."""
+    new = (
+        f"CREATE TABLE {name(PREDICTED_TO.table)} ",
+        f"CREATE INDEX {name(PREDICTED_TO.table + ' back')} ",
+        f"CREATE TABLE {name(PATH_PREDICTION.label)} ",
+    )
+    return list(map(_statement, new))
 
 
 def _statement(beginning: str) -> str:
@@ -197,5 +209,5 @@ def _statement(beginning: str) -> str:
     return found
 
 
-MIGRATIONS: dict[int, Callable[[], list[str]]] = {1: from_1, 2: from_2}
+MIGRATIONS: dict[int, Callable[[], list[str]]] = {1: from_1, 2: from_2, 3: from_3}
 """Version of a file -> the statements that make it one of today's."""

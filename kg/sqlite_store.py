@@ -38,6 +38,7 @@ from kg.schema import (
     LOCATED_IN_POINT,
     MEASURES,
     NODE_TYPES,
+    PATH_EDGES,
     POINT,
     PROVENANCE,
     VERSION,
@@ -426,8 +427,8 @@ class SQLiteStore:
         about = fact_type.about
         if isinstance(about, NodeType):
             return None
-        if about is MEASURES:
-            return self._paths(selection, described=_needs_ends(selection)).combine_chunks()
+        if about in PATH_EDGES:
+            return self._paths(about, selection, described=_needs_ends(selection)).combine_chunks()
         ends = [*about.ends, *about.identity]
         there = names(p.name for p in ends)
         columns = {p.name: arrow_type(p.datatype) for p in fact_type.subject}
@@ -452,12 +453,12 @@ class SQLiteStore:
             conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
             parameters.append(json.dumps(allowed.to_pylist()))
 
-        some_paths = fact_type.about is MEASURES and _chooses_paths(selection)
+        some_paths = fact_type.about in PATH_EDGES and _chooses_paths(selection)
         if some_paths or _window_filter(_ANY) != _window_filter(selection):
             within('"window"', windows["id"])
-        if some_paths and about is not None:
+        if some_paths and about is not None and isinstance(fact_type.about, EdgeType):
             # Few paths: one seek a window and path. Many: a sweep of the windows; the plus keeps the key out of it.
-            paths = self._number(f"SELECT ifnull(max(id), 0) FROM {name(MEASURES.table)}")
+            paths = self._number(f"SELECT ifnull(max(id), 0) FROM {name(fact_type.about.table)}")
             within("subject" if about.num_rows * _SWEEP < paths else "+subject", about["id"])
         strings = {p.name for p in fact_type.identity if p.datatype is Datatype.STRING}
         for column, allowed in among.items():
@@ -470,10 +471,10 @@ class SQLiteStore:
     def pairs(self, selection: Selection = _ANY) -> pa.Table:
         """See `GraphStore.pairs`."""
         with self._snapshot():
-            return self._paths(selection, described=True).drop_columns("id")
+            return self._paths(MEASURES, selection, described=True).drop_columns("id")
 
-    def _paths(self, selection: Selection, *, described: bool) -> pa.Table:
-        """The paths selected, sorted: `id`, `probe_id`, `target`, `af` and, if `described`, `PAIR_ATTRIBUTES`."""
+    def _paths(self, edge_type: EdgeType, selection: Selection, *, described: bool) -> pa.Table:
+        """The paths of a kind (`PATH_EDGES`) selected, sorted: `id`, `probe_id`, `target`, `af` and, if `described`, `PAIR_ATTRIBUTES`."""
         now = selection.as_of
         conditions: list[str] = []
         parameters: list[str] = []
@@ -494,7 +495,7 @@ class SQLiteStore:
             )
         if selection.prefixes:
             within("source", within_prefixes(self._held(ASSIGNED, now), selection.prefixes))
-        paths = self._paths_where(" AND ".join(conditions) or "TRUE", parameters)
+        paths = self._paths_where(edge_type, " AND ".join(conditions) or "TRUE", parameters)
         if not described:
             return paths
         paths = self._described(paths.combine_chunks(), now)
@@ -508,17 +509,18 @@ class SQLiteStore:
                 paths = paths.filter(pc.is_in(paths[column], value_set=allowed))
         return paths
 
-    def _paths_where(self, condition: str, parameters: Sequence[str]) -> pa.Table:
-        """Paths of which something is true, sorted: `id`, `probe_id`, `target`, `af`.
+    def _paths_where(self, edge_type: EdgeType, condition: str, parameters: Sequence[str]) -> pa.Table:
+        """Paths of a kind of which something is true, sorted: `id`, `probe_id`, `target`, `af`.
 
         Facts and pairs both begin with the same ones: the last are kept until somebody writes. What is read inside a transaction is not,
         for it may be given up.
         """
-        asked = (self._number("PRAGMA data_version"), self._changes(), condition, *parameters)
+        version = self._number("PRAGMA data_version")
+        asked = (version, self._changes(), edge_type.table, condition, *parameters)
         if self._last_paths is not None and self._last_paths[0] == asked and not self._writing:
             return self._last_paths[1]
         paths = self._query(
-            f"SELECT id, source, target, af FROM {name(MEASURES.table)} WHERE {condition} ORDER BY source, target, af",
+            f"SELECT id, source, target, af FROM {name(edge_type.table)} WHERE {condition} ORDER BY source, target, af",
             {"id": pa.int64(), "probe_id": pa.int64(), "target": pa.string(), "af": pa.int64()},
             parameters,
         )

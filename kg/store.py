@@ -127,16 +127,16 @@ class GraphStore(Protocol):
 
         Args:
             fact_type: the kind.
-            selection: of facts about paths everything counts, of others the times only.
+            selection: of facts about paths, measured or predicted, everything counts; of others the times only.
             values: columns to read next to the key.
             among: identity column -> the values wanted, such as `{"application": ["voip"]}`.
             with_provenance: read the columns of Provenance too.
         """
 
     def pairs(self, selection: Selection = ...) -> pa.Table:
-        """The paths selected, sorted: `probe_id`, `target`, `af` and `PAIR_ATTRIBUTES`.
+        """The measured paths selected, sorted: `probe_id`, `target`, `af` and `PAIR_ATTRIBUTES`.
 
-        Times select no path; they say when places, networks and countries are asked for (`Selection.as_of`).
+        A path that was only predicted (`PREDICTED_TO`) is not among them. Times select no path; they say when places, networks and countries are asked for (`Selection.as_of`).
         """
 
     def neighbours(

@@ -1,25 +1,57 @@
-"""Graph -> arrays -> predictor: what of the graph is learned on, and how well that went beside the baselines."""
+"""Graph -> arrays -> predictor: what of the graph is learned on, one model saved, or all of them compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from domain.errors import DataError
 from domain.progress import Report, unheard
 from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
-from gnn.evaluation import Evaluation, evaluate
+from gnn.comparison import Done, Job, run_all
+from gnn.fingerprint import data_hash
 from gnn.predictor import Kind as PredictorKind
-from gnn.predictor import counted
-from gnn.protocols import protocol_named
+from gnn.predictor import Predictor, counted
+from gnn.protocols import PAPER, protocol_named
 from gnn.protocols.protocol import Protocol, Split
-from gnn.registry import PREDICTORS, predictor_named
-from kg.arrays import PathArrays, path_arrays
+from gnn.registry import PREDICTORS, VARIANTS, predictor_class
+from gnn.report import (
+    breakdowns,
+    conclusion,
+    curves,
+    out_of_range,
+    reliabilities,
+    rows_and_gains,
+    worst_pairs,
+)
+from gnn.statistical_audit import noise_floor_ms
+from kg.arrays import Ends, PathArrays, path_arrays
 from kg.store import GraphStore
+from qoe.profile import load_profile
+
+QUICK_BESIDE = ("last-value", "ewma", "seasonal-median", "nearest-profiles", "boosting-around")
+"""Baselines that are quick to learn: beside a model that is trained, and in a quick comparison."""
+
+QUICK_MODELS = ("sage", "mlp")
+QUICK_SETTINGS: Mapping[str, int | float] = {
+    "steps": 90,
+    "rounds": 80,
+    "bound_rounds": 40,
+    "cells": 40_000,
+    "redraws": 2,
+}
+"""Of networks, and of trees: to see that all works, and no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +60,8 @@ class Exported:
 
     Attributes:
         windows: windows that were read.
-        nodes: pairs in the graph of the first window of the test.
-        edges: of that window, by edge type.
+        nodes: pairs in the graph of the first row of the test.
+        edges: of that row, by edge type.
     """
 
     windows: int
@@ -39,36 +71,55 @@ class Exported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A model that was learned, beside its baselines.
+    """A model that was learned, beside baselines.
 
     Attributes:
         exported: what it was learned on.
-        evaluation: every predictor on the same cells.
+        document: every predictor on the same cells (`gnn.report`).
         card: what the saved model says of itself.
         folder: where it was saved.
     """
 
     exported: Exported
-    evaluation: Evaluation
+    document: Mapping[str, Any]
     card: Card
     folder: Path
 
 
-def export(store: GraphStore, selection: Selection, rule: Protocol) -> tuple[PathArrays, Split]:
-    """Read path arrays from the graph, and divide them as the protocol says.
+def export(store: GraphStore, selection: Selection, rule: Protocol) -> PathArrays:
+    """Read path arrays from the graph, as the protocol views them.
 
-    The hops that the arrays know are those seen before the first window that is not fitted on: what is met later is hidden
-    from validation, calibration and test alike.
+    Where the protocol divides the time, the arrays know the hops, places and networks from before the first window that any of its
+    splits does not fit on: what is met later is hidden from validation, calibration and test alike. Where it
+    hides pairs, no hop is known: which of them were met on hidden pairs only cannot be told apart.
 
     Raises:
         EmptyError: when the graph has no state there.
         DataError: when there is too little for the protocol.
     """
-    arrays = path_arrays(store, selection, timely=rule.timely)
-    split = rule.split(arrays)
-    fitted_until_s = int(arrays.window_start_s[split.validation.windows.min()])
-    until = datetime.fromtimestamp(fitted_until_s, tz=UTC)
-    return path_arrays(store, selection, topology_before=until, timely=rule.timely), split
+    arrays = rule.view(path_arrays(store, selection, timely=rule.timely))
+    splits = rule.splits(arrays, seed=0)
+    if not rule.in_time:
+        return without_hops(arrays)
+    first = min(int(split.validation.windows.min()) for split in splits)
+    until = datetime.fromtimestamp(int(arrays.window_start_s[first]), tz=UTC)
+    return rule.view(path_arrays(store, selection, topology_before=until, timely=rule.timely))
+
+
+def without_hops(arrays: PathArrays) -> PathArrays:
+    """The arrays as if no hop was known."""
+
+    def bare(end: Ends) -> Ends:
+        return replace(end, centrality=np.full_like(end.centrality, np.nan))
+
+    return replace(arrays, probe_end=bare(arrays.probe_end), target_end=bare(arrays.target_end))
+
+
+def serving(rule: Protocol, arrays: PathArrays) -> list[str]:
+    """Every model that has something to say under a protocol: baselines first, then those that learn, then those made of others."""
+    unmet = rule.splits(arrays, seed=0)[0].test.unmet
+    names = [name for name in PREDICTORS if not (unmet and predictor_class(name).needs_past)]
+    return sorted(names, key=lambda name: bool(predictor_class(name).members))
 
 
 def train(
@@ -79,9 +130,12 @@ def train(
     *,
     selection: Selection,
     seed: int = 0,
+    overrides: Mapping[str, int | float] | None = None,
     report: Report = unheard,
 ) -> Trained:
-    """Export the graph, learn a model next to every baseline, and save it.
+    """Export the graph, learn a model on the protocol's latest split next to quick baselines, and save it.
+
+    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`.
 
     Raises:
         UnknownNameError: when there is no such model or protocol.
@@ -91,32 +145,330 @@ def train(
         ArtefactError: when the model cannot be saved.
     """
     rule = protocol_named(protocol)
-    predictor = predictor_named(model)
-    baselines = [
-        one
-        for one in map(predictor_named, PREDICTORS)
-        if one.kind is PredictorKind.BASELINE and one.name != model
-    ]
+    kind = predictor_class(model)
     report("exporting the graph", 0, 1)
-    arrays, split = export(store, selection, rule)
-    nodes, edges = counted(predictor, arrays, split.test.part(slice(0, 1)))
-    exported = Exported(windows=arrays.windows, nodes=nodes, edges=edges)
+    arrays = export(store, selection, rule)
+    splits = rule.splits(arrays, seed=seed)
+    beside = [name for name in QUICK_BESIDE if name in serving(rule, arrays) and name != model]
+    models = tuple(dict.fromkeys([*beside, *kind.members, model]))
     report("exporting the graph", 1, 1)
-    evaluation = evaluate(
-        arrays,
-        rule,
-        [*baselines, predictor],
+    job = Job(
+        arrays=arrays,
+        protocol=rule,
+        split=len(splits) - 1,
+        split_seed=seed,
         seed=seed,
-        progress=lambda name, epoch, epochs, _loss: report(f"learning {name}", epoch, epochs),
+        models=models,
+        profile=load_profile(),
+        overrides={} if overrides is None else overrides,
+        checkpoint=folder.with_name(f"{folder.name}.training"),
     )
+    kept: dict[str, Predictor] = {}
+    started = time.perf_counter()
+    done = run_all([job], 1, lambda what, number, of: report(f"learning {what}", number, of), keep=kept)
+    document = _document(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=False)
+    predictor = kept[model]
+    nodes, edges = counted(predictor, arrays, splits[-1].test.part(slice(0, 1)))
     card = describe(
         predictor,
         arrays,
         protocol=rule.name,
-        horizon=rule.horizon,
+        model=model,
+        split=splits[-1].name,
         seed=seed,
-        verdict=evaluation.verdicts[predictor.name],
+        verdict=done[0].verdicts[model],
         code_version=version("qoetwin"),
     )
     save(predictor, card, folder)
-    return Trained(exported=exported, evaluation=evaluation, card=card, folder=folder)
+    return Trained(
+        exported=Exported(windows=arrays.windows, nodes=nodes, edges=edges),
+        document=document,
+        card=card,
+        folder=folder,
+    )
+
+
+def compare(
+    store: GraphStore,
+    protocol: str,
+    *,
+    models: Sequence[str] | None = None,
+    seeds: int = 3,
+    seed: int = 0,
+    quick: bool = False,
+    processes: int | None = None,
+    selection: Selection,
+    report: Report = unheard,
+) -> dict[str, Any]:
+    """Compare models and baselines under a protocol, over its splits and several seeds.
+
+    Args:
+        store: the graph.
+        protocol: who is hidden from whom.
+        models: their names; None for every one that serves the protocol, and each graph model also with a plain head, and without a base
+            (these once, on the last split with the first seed).
+        seeds: how many.
+        seed: the first.
+        quick: one seed, the last split, few models and few steps: to see that all works.
+        processes: jobs side by side; None for one a core.
+        selection: which paths and windows.
+        report: hears how far it is.
+
+    Returns:
+        The document (`gnn.report`) of plain values.
+
+    Raises:
+        UnknownNameError: when there is no such model or protocol.
+        EmptyError: when the graph has no state there.
+        DataError: when there is too little, or no baseline among the models.
+        LeakError: when a predictor would see what it is asked.
+    """
+    if protocol == PAPER:
+        return _paper(
+            store, selection, list(range(seed, seed + (1 if quick else seeds))), quick=quick, report=report
+        )
+    rule = protocol_named(protocol)
+    for name in models or ():
+        predictor_class(name)
+    report("exporting the graph", 0, 1)
+    arrays = export(store, selection, rule)
+    report("exporting the graph", 1, 1)
+    every = models is None
+    names = _with_members(serving(rule, arrays) if models is None else models)
+    if quick and every:
+        names = [name for name in names if name in (*QUICK_BESIDE, *QUICK_MODELS)]
+    if not any(predictor_class(name).kind is PredictorKind.BASELINE for name in names):
+        raise DataError(
+            "nothing to compare with", found="no baseline among the models", expected="at least one baseline"
+        )
+    splits = len(rule.splits(arrays, seed=seed))
+    chosen = [seed] if quick else list(range(seed, seed + seeds))
+    # Splits in time are the same for every seed; those of pairs or hosts are drawn by it.
+    jobs = [
+        Job(
+            arrays=arrays,
+            protocol=rule,
+            split=split,
+            split_seed=seed if rule.in_time else own,
+            seed=own,
+            models=tuple(names),
+            profile=load_profile(),
+            overrides=QUICK_SETTINGS if quick else {},
+        )
+        for own in chosen
+        for split in ([splits - 1] if quick else range(splits))
+    ]
+    if every and not quick:
+        variants = [
+            f"{name}/{one}"
+            for name in names
+            if predictor_class(name).kind is PredictorKind.GNN
+            for one in VARIANTS
+        ]
+        last = splits - 1  # of the first seed; the longest job begins first
+        jobs[last] = replace(jobs[last], models=(*names, *variants))
+        jobs.insert(0, jobs.pop(last))
+    started = time.perf_counter()
+    total = sum(len(job.models) for job in jobs)
+    heard = 0
+
+    def hear(_what: str, _number: int, _of: int) -> None:
+        nonlocal heard
+        report(f"learning, {rule.name}", heard, total)
+        heard += 1
+
+    done = run_all(jobs, (os.cpu_count() or 1) if processes is None else processes, hear)
+    report(f"learning, {rule.name}", total, total)
+    document = _document(arrays, rule, done, chosen, seed, time.perf_counter() - started, quick=quick)
+    if every and not quick:
+        document["notes"].append("variants of models (/plain, /direct): one seed, one split")
+    return document
+
+
+def _paper(
+    store: GraphStore, selection: Selection, seeds: Sequence[int], *, quick: bool, report: Report
+) -> dict[str, Any]:
+    """The document of the paper's set-up: its race, and no row that could be taken for a prediction."""
+    from gnn.paper.race import race
+
+    started = time.perf_counter()
+    arrays = path_arrays(store, selection)
+    paper = race(arrays, seeds=seeds, quick=quick, report=report).plain()
+    finding = {
+        "model": "every network with the paper's features",
+        "kind": "column",
+        "name": "average RTT and loss of a node are its input and its target",
+        "tampering": None,
+        "window": None,
+    }
+    return {
+        **_about(arrays, seeds, seeds[0], time.perf_counter() - started, quick=quick),
+        "protocol": PAPER,
+        "about": "Nothing is hidden: what is asked of a node is among its inputs, and edges are drawn from it.",
+        "cases": [],
+        "audit": {
+            "passed": False, "findings": [finding], "windows": 0, "models": len(paper["ours"]), "noise_floor_ms": None,
+            "notes": [],
+        },
+        "conclusion": paper["warning"],
+        "notes": [],
+        "splits": [],
+        "rows": [],
+        "gains": [],
+        "breakdowns": [],
+        "curves": [],
+        "reliability": [],
+        "quantiles": [],
+        "worst": [],
+        "range": {"in_range": 0, "out_of_range": 0, "reasons": []},
+        "paper": paper,
+    }  # fmt: skip
+
+
+def _with_members(names: Sequence[str]) -> list[str]:
+    """The models, and before those that are made of others these."""
+    every = [member for name in names for member in (*predictor_class(name).members, name)]
+    return sorted(dict.fromkeys(every), key=lambda name: bool(predictor_class(name).members))
+
+
+def _document(
+    arrays: PathArrays,
+    rule: Protocol,
+    done: Sequence[Done],
+    seeds: Sequence[int],
+    seed: int,
+    seconds: float,
+    *,
+    quick: bool,
+) -> dict[str, Any]:
+    """Everything that a report says, as plain values."""
+    cases = [
+        case
+        for case in rule.cases(arrays.window_s)
+        if any(key[0] == case for one in done for key in one.asked)
+    ]
+    rows, gains = rows_and_gains(done, cases, seed)
+    splits = _splits(arrays, rule, seeds, seed)
+    audit = _audit(arrays, rule, done, seed)
+    best = _best(rows, cases)
+    return {
+        **_about(arrays, seeds, seed, seconds, quick=quick),
+        "protocol": rule.name,
+        "about": rule.about,
+        "cases": cases,
+        "audit": audit,
+        "conclusion": conclusion(rows, cases[0] if cases else "", synthetic=arrays.synthetic),
+        "notes": _notes(done),
+        "splits": splits,
+        "rows": rows,
+        "gains": gains,
+        "breakdowns": breakdowns(done),
+        "curves": curves(done),
+        "reliability": reliabilities(done),
+        "quantiles": [],
+        "worst": [] if best is None else worst_pairs(arrays, done, *best),
+        "range": out_of_range(done),
+        "paper": None,
+    }
+
+
+def _about(
+    arrays: PathArrays, seeds: Sequence[int], seed: int, seconds: float, *, quick: bool
+) -> dict[str, Any]:
+    """What a document is about, and what made it."""
+    return {
+        "seed": seed,
+        "seeds": list(seeds),
+        "quick": quick,
+        "dataset_hash": data_hash(arrays),
+        "synthetic": arrays.synthetic,
+        "untimely": arrays.untimely,
+        "data": {
+            "windows": arrays.windows,
+            "window_s": arrays.window_s,
+            "from": _time(int(arrays.window_start_s[0])),
+            "until": _time(int(arrays.window_start_s[-1]) + arrays.window_s),
+            "pairs": arrays.pairs,
+            "probes": len(np.unique(arrays.probe_id)),
+            "targets": len(np.unique(arrays.target.astype(str))),
+            "cells": int(arrays.measured.sum()),
+        },
+        "command": "",
+        "versions": {
+            "qoetwin": version("qoetwin"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "torch", "torch-geometric", "scikit-learn")},
+        },
+        "created": _time(int(time.time())),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%MZ}"
+
+
+def _splits(arrays: PathArrays, rule: Protocol, seeds: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    drawn: list[Split] = []
+    for own in [seed] if rule.in_time else seeds:
+        drawn += rule.splits(arrays, seed=own)
+    return [
+        {
+            "name": split.name,
+            "fit_rows": len(split.fit),
+            "validation_rows": len(split.validation),
+            "calibration_rows": len(split.calibration),
+            "test_rows": len(split.test),
+            "test_cells": int(split.test.cells(arrays).rtt.sum()),
+        }
+        for split in drawn
+    ]
+
+
+def _audit(arrays: PathArrays, rule: Protocol, done: Sequence[Done], seed: int) -> dict[str, Any]:
+    """The verdicts of all predictors together; a failed one would have stopped the run, unless it is of errors."""
+    findings = [
+        {"model": name, **asdict(finding)}
+        for one in done
+        for name, verdict in one.verdicts.items()
+        for finding in verdict.findings
+    ]
+    floors = [noise_floor_ms(arrays, split.test) for split in rule.splits(arrays, seed=seed)]
+    known = [floor for floor in floors if floor is not None]
+    return {
+        "passed": not findings,
+        "findings": findings,
+        "windows": len(
+            {window for one in done for verdict in one.verdicts.values() for window in verdict.windows}
+        ),
+        "models": len({name for one in done for name in one.verdicts}),
+        "noise_floor_ms": min(known) if known else None,
+        "notes": [],
+    }
+
+
+def _best(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> tuple[str, str, str] | None:
+    """The first case, the model with the least RTT error that is no baseline, and the best baseline."""
+    own = [
+        row
+        for row in rows
+        if row["target"] == "rtt" and row["case"] == cases[0] and row["mae_ms"] is not None
+    ]
+    baselines = [row for row in own if row["kind"] == PredictorKind.BASELINE]
+    models = [row for row in own if row["kind"] != PredictorKind.BASELINE] or baselines
+    if not baselines:
+        return None
+    model = min(models, key=lambda row: float(row["mae_ms"]))["model"]
+    return cases[0], model, min(baselines, key=lambda row: float(row["mae_ms"]))["model"]
+
+
+def _notes(done: Sequence[Done]) -> list[str]:
+    partial: dict[str, set[str]] = {}
+    for one in done:
+        for (case, target), asked in one.asked.items():
+            for name in asked.partial:
+                partial.setdefault(name, set()).add(f"{target} ({case})")
+    return [
+        f"{name} predicts too few of the cells to be scored on {', '.join(sorted(of))}"
+        for name, of in sorted(partial.items())
+    ]

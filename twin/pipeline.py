@@ -16,7 +16,7 @@ the graph on, everything comes from the graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -64,6 +64,7 @@ def go_whole_way(
     predictor: str = "sage",
     protocol: str = "forecast",
     seed: int = 0,
+    overrides: Mapping[str, int | float] | None = None,
     report: Report = unheard,
 ) -> WholeWay:
     """From the Atlas API to answers, as `qoetwin demo` goes it; the command line has each step by itself.
@@ -82,6 +83,7 @@ def go_whole_way(
         predictor: what is learned.
         protocol: who is hidden from it.
         seed: of all that is drawn.
+        overrides: settings of the predictor that differ from its usual ones.
         report: hears how far it is.
 
     Returns:
@@ -95,6 +97,15 @@ def go_whole_way(
     summary = summarise_lake(lake, window, report=report)
     built = build_graph(summary, store, profile, origins=origins, report=report)
     saved = models / f"{predictor}-{protocol}"
-    trained = train(store, predictor, protocol, saved, selection=Selection(), seed=seed, report=report)
+    trained = train(
+        store,
+        predictor,
+        protocol,
+        saved,
+        selection=Selection(),
+        seed=seed,
+        overrides=overrides,
+        report=report,
+    )
     answers = qoe(store, list(Application), Selection(), group_by=GroupBy.COUNTRY)
     return WholeWay(ingested=ingested, probes=probes, built=built, trained=trained, answers=answers)

@@ -1,5 +1,11 @@
 """Graph encoders, one a file; everything around them is shared.
 
-graph_predictor  the Predictor that holds an encoder: features, heads, training, calibration
-sage             GraphSAGE
+graph_predictor    the Predictor that holds an encoder: features, heads, training
+typed_layers       layers of one convolution an edge type, summed
+graph_transformer  attention, with edge features and a positional encoding
+cheb_net           Chebyshev filters
+res_gated_gcn      gates
+sage               means
+mlp                no graph: the ablation
+ensemble           the mean of all
 """

@@ -1,36 +1,44 @@
 """A predictor that holds a graph encoder; the encoder is all that differs between models.
 
-RTT and jitter are predicted as a difference from a base: of RTT the latest value seen (the `last-value` baseline), of jitter
-the median of the last windows. Differences are compressed by asinh(x / unit): linear for small ones, logarithmic for large.
+RTT and jitter are predicted as a difference from a base: of RTT the latest value seen (the `last-value` baseline) or, where there is none,
+what the mates tell; of jitter the median of the last windows. Differences are compressed by asinh(x / unit): linear for small
+ones, logarithmic for large.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch_geometric.data import Batch, HeteroData
+from torch_geometric.data import HeteroData
 
-from domain.errors import DataError
-from gnn.conformal import conformal_factor, scores
-from gnn.heads import FeatureEncoder, Heads, Outputs, pinball
+from domain.errors import ArtefactError, DataError
+from gnn.blocks import in_blocks
+from gnn.checkpoint import Checkpoint
+from gnn.device import best_device, moved
+from gnn.fingerprint import data_hash, question_hash
+from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.inputs import Inputs
-from gnn.path_graph import CATEGORIES, RELATIONS, PathGraphConfig, path_graph
+from gnn.mates import EDGE_COLUMNS
+from gnn.models.typed_layers import Heard, TypedLayers
+from gnn.neighbours import RELATIONS
+from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
+from gnn.pointer import Pointed, PointerHead, edge_features
 from gnn.prediction import Prediction, reasons
-from gnn.predictor import Array, Kind, Learned, Predictor, Progress
-from gnn.protocols.protocol import Bools, Question, Split
+from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
+from gnn.protocols.protocol import Question, Split
 from gnn.settings import require_in_range
 from gnn.state import checked
-from gnn.tensors import PAIR, windows_as_data
-from gnn.training import TrainingConfig, repeatable, train
+from gnn.tensors import PAIR, as_data
+from gnn.training import Kept, TrainingConfig, repeatable, train
 from kg.arrays import Floats, PathArrays
+
+ROWS_OF_CONSTANTS = 8
+"""Means and deviations of columns are taken over so many rows, evenly over those that are fitted on."""
 
 _OF_GRAPH = frozenset(own.name for own in fields(PathGraphConfig))
 
@@ -43,37 +51,53 @@ class GraphSettings:
         graph: what goes into the path graph; its units are also those of the targets.
         hidden: D, features of a node between layers.
         layers: hops.
+        heads: of attention, where there is any.
+        order: polynomials of a filter, where there are any.
+        widening: of the layers of the model without a graph.
+        pointer: RTT is pointed at among candidates; else it is regressed.
+        residual: what is regressed is the difference from the base; else the value itself.
+        all_types: pairs hear each other over every edge type; else over those to mates only.
+        same_masks: what is hidden while learning is drawn once; else for each epoch. Of large windows, whose graphs are dear to make.
         dropout: of features and messages.
-        epochs, patience, batch, learning_rate, weight_decay, gradient_norm, average: see `TrainingConfig`.
+        input_dropout, candidate_dropout: of the inputs, and of the candidates of the pointer head.
+        steps, patience, batch, learning_rate, weight_decay, gradient_norm, average: see `TrainingConfig`.
         rtt_weight, jitter_weight: compressed differences are small numbers next to a cross-entropy; these bring the losses to
             the same size.
         most_deviations: standardised inputs are cut here: one mad value shall not drive a network.
-        least_width_ms: an interval is at least this wide when it is compared with others: Atlas's own clock resolution is
-            not much better.
     """
 
     graph: PathGraphConfig = field(default_factory=PathGraphConfig)
     hidden: int = 32
     layers: int = 2
+    heads: int = 2
+    order: int = 3
+    widening: int = 4
+    pointer: bool = True
+    residual: bool = True
+    all_types: bool = True
+    same_masks: bool = False
     dropout: float = 0.1
-    epochs: int = 20
-    patience: int = 5
-    batch: int = 4
-    learning_rate: float = 1e-2
+    input_dropout: float = 0.05
+    candidate_dropout: float = 0.1
+    steps: int = 450
+    patience: int = 4
+    batch: int = 1
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0
     average: float = 0.98
-    rtt_weight: float = 8.0
-    jitter_weight: float = 2.0
+    rtt_weight: float = 30.0
+    jitter_weight: float = 1.0
     most_deviations: float = 10.0
-    least_width_ms: float = 0.1
 
     def __post_init__(self) -> None:
         require_in_range(
             {name: value for name, value in self.by_name().items() if name not in _OF_GRAPH},
-            may_be_zero={"layers", "dropout", "weight_decay", "average"},
-            below_one={"dropout", "average"},
-        )
+            may_be_zero={
+                "layers", "pointer", "residual", "all_types", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
+            },
+            below_one={"dropout", "input_dropout", "candidate_dropout", "average"},
+        )  # fmt: skip
 
     def by_name(self) -> dict[str, int | float]:
         """All settings in one level, those of the graph among them."""
@@ -89,21 +113,50 @@ class GraphSettings:
         return cls(graph=PathGraphConfig(**graph), **own)  # type: ignore[arg-type]  # checked by name and type when loaded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a network says of M asked nodes: RTT as a distribution over candidates, or its quantiles; jitter's quantiles; loss."""
+
+    rtt: Pointed | Tensor
+    jitter: Tensor
+    any_loss_logit: Tensor
+    loss_size_logit: Tensor
+
+
 class PathNetwork(nn.Module):
     """Feature encoder, graph encoder, heads."""
 
-    def __init__(self, features: FeatureEncoder, encoder: nn.Module, heads: Heads) -> None:
+    def __init__(
+        self,
+        features: FeatureEncoder,
+        encoder: nn.Module,
+        rtt: nn.Module,
+        *,
+        hidden: int,
+        unit_ms: float,
+        asks_edges: bool,
+    ) -> None:
         super().__init__()
-        self.features = features
-        self.encoder = encoder
-        self.heads = heads
+        self.features, self.encoder, self.rtt = features, encoder, rtt
+        self.jitter = QuantileHead(hidden=hidden)
+        self.loss = LossHead(hidden=hidden)
+        self.unit_ms = unit_ms
+        self.asks_edges = asks_edges
 
-    def forward(self, data: HeteroData) -> Outputs:
-        """A batch of graphs as `windows_as_data` makes them -> what the heads say of each node."""
-        h = self.features(data[PAIR].x, data[PAIR].category)
-        adjacency = {relation: store.adj_t for (_, relation, _), store in data.edge_items()}
-        said: Outputs = self.heads(self.encoder(h, adjacency))
-        return said
+    def forward(self, data: HeteroData, asked: Tensor) -> _Said:
+        """Graphs as `as_data` makes them, and the numbers of the asked nodes, (M,) -> what the heads say of these."""
+        (h,) = in_blocks(lambda x, category: (self.features(x, category),), data[PAIR].x, data[PAIR].category)
+        around: dict[str, Heard] = {}
+        for (_, relation, _), store in data.edge_items():
+            edge = None
+            if self.asks_edges and "edge" in store:
+                (edge,) = in_blocks(lambda raw: (edge_features(raw, self.unit_ms),), store.edge)
+            around[relation] = Heard(heard=store.heard, edge=edge)
+        h = self.encoder(h, around)
+        mine = h[asked]
+        rtt = self.rtt(h, data, asked) if isinstance(self.rtt, PointerHead) else self.rtt(mine)
+        any_logit, size_logit = self.loss(mine)
+        return _Said(rtt=rtt, jitter=self.jitter(mine), any_loss_logit=any_logit, loss_size_logit=size_logit)
 
 
 class GraphPredictor(Predictor):
@@ -111,67 +164,146 @@ class GraphPredictor(Predictor):
 
     Args:
         settings: size and training.
+        device: where the network runs; None for a GPU where there is one.
     """
 
     kind: ClassVar[Kind] = Kind.GNN
+    hears: ClassVar[bool] = True
+    """Whether it sees other pairs of the window: their columns, the edges, and what mates tell."""
+    asks_edges: ClassVar[bool] = False
+    """Whether its convolution asks what is on an edge."""
 
-    def __init__(self, settings: GraphSettings | None = None) -> None:
+    def __init__(self, settings: GraphSettings | None = None, *, device: torch.device | None = None) -> None:
         self.settings = GraphSettings() if settings is None else settings
+        self.device = best_device() if device is None else device
         self._network: PathNetwork | None = None
         self._columns: tuple[str, ...] = ()
         self._constants: dict[str, Array] = {}
 
-    @abstractmethod
-    def encoder(self, relations: tuple[str, ...]) -> nn.Module:
-        """The graph encoder, untrained: forward takes (N, D) features and a mapping edge type -> (N, N) CSR adjacency."""
+    @classmethod
+    def settings_under(cls, protocol: str | None) -> Mapping[str, int | float]:
+        """A forecast drifts without strong regularisation."""
+        return SETTINGS_UNDER.get(protocol or "", {})
+
+    def convolution(self, edge_dim: int | None) -> nn.Module:
+        """One convolution, untrained, of D features to D; its edges have so many features, or None. It has `over_table(h, heard, edge)`."""
+        raise NotImplementedError
+
+    def positional_encoding(self, relations: tuple[str, ...]) -> nn.Module | None:  # noqa: ARG002
+        """What adds to the features where in the graph a node is; None adds nothing."""
+        return None
+
+    def encoder(self, relations: tuple[str, ...], edge_dims: Mapping[str, int]) -> nn.Module:
+        """The graph encoder, untrained: forward takes (N, D) features and a `Neighbourhood`."""
+        settings = self.settings
+        return TypedLayers(
+            relations=relations,
+            edge_dims=edge_dims,
+            convolution=self.convolution,
+            position=self.positional_encoding(relations),
+            hidden=settings.hidden,
+            layers=settings.layers,
+            dropout=settings.dropout,
+        )
 
     def inputs(self, arrays: PathArrays, question: Question) -> Inputs:
-        """The path graph of each asked window."""
-        return path_graph(arrays, question, self.settings.graph)
+        """The path graph of each asked row."""
+        inputs = path_graph(arrays, question, self.settings.graph)
+        return inputs if self.hears else _alone(inputs)
 
     def prepare(self, arrays: PathArrays, split: Split) -> dict[str, Array]:
-        """Mean and standard deviation of each column over the nodes of fitted windows that can be scored."""
-        inputs = self.inputs(arrays, split.fit)
-        return _column_constants(inputs, split.fit.cells(arrays).loss)
+        """Mean and standard deviation of each column over the nodes that are fitted on."""
+        return self._constants_of(arrays, split.fit)
 
-    def learn(self, arrays: PathArrays, split: Split, *, seed: int, progress: Progress | None) -> Learned:
-        """Train on the fitted windows, stop by the validation windows, conformalise on the calibration windows."""
-        self._columns = self.inputs(arrays, split.fit.part(slice(0, 1))).columns
-        self._constants = self.prepare(arrays, split)
-        settings = self.settings
-        with repeatable(seed) as generator:
-            self._network = self._untrained(len(self._columns))
-            learned = train(
+    def learn(self, lesson: Lesson) -> Learned:
+        """Train on the fitted rows under fresh masks, stop by the validation rows; go on where an interrupted training was."""
+        arrays, split, settings = lesson.arrays, lesson.split, self.settings
+        drawn = np.random.default_rng([lesson.seed, 0x7EA])
+        first = lesson.protocol.redraw(split.fit, arrays, drawn)
+        self._columns = self.inputs(arrays, first.part(slice(0, 1))).columns
+        self._constants = self._constants_of(arrays, first)
+        with repeatable(lesson.seed, self.device) as generator:
+            self._network = self._untrained(len(self._columns)).to(self.device)
+            validation: Iterable[HeteroData] = _Afresh(lambda: self._batches(arrays, split.validation))
+            if len(split.validation) * arrays.pairs <= MOST_KEPT:
+                validation = list(validation)
+            batches = -(-len(split.fit) // settings.batch)
+
+            remembered: list[HeteroData] = []
+
+            def epoch(_number: int) -> Iterable[HeteroData]:
+                if settings.same_masks:
+                    if not remembered:
+                        remembered.extend(self._batches(arrays, first))
+                    order = torch.randperm(len(remembered), generator=generator).tolist()
+                    return [remembered[place] for place in order]
+                question = lesson.protocol.redraw(split.fit, arrays, drawn)
+                rows = torch.randperm(len(question), generator=generator).numpy()
+                return self._batches(arrays, question.part(rows))
+
+            return train(
                 self._network,
-                self._labelled(arrays, split.fit),
-                self._labelled(arrays, split.validation),
-                partial(_loss, weights={"rtt": settings.rtt_weight, "jitter": settings.jitter_weight}),
+                epoch,
+                validation,
+                self._loss,
                 TrainingConfig(
-                    epochs=settings.epochs,
+                    epochs=max(1, -(-settings.steps // batches)),
+                    steps_an_epoch=batches,
                     patience=settings.patience,
-                    batch=settings.batch,
                     learning_rate=settings.learning_rate,
                     weight_decay=settings.weight_decay,
                     clip=settings.gradient_norm,
                     average=settings.average,
                 ),
-                generator=generator,
-                progress=progress,
+                progress=lesson.progress,
+                device=self.device,
+                kept=None
+                if lesson.checkpoint is None
+                else Kept(
+                    checkpoint=Checkpoint(folder=lesson.checkpoint, of=self._learning(lesson)),
+                    order=generator,
+                    masks=drawn,
+                ),
             )
-        self._calibrate(arrays, split.calibration)
-        return learned
+
+    def _learning(self, lesson: Lesson) -> dict[str, object]:
+        """All that the weights depend on."""
+        return {
+            "model": self.name,
+            "config": dict(self.config()),
+            "columns": list(self._columns),
+            "arrays": data_hash(lesson.arrays),
+            "protocol": lesson.protocol.name,
+            "split": lesson.split.name,
+            "fitted questions": question_hash(lesson.split.fit),
+            "validation questions": question_hash(lesson.split.validation),
+            "seed": lesson.seed,
+            "device": self.device.type,
+            "torch": torch.__version__,
+        }
 
     def answer(self, inputs: Inputs) -> Prediction:
-        """Run the network, undo compression and difference, widen the intervals by the conformal factors."""
-        said = self._said(inputs)
-        answered = np.isfinite(inputs.column("base_rtt_ms"))
-        seen = inputs.column("log_windows_seen") > 0.0
-        counted = np.isfinite(inputs.column("any_loss_frequency"))
-        rtt, jitter = (
-            _widened(said[name], self._constants[f"{name}_factor"], self.settings.least_width_ms)
-            for name in ("rtt", "jitter")
-        )
-        any_loss = np.where(counted, said["any_loss"], np.nan)
+        """Run the network, undo compression and difference."""
+        self._require_columns(inputs)
+        data = moved(self._data(inputs, None), self.device)
+        shape = inputs.numbers.shape[:2]
+        with torch.no_grad():
+            said = self._fitted()(data, torch.arange(shape[0] * shape[1], device=self.device))
+        if isinstance(said.rtt, Pointed):
+            rtt = said.rtt.quantiles_ms(torch.tensor(QUANTILES)).double().cpu().numpy()
+        else:
+            base = data[PAIR].base_ms
+            rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
+        jitter = self._in_ms(said.jitter, data[PAIR].base_jitter_ms, "jitter")
+        known = np.isfinite(inputs.column("base_rtt_ms"))
+        counted = np.asarray(np.isfinite(inputs.column("any_loss_frequency")))
+        if self.hears:
+            counted |= np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
+        any_loss = torch.sigmoid(said.any_loss_logit.double()).cpu().numpy().reshape(shape)
+        any_loss = np.where(counted, any_loss, np.nan)
+        size = torch.sigmoid(said.loss_size_logit.double()).cpu().numpy().reshape(shape)
+        rtt, jitter = (values.reshape(*shape, 3) for values in (rtt, jitter))
+        rtt = np.where(known[..., None], rtt, np.nan)
         return Prediction(
             rtt_ms=rtt[..., 1],
             rtt_low_ms=rtt[..., 0],
@@ -180,10 +312,15 @@ class GraphPredictor(Predictor):
             jitter_low_ms=jitter[..., 0],
             jitter_high_ms=jitter[..., 2],
             any_loss_probability=any_loss,
-            loss_ratio=any_loss * said["loss_size"],
-            in_range=answered,
-            reason=reasons(answered, seen),
+            loss_ratio=any_loss * size,
+            in_range=known,
+            reason=reasons(known, inputs.column("log_windows_seen") > 0.0),
         )
+
+    def _in_ms(self, moved: Tensor, base: Tensor, name: str) -> Floats:
+        unit = self._unit_ms(name)
+        values = base.double()[:, None] + unit * torch.sinh(moved.double())
+        return np.asarray(values.clamp_min(0.0).cpu().numpy(), dtype=np.float64)
 
     def config(self) -> dict[str, int | float]:
         """The settings by name."""
@@ -200,26 +337,42 @@ class GraphPredictor(Predictor):
         return self._columns
 
     def state(self) -> dict[str, Array]:
-        """Weights of the network (float32), means and deviations of the columns, conformal factors."""
-        weights = {f"network.{name}": weight.numpy() for name, weight in self._fitted().state_dict().items()}
+        """Weights of the network (float32), means and deviations of the columns."""
+        weights = {
+            f"network.{name}": weight.cpu().numpy() for name, weight in self._fitted().state_dict().items()
+        }
         return {**weights, **self._constants}
 
     def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
-        with repeatable(0):
+        # Shapes alone: what they should be takes no memory, however large a wrong setting makes it.
+        with torch.device("meta"):
             network = self._untrained(len(columns))
-        weights = {f"network.{name}": weight.numpy() for name, weight in network.state_dict().items()}
+        weights: dict[str, Array] = {
+            f"network.{name}": np.broadcast_to(np.zeros((), dtype=np.float32), weight.shape)
+            for name, weight in network.state_dict().items()
+        }
         constants = {name: np.zeros(len(columns)) for name in ("mean", "deviation")}
-        constants |= {name: np.zeros(()) for name in ("rtt_factor", "jitter_factor")}
         good = checked(state, {**weights, **constants}, where=self.name)
+        wild = [name for name, values in good.items() if not np.isfinite(values).all()]
+        if wild or not (good["deviation"] > 0.0).all():
+            raise ArtefactError(
+                "a saved model with weights that are no numbers",
+                where=self.name,
+                found=", ".join(wild) or "a deviation that is not above 0",
+                next_step="train it again",
+            )
         network.load_state_dict(
-            {name.removeprefix("network."): torch.from_numpy(good[name].copy()) for name in weights}
+            {name.removeprefix("network."): torch.from_numpy(good[name].copy()) for name in weights},
+            assign=True,
         )
-        self._network, self._columns = network.eval(), columns
+        self._network, self._columns = network.eval().to(self.device), columns
         self._constants = {name: good[name] for name in constants}
 
     def _untrained(self, columns: int) -> PathNetwork:
         settings = self.settings
+        mates = MATES if self.hears else ()
+        relations = RELATIONS if self.hears and settings.all_types else mates
         return PathNetwork(
             FeatureEncoder(
                 numbers=2 * columns,
@@ -227,9 +380,20 @@ class GraphPredictor(Predictor):
                 buckets=settings.graph.buckets,
                 hidden=settings.hidden,
                 dropout=settings.dropout,
+                input_dropout=settings.input_dropout,
             ),
-            self.encoder(RELATIONS),
-            Heads(hidden=settings.hidden),
+            self.encoder(relations, {relation: 2 * len(EDGE_COLUMNS) for relation in mates}),
+            PointerHead(
+                hidden=settings.hidden,
+                relations=mates,
+                unit_ms=settings.graph.rtt_unit_ms,
+                dropout=settings.candidate_dropout,
+            )
+            if settings.pointer
+            else QuantileHead(hidden=settings.hidden),
+            hidden=settings.hidden,
+            unit_ms=settings.graph.rtt_unit_ms,
+            asks_edges=self.asks_edges,
         )
 
     def _fitted(self) -> PathNetwork:
@@ -237,17 +401,47 @@ class GraphPredictor(Predictor):
             raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
         return self._network
 
-    def _graphs(self, inputs: Inputs, targets: Mapping[str, Floats] | None = None) -> list[HeteroData]:
-        return windows_as_data(
+    def _require_columns(self, inputs: Inputs) -> None:
+        self._fitted()
+        if inputs.columns != self._columns:
+            raise DataError(
+                "other inputs than the model was fitted on",
+                where=self.name,
+                found=", ".join(sorted(set(inputs.columns) ^ set(self._columns))) or "another order",
+                expected="the same columns",
+                next_step="fit the model again on this graph",
+            )
+
+    def _constants_of(self, arrays: PathArrays, question: Question) -> dict[str, Array]:
+        rows = np.unique(np.linspace(0, len(question) - 1, num=ROWS_OF_CONSTANTS).round().astype(np.int64))
+        every = -(-len(rows) * arrays.pairs // CELLS_OF_CONSTANTS)
+        parts = []
+        for row in rows:
+            numbers = self.inputs(arrays, question.part(slice(row, row + 1))).numbers
+            parts.append(numbers.reshape(-1, numbers.shape[-1])[::every])
+        return _column_constants(np.concatenate(parts).astype(np.float64))
+
+    def _batches(self, arrays: PathArrays, question: Question) -> Iterator[HeteroData]:
+        for part in question.parts(self.settings.batch):
+            yield self._labelled(arrays, part)
+
+    def _data(self, inputs: Inputs, targets: Mapping[str, Floats] | None) -> HeteroData:
+        data = as_data(
             inputs,
             self._constants["mean"],
             self._constants["deviation"],
             most_deviations=self.settings.most_deviations,
             targets=targets,
         )
+        base, base_jitter = (
+            torch.from_numpy(inputs.column(f"base_{name}_ms").astype(np.float32)).flatten()
+            for name in ("rtt", "jitter")
+        )
+        data[PAIR].base_ms, data[PAIR].base_jitter_ms = torch.nan_to_num(base, nan=0.0), base_jitter
+        return data
 
-    def _labelled(self, arrays: PathArrays, question: Question) -> list[HeteroData]:
-        """Graphs of the asked windows with what is to be learned of each node, NaN where a cell is not asked."""
+    def _labelled(self, arrays: PathArrays, question: Question) -> HeteroData:
+        """Graphs of the asked rows with what is to be learned of each node, NaN where a cell is not asked."""
         inputs = self.inputs(arrays, question)
         cells = question.cells(arrays)
         targets: dict[str, Floats] = {
@@ -257,87 +451,88 @@ class GraphPredictor(Predictor):
             ("rtt", arrays.rtt_ms, cells.rtt),
             ("jitter", arrays.jitter_ms, cells.jitter),
         ):
-            moved = values[question.windows] - inputs.column(f"base_{name}_ms")
+            base = inputs.column(f"base_{name}_ms").astype(np.float64)
+            if name == "rtt" and not (self.settings.pointer or self.settings.residual):
+                base = np.where(np.isfinite(base), 0.0, np.nan)
+            moved = values[question.windows] - base
             targets[name] = np.where(asked, np.arcsinh(moved / self._unit_ms(name)), np.nan)
-        return self._graphs(inputs, targets)
+        return self._data(inputs, targets)
+
+    def _loss(self, network: nn.Module, data: HeteroData) -> Tensor:
+        """CRPS or pinball loss of RTT, pinball loss of jitter, cross-entropy of any loss and of its size, over the cells that are asked."""
+        node = data[PAIR]
+        known = torch.stack([torch.isfinite(node[name]) for name in ("rtt", "jitter", "loss_ratio")])
+        asked = known.any(dim=0).nonzero()[:, 0]
+        said: _Said = network(data, asked)
+        known = known[:, asked]
+        total = said.any_loss_logit.sum() * 0.0
+        if bool(known[0].any()):
+            values = node.rtt[asked][known[0]]
+            if isinstance(said.rtt, Pointed):
+                came_ms = node.base_ms[asked][known[0]] + self._unit_ms("rtt") * torch.sinh(values)
+                error = said.rtt.part(known[0]).crps(came_ms, self._unit_ms("rtt")).mean()
+            else:
+                error = pinball(said.rtt[known[0]], values)
+            total = total + self.settings.rtt_weight * error
+        if bool(known[1].any()):
+            total = total + self.settings.jitter_weight * pinball(
+                said.jitter[known[1]], node.jitter[asked][known[1]]
+            )
+        if bool(known[2].any()):
+            total = total + loss_of_loss(
+                said.any_loss_logit[known[2]],
+                said.loss_size_logit[known[2]],
+                node.loss_ratio[asked][known[2]],
+            )
+        return total
 
     def _unit_ms(self, name: str) -> float:
         graph = self.settings.graph
         return graph.rtt_unit_ms if name == "rtt" else graph.jitter_unit_ms
 
-    def _said(self, inputs: Inputs) -> dict[str, Floats]:
-        """Before calibration: `rtt` and `jitter` (Q, P, 3) in ms, `any_loss` and `loss_size` (Q, P) ratios."""
-        if inputs.columns != self._columns:
-            raise DataError(
-                "other inputs than the model was fitted on",
-                where=self.name,
-                found=", ".join(sorted(set(inputs.columns) ^ set(self._columns))) or "another order",
-                expected="the same columns",
-                next_step="fit the model again on this graph",
-            )
-        network = self._fitted()
-        windows = self._graphs(inputs)
-        with torch.no_grad():
-            outputs = [network(Batch.from_data_list([window])) for window in windows]
-        said: dict[str, Floats] = {}
-        for name in ("rtt", "jitter"):
-            moved = torch.stack([getattr(output, name) for output in outputs]).double().numpy()
-            base = inputs.column(f"base_{name}_ms")[..., None]
-            said[name] = np.maximum(base + self._unit_ms(name) * np.sinh(moved), 0.0)
-        for name in ("any_loss", "loss_size"):
-            logits = torch.stack([getattr(output, f"{name}_logit") for output in outputs])
-            said[name] = torch.sigmoid(logits.double()).numpy()
-        return said
 
-    def _calibrate(self, arrays: PathArrays, question: Question) -> None:
-        said = self._said(self.inputs(arrays, question))
-        cells = question.cells(arrays)
-        for name, values, asked in (
-            ("rtt", arrays.rtt_ms, cells.rtt),
-            ("jitter", arrays.jitter_ms, cells.jitter),
-        ):
-            quantiles = said[name]
-            scored = asked & np.isfinite(quantiles[..., 1])
-            low, high = quantiles[scored][:, 0], quantiles[scored][:, 2]
-            width = high - low + self.settings.least_width_ms
-            outside = scores(values[question.windows][scored], low, high, width)
-            self._constants[f"{name}_factor"] = np.array(conformal_factor(outside))
+SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
+    "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
+    "unseen-pair": {"all_types": False, "same_masks": True},
+    "unseen-probe": {"all_types": False, "same_masks": True},
+}
+"""Settings that differ under a protocol, chosen on validation windows."""
+
+CELLS_OF_CONSTANTS = 500_000
+"""And over at most so many pairs x rows; of more, every second pair, or third, and so on."""
+
+MOST_KEPT = 200_000
+"""Pairs x rows of validation whose graphs are kept from epoch to epoch; those of more are made each time."""
 
 
-def _column_constants(inputs: Inputs, scored: Bools) -> dict[str, Array]:
-    """Mean and standard deviation (1 where nothing moves) of each column over the known values of scored nodes."""
-    numbers = inputs.numbers[scored]
+@dataclass(frozen=True, slots=True)
+class _Afresh:
+    """Mini-batches that are made each time they are gone through."""
+
+    batches: Callable[[], Iterator[HeteroData]]
+
+    def __iter__(self) -> Iterator[HeteroData]:
+        return self.batches()
+
+
+def _alone(inputs: Inputs) -> Inputs:
+    """The inputs without what tells of other pairs."""
+    own = [number for number, name in enumerate(inputs.columns) if not name.startswith(AROUND)]
+    return Inputs(
+        columns=tuple(inputs.columns[number] for number in own),
+        numbers=inputs.numbers[:, :, own],
+        categories=inputs.categories,
+        graphs=({},),
+        graph_of=np.zeros(len(inputs), dtype=np.int64),
+        values=inputs.values,
+    )
+
+
+def _column_constants(numbers: Floats) -> dict[str, Array]:
+    """Mean and standard deviation (1 where nothing moves) of the known values of each column of (N, F)."""
     known = np.isfinite(numbers)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, numbers, 0.0).sum(axis=0) / count
     variance = (np.where(known, numbers - mean, 0.0) ** 2).sum(axis=0) / count
     deviation = np.sqrt(variance)
     return {"mean": mean, "deviation": np.where(deviation > 1e-9, deviation, 1.0)}
-
-
-def _widened(quantiles: Floats, factor: Array, least_width_ms: float) -> Floats:
-    """(Q, P, 3) the quantiles with bounds moved out by the factor times the width, never past the median or below 0."""
-    low, middle, high = quantiles[..., 0], quantiles[..., 1], quantiles[..., 2]
-    out = factor * (high - low + least_width_ms)
-    return np.stack([np.clip(low - out, 0.0, middle), middle, np.maximum(high + out, middle)], axis=-1)
-
-
-def _loss(network: nn.Module, batch: HeteroData, weights: Mapping[str, float]) -> Tensor:
-    """Pinball loss of RTT and jitter, cross-entropy of any loss and of its size, over the cells that are asked."""
-    outputs: Outputs = network(batch)
-    nodes = batch[PAIR]
-    total = outputs.rtt.sum() * 0.0
-    for name, weight in weights.items():
-        asked = torch.isfinite(nodes[name])
-        if bool(asked.any()):
-            total = total + weight * pinball(getattr(outputs, name)[asked], nodes[name][asked])
-    asked = torch.isfinite(nodes.loss_ratio)
-    if bool(asked.any()):
-        lost = nodes.loss_ratio[asked]
-        any_loss = (lost > 0.0).float()
-        total = total + functional.binary_cross_entropy_with_logits(outputs.any_loss_logit[asked], any_loss)
-        size = functional.binary_cross_entropy_with_logits(
-            outputs.loss_size_logit[asked], lost, reduction="none"
-        )
-        total = total + (size * any_loss).mean()
-    return total

@@ -28,9 +28,13 @@ class Forecast(Protocol):
     """
 
     name: ClassVar[str] = "forecast"
+    about: ClassVar[str] = (
+        "A window is predicted from the windows before it, up to a day ahead; everything later is hidden, of every pair."
+    )
     timely: ClassVar[bool] = True
     by_day: ClassVar[bool] = True
     in_time: ClassVar[bool] = True
+    forecasts: ClassVar[bool] = True
 
     def horizons(self, window_s: int) -> tuple[int, ...]:
         """Horizons in windows, ascending from 1: the next window, and `HORIZONS` as far as windows of that length have them."""
@@ -83,6 +87,10 @@ class Forecast(Protocol):
         drawn = generator.integers(1, most + 1, size=len(fit))
         ahead = np.where(generator.random(len(fit)) < NEXT_SHARE, 1, drawn)
         return replace(self.question(arrays, fit.windows, ahead), held_out=fit.held_out)
+
+    def furthest(self, window_s: int) -> int:
+        """As many as are learned."""
+        return self.horizons(window_s)[-1]
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
         """Ask about these windows from the last one that was measured, or the one before where that is earlier."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from gnn.protocols.hosts import host_pair
 from gnn.protocols.protocol import Bools, Protocol, Question, Split, everything, from_window
 from gnn.protocols.rolling import divisions
-from kg.arrays import Ints, PathArrays
+from kg.arrays import Floats, Ints, PathArrays
 
 HIDDEN_SHARE = 0.5
 HIDDEN_SHARES = (0.35, 0.65)
@@ -20,10 +21,13 @@ HIDDEN_SHARES = (0.35, 0.65)
 class Imputation(Protocol):
     """Of each window a random half of the pairs is seen, the others are asked; later days than those learned on.
 
-    What is hidden in a window stays hidden when that window is past: nobody ever measured it.
+    Earlier windows are seen whole: what is hidden of a window is known once it is past, as of a measurement that is only late.
     """
 
     name: ClassVar[str] = "imputation"
+    about: ClassVar[str] = (
+        "Of each window a random half of the pairs is hidden; the other half, and all earlier windows, are seen."
+    )
     by_day: ClassVar[bool] = True
     in_time: ClassVar[bool] = True
 
@@ -32,55 +36,45 @@ class Imputation(Protocol):
         return ("half hidden",)
 
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
-        """Three rolling origins. The masks depend on the seed alone, and no window's on another's."""
+        """Three rolling origins. A window's mask depends on the seed alone."""
         generator = np.random.default_rng([seed, 0x1147])
-        hidden = generator.random((arrays.windows, arrays.pairs)) < HIDDEN_SHARE
-        found: list[Split] = []
-        for part in divisions(arrays):
-            later = hidden.copy()
-            later[: part.validation[0]] = False
-            # What the test hides is hidden from all; what validation and calibration hide, from themselves and what comes after.
-            found.append(
-                Split(
-                    name=part.name,
-                    fit=self.question(arrays, part.fit, np.zeros_like(hidden)),
-                    validation=self.question(arrays, part.validation, later),
-                    calibration=self.question(arrays, part.calibration, later),
-                    test=self.question(arrays, part.test, later),
-                    sealed=from_window(arrays, int(part.test[0])),
-                )
+        hidden = _drawn(arrays, np.full(arrays.windows, HIDDEN_SHARE), generator)
+        return tuple(
+            Split(
+                name=part.name,
+                fit=self.question(arrays, part.fit, hidden[part.fit]),
+                validation=self.question(arrays, part.validation, hidden[part.validation]),
+                calibration=self.question(arrays, part.calibration, hidden[part.calibration]),
+                test=self.question(arrays, part.test, hidden[part.test]),
+                sealed=from_window(arrays, int(part.test[0])),
             )
-        return tuple(found)
+            for part in divisions(arrays)
+        )
 
-    def question(self, arrays: PathArrays, windows: Ints, held_out: Bools) -> Question:
-        """Ask about the cells of these windows that are held out, given all others of the window and before it."""
-        mask = held_out[np.minimum(windows, arrays.windows - 1)]
+    def question(self, arrays: PathArrays, windows: Ints, hidden: Bools) -> Question:
+        """Ask about the hidden pairs, (Q, P), of these windows, given the others and all windows before."""
         return Question(
             windows=windows,
             seen_until=np.minimum(windows, arrays.windows),
             seen_past=everything(arrays, len(windows)),
-            seen_now=~mask,
-            asked=mask,
+            seen_now=~hidden,
+            asked=hidden,
             case=np.zeros(len(windows), dtype=np.int64),
-            held_out=held_out,
         )
 
     def redraw(self, fit: Question, arrays: PathArrays, generator: np.random.Generator) -> Question:
-        """Fresh masks over everything up to the last of these windows, denser in some windows than in others."""
-        share = generator.uniform(*HIDDEN_SHARES, size=(arrays.windows, 1))
-        hidden = generator.random((arrays.windows, arrays.pairs)) < share
-        if fit.held_out is not None:
-            hidden |= fit.held_out
-        return self.question(arrays, fit.windows, hidden)
+        """The same windows under fresh masks, denser in some than in others."""
+        share = generator.uniform(*HIDDEN_SHARES, size=len(fit))
+        return self.question(arrays, fit.windows, _drawn(arrays, share, generator))
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
         """Ask about what is not measured in these windows."""
-        every = everything(arrays, len(windows))
         there = windows < arrays.windows
         measured = arrays.measured[np.where(there, windows, 0)] & there[:, None]
-        return replace(
-            self.question(arrays, windows, np.zeros((arrays.windows, arrays.pairs), dtype=np.bool_)),
-            seen_now=measured,
-            asked=every & ~measured,
-            held_out=None,
-        )
+        return self.question(arrays, windows, ~measured)
+
+
+def _drawn(arrays: PathArrays, share: Floats, generator: np.random.Generator) -> Bools:
+    """(len(share), P) what is hidden: pairs of hosts, in both directions and over both families, as many as the share of each row."""
+    hosts = host_pair(arrays)
+    return (generator.random((len(share), int(hosts.max()) + 1)) < share[:, None])[:, hosts]

@@ -150,7 +150,9 @@ class Question:
         shown = np.zeros_like(arrays.sent, dtype=np.bool_) if self.held_out is None else self.held_out
         sent = np.where(shown, 0, arrays.sent)
         lost = np.where(shown, 0, arrays.sent - arrays.received)
-        so_far = [np.concatenate([np.zeros((1, arrays.pairs)), np.cumsum(one, axis=0)]) for one in (sent, lost)]
+        so_far = [
+            np.concatenate([np.zeros((1, arrays.pairs)), np.cumsum(one, axis=0)]) for one in (sent, lost)
+        ]
         before, gone = (one[self.seen_until] for one in so_far)
         return np.asarray(self.seen_past & (before > 0) & (gone >= SILENT_LOSS * before))
 
@@ -180,17 +182,23 @@ class Protocol(ABC):
     """Who is hidden from whom.
 
     Attributes:
-        name: of the protocol.
+        name, about: of the protocol, and what it hides, in a sentence.
         timely: states whose time is in doubt are left out, neither seen nor asked (rule `untimely` of `domain.observation`).
         by_day: errors are taken as independent between the days of a probe; else only between probes.
         in_time: what is hidden lies later than what is learned on, so intervals follow the latest windows that are seen.
+        pairs_seen: a host is hidden in both roles, but for so many of its pairs of hosts, in each case; None where hosts are not
+            hidden. The audit holds the questions to it.
+        forecasts: windows that have not been yet may be asked about.
         cases: names of the cases, the protocol's own first; `Question.case` counts them.
     """
 
     name: ClassVar[str]
+    about: ClassVar[str]
     timely: ClassVar[bool] = False
     by_day: ClassVar[bool] = False
     in_time: ClassVar[bool] = False
+    pairs_seen: ClassVar[tuple[int, ...] | None] = None
+    forecasts: ClassVar[bool] = False
 
     @abstractmethod
     def cases(self, window_s: int) -> tuple[str, ...]:
@@ -199,6 +207,10 @@ class Protocol(ABC):
     def view(self, arrays: PathArrays) -> PathArrays:
         """The arrays as the protocol looks at them."""
         return arrays
+
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """(P,) which pair of the view each pair of the arrays is."""
+        return np.arange(arrays.pairs, dtype=np.int64)
 
     @abstractmethod
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
@@ -215,6 +227,10 @@ class Protocol(ABC):
     @abstractmethod
     def redraw(self, fit: Question, arrays: PathArrays, generator: np.random.Generator) -> Question:
         """The question of one epoch of training: rows of `fit`, with fresh masks where the protocol draws any."""
+
+    def furthest(self, window_s: int) -> int:  # noqa: ARG002
+        """How many windows after the last measured one may be asked about."""
+        return 0
 
     @abstractmethod
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def divisions(arrays: PathArrays) -> tuple[Division, ...]:
     bounds = [*(round(origin * len(measured)) for origin in ORIGINS), len(measured)]
     warm_up = max(1, min(WARM_UP_S // arrays.window_s, bounds[0] // 4))
     found: list[Division] = []
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         before, test = measured[warm_up:start], measured[start:end]
         if len(before) < LEAST_BEFORE or len(test) == 0:
             continue

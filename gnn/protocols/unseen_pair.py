@@ -31,6 +31,9 @@ class UnseenPair(Protocol):
     """
 
     name: ClassVar[str] = "unseen-pair"
+    about: ClassVar[str] = (
+        "A fifth of the pairs of hosts is hidden at all times, in both directions and over both address families."
+    )
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  there is one
         """Both directions hidden."""
@@ -39,6 +42,10 @@ class UnseenPair(Protocol):
     def view(self, arrays: PathArrays) -> PathArrays:
         """Both directions as one."""
         return both_directions(arrays)[0]
+
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """Both directions have one column."""
+        return both_directions(arrays)[1]
 
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """One random split of the pairs of hosts."""
@@ -52,9 +59,7 @@ class UnseenPair(Protocol):
                 next_step="choose more paths, or measure more",
             )
         drawn = np.random.default_rng([seed, 0x0A12]).permutation(answered)
-        counts = [
-            round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)
-        ]
+        counts = [round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)]
         test, calibration, validation, fit = (
             np.isin(hosts, part) for part in np.split(drawn, np.cumsum(counts))
         )
@@ -94,5 +99,5 @@ class UnseenPair(Protocol):
 
     def ask(self, arrays: PathArrays, windows: Ints) -> Question:
         """Ask about pairs that were measured in none of the windows up to these."""
-        never = ~arrays.measured.any(axis=0)
+        never = np.asarray(~arrays.measured.any(axis=0))
         return replace(self.question(arrays, windows, never, never), held_out=None)

@@ -30,6 +30,10 @@ class UnseenProbe(Protocol):
     """
 
     name: ClassVar[str] = "unseen-probe"
+    about: ClassVar[str] = (
+        "A fifth of the hosts is hidden in both roles, but for none, three or five of the pairs of each."
+    )
+    pairs_seen: ClassVar[tuple[int, ...] | None] = SEEN
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  they are the same
         """How many pairs of the host are seen."""
@@ -38,6 +42,10 @@ class UnseenProbe(Protocol):
     def view(self, arrays: PathArrays) -> PathArrays:
         """Both directions as one."""
         return both_directions(arrays)[0]
+
+    def columns_of(self, arrays: PathArrays) -> Ints:
+        """Both directions have one column."""
+        return both_directions(arrays)[1]
 
     def splits(self, arrays: PathArrays, *, seed: int) -> tuple[Split, ...]:
         """One random split of the hosts that measure."""
@@ -52,9 +60,7 @@ class UnseenProbe(Protocol):
             )
         generator = np.random.default_rng([seed, 0x0B0E])
         drawn = generator.permutation(hosts)
-        counts = [
-            round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)
-        ]
+        counts = [round(share * len(drawn)) for share in (TEST_SHARE, CALIBRATION_SHARE, VALIDATION_SHARE)]
         test, calibration, validation, fit = np.split(drawn, np.cumsum(counts))
         order = self._order(arrays, generator)
         touched = touches(arrays, test)
@@ -113,10 +119,11 @@ class UnseenProbe(Protocol):
         return replace(fit, asked=asked, seen_past=seen, seen_now=seen, case=case)
 
     def _order(self, arrays: PathArrays, generator: np.random.Generator) -> Ints:
-        """(P,) a random order of the pairs of hosts; pairs that never answered come last."""
+        """(P,) a random order of the pairs of hosts; those that never answered, over neither family, come last."""
         hosts = host_pair(arrays)
         drawn = generator.permutation(int(hosts.max()) + 1)[hosts]
-        return np.where(np.isfinite(arrays.rtt_ms).any(axis=0), drawn, drawn + len(hosts))
+        answered = np.isin(hosts, hosts[np.isfinite(arrays.rtt_ms).any(axis=0)])
+        return np.where(answered, drawn, drawn + len(hosts))
 
     def _question(
         self,

@@ -29,6 +29,7 @@ from kg.schema import (
     MEASURED,
     MEASURES,
     NODE_TYPES,
+    PATH_EDGES,
     PROVENANCE,
     EdgeType,
     FactType,
@@ -201,8 +202,10 @@ class MemoryStore:
         columns += [column.name for column in PROVENANCE if with_provenance and column.name not in columns]
         schema = pa.schema({**_types(fact_schema(fact_type)), **_types(arrow_schema(PROVENANCE))}.items())
         paths = None
-        if fact_type.about is MEASURES:
-            paths = {(row["probe_id"], row["target"], row["af"]) for row in self.pairs(selection).to_pylist()}
+        about = fact_type.about
+        if isinstance(about, EdgeType) and about in PATH_EDGES:
+            chosen = self._paths(about, selection).to_pylist()
+            paths = {(row["probe_id"], row["target"], row["af"]) for row in chosen}
         rows = [
             row
             for row in self._tables.facts[fact_type.label].values()
@@ -220,6 +223,9 @@ class MemoryStore:
         return _table(rows, pa.schema([schema.field(name) for name in columns]))
 
     def pairs(self, selection: Selection = Selection()) -> pa.Table:  # noqa: B008 - frozen
+        return self._paths(MEASURES, selection)
+
+    def _paths(self, edge_type: EdgeType, selection: Selection) -> pa.Table:
         now = selection.as_of
 
         def held(edge_type: EdgeType) -> list[Row]:
@@ -247,7 +253,7 @@ class MemoryStore:
             {"probe_id": probe, "target": target, "af": af, "target_probe_id": hosts.get(target)}
             | end("probe", probe, af)
             | end("target", hosts.get(target), af)
-            for probe, target, af in sorted(self._tables.edges[MEASURES.table])
+            for probe, target, af in sorted(self._tables.edges[edge_type.table])
         ]
         allowed = {
             "probe_id": selection.probe_ids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from domain.errors import DataError, EmptyError, StoreError
 from domain.provenance import Provenance
 from domain.selection import Area, Selection
 from kg.arrays import path_arrays
+from kg.predictions import put_predictions
 from kg.schema import (
     AS_SCORE,
     ASSIGNED,
@@ -35,9 +37,11 @@ from kg.schema import (
     METRIC,
     NEXT_HOP,
     NODE_TYPES,
+    PATH_PREDICTION,
     PATH_SCORE,
     PATH_STATE,
     POINT,
+    PREDICTED_TO,
     PROBE_STATE,
     REQUIRES,
     TARGET_HOST_NAME,
@@ -47,7 +51,7 @@ from kg.schema import (
     Property,
 )
 from kg.store import GraphStore, Neighbour
-from kg.tables import arrow_schema, fact_schema
+from kg.tables import arrow_schema, described, fact_schema
 from tests.contract.memory_store import MemoryStore, Tables
 from tests.places import Place
 
@@ -98,6 +102,19 @@ def score(**changes: Any) -> dict[str, Any]:
         | {"application": "voip", "origin": "measured", "score": 80.0, "score_low": None, "score_high": None}
         | {"rtt_cost_points": 1.0, "loss_cost_points": 19.0, "jitter_cost_points": 0.0}
         | {"limiting_metric": "loss", "reason": None, "profile": "p"}
+        | changes
+    )
+
+
+def prediction(**changes: Any) -> dict[str, Any]:
+    return (
+        {name: state()[name] for name in ("probe_id", "target", "af", "window_start", "window_end")}
+        | {"model": "graph-transformer", "protocol": "forecast"}
+        | {"rtt_ms": 12.0, "rtt_low_ms": 9.0, "rtt_high_ms": 15.5}
+        | {"jitter_ms": None, "jitter_low_ms": None, "jitter_high_ms": None}
+        | {"any_loss_probability": 0.25, "loss_ratio": 0.01, "in_range": True, "reason": None}
+        | {"predicted_at": FETCHED, "trained_until": T0 - H3, "seen_until": T0, "data_hash": "5f2a"}
+        | {"synthetic": False}
         | changes
     )
 
@@ -156,6 +173,13 @@ def hop(source: str, target: str, traceroutes: int, first: datetime, last: datet
 
 
 def fill(store: GraphStore) -> None:
+    """Something of everything: what is measured, and predictions, one of a pair that never was."""
+    fill_without_predictions(store)
+    unseen = prediction(probe_id=2, target="192.0.2.9", protocol="unseen-pair", in_range=False, reason="far")
+    store.put_facts(PATH_PREDICTION, facts(PATH_PREDICTION, prediction(), unseen), said("a model"))
+
+
+def fill_without_predictions(store: GraphStore) -> None:
     places(store)
     store.put_facts(PATH_STATE, facts(PATH_STATE, state(), state(target="2001:db8::1", af=6)), said("ping"))
     store.put_facts(PATH_SCORE, facts(PATH_SCORE, score()), said("scores"))
@@ -408,7 +432,7 @@ def test_windows_of_two_lengths_live_side_by_side(store: GraphStore) -> None:
 
 def test_a_window_is_half_open(store: GraphStore) -> None:
     fill(store)
-    for fact_type in (PATH_STATE, LINK_STATE, PROBE_STATE, AS_SCORE):
+    for fact_type in (PATH_STATE, LINK_STATE, PROBE_STATE, AS_SCORE, PATH_PREDICTION):
         assert store.facts(fact_type, Selection(at=T0)).num_rows > 0
         assert store.facts(fact_type, Selection(at=T0 + H3)).num_rows == 0
         assert store.facts(fact_type, Selection(start=T0, end=T0)).num_rows == 0
@@ -466,7 +490,7 @@ def test_what_is_deleted_by_key_goes_with_what_is_derived_from_it_and_nothing_el
     assert store.edges(MEASURES).num_rows == 1
 
 
-DELETABLE = [kind for kind in (*EDGE_TYPES, *FACT_TYPES) if kind not in (MEASURES, NEXT_HOP)]
+DELETABLE = [kind for kind in (*EDGE_TYPES, *FACT_TYPES) if not described(kind)]
 
 
 @pytest.mark.parametrize("kind", DELETABLE, ids=lambda kind: getattr(kind, "table", None) or kind.label)
@@ -508,7 +532,7 @@ def test_a_deletion_that_a_transaction_gives_up_has_not_happened(store: GraphSto
     assert store.edges(IN_COUNTRY).num_rows == 2
 
 
-@pytest.mark.parametrize("edge_type", [MEASURES, NEXT_HOP], ids=lambda kind: str(kind.name))
+@pytest.mark.parametrize("edge_type", [*filter(described, EDGE_TYPES)], ids=lambda kind: str(kind.name))
 def test_edges_that_facts_are_about_are_not_deleted_by_key(store: GraphStore, edge_type: EdgeType) -> None:
     with pytest.raises(ValueError, match="facts are about"):
         store.delete(edge_type, store.edges(edge_type))
@@ -519,6 +543,102 @@ def test_a_provenance_under_which_nothing_new_is_said_is_no_change(store: GraphS
     before = store.revision()
     store.upsert_edges(IN_COUNTRY, store.edges(IN_COUNTRY), said("read again"))
     assert store.revision() == before
+
+
+# Predictions
+
+
+def test_a_written_prediction_is_read_back_equal(store: GraphStore) -> None:
+    unsure = prediction(target="2001:db8::1", af=6, in_range=False, reason="no path from that AS was seen")
+    unknown = prediction(probe_id=2) | dict.fromkeys(p.name for p in PATH_PREDICTION.values if not p.required)
+    written = facts(PATH_PREDICTION, prediction(), unsure, unknown)
+    put_predictions(store, written, said("a model"))
+    assert store.facts(PATH_PREDICTION) == written
+    known = {row["ip"]: (row["af"], row["scope"]) for row in store.nodes(IP).to_pylist()}
+    assert known == {"192.0.2.1": (4, "reserved"), "2001:db8::1": (6, "reserved")}
+
+
+def test_predictions_of_several_models_and_protocols_live_side_by_side(store: GraphStore) -> None:
+    rows = [prediction(), prediction(model="last-value", rtt_ms=14.0), prediction(protocol="imputation")]
+    put_predictions(store, facts(PATH_PREDICTION, *rows), said("models"))
+    put_predictions(store, facts(PATH_PREDICTION, prediction(model="sage")), said("another"))
+    found = store.facts(PATH_PREDICTION, values=("rtt_ms",))
+    assert list(zip(*(found[n].to_pylist() for n in ("model", "protocol")), strict=True)) == [
+        *(("graph-transformer", "forecast"), ("graph-transformer", "imputation")),
+        *(("last-value", "forecast"), ("sage", "forecast")),
+    ]
+    own = store.facts(PATH_PREDICTION, among={"model": ["last-value"], "protocol": ["forecast"]})
+    assert own["rtt_ms"].to_pylist() == [14.0]
+
+
+def test_writing_predictions_twice_changes_nothing_and_a_new_one_replaces_the_old_one(
+    store: GraphStore,
+) -> None:
+    fill_without_predictions(store)
+    predictions = facts(PATH_PREDICTION, prediction(), prediction(probe_id=2, target="192.0.2.9"))
+    put_predictions(store, predictions, said("a model"))
+    once, revision = everything(store), store.revision()
+    put_predictions(store, predictions, said("a model, run again"))
+    assert (everything(store), store.revision()) == (once, revision)
+    again = prediction(rtt_ms=13.0, predicted_at=FETCHED + H3, any_loss_probability=None)
+    put_predictions(store, facts(PATH_PREDICTION, again), said("a model"))
+    found = store.facts(PATH_PREDICTION, Selection(probe_ids=(1,)))
+    assert found == facts(PATH_PREDICTION, again)
+
+
+def test_what_is_predicted_changes_nothing_of_what_is_measured(store: GraphStore) -> None:
+    fill_without_predictions(store)
+
+    def measured() -> list[pa.Table]:
+        tables = [store.edges(edge_type) for edge_type in EDGE_TYPES if edge_type is not PREDICTED_TO]
+        tables += [store.facts(f, with_provenance=True) for f in FACT_TYPES if f is not PATH_PREDICTION]
+        return [*tables, store.pairs(), store.pairs(Selection(af=6))]
+
+    before, arrays = measured(), path_arrays(store, Selection())
+    later = {"window_start": T0 + H3, "window_end": T0 + 2 * H3}
+    rows = [prediction(), prediction(**later), prediction(probe_id=2, target="192.0.2.9")]
+    put_predictions(store, facts(PATH_PREDICTION, *rows, prediction(model="sage")), said("a model"))
+    assert measured() == before
+    assert store.edges(PREDICTED_TO).select(["source", "target", "af"]).to_pylist() == [
+        {"source": 1, "target": "192.0.2.1", "af": 4},
+        {"source": 2, "target": "192.0.2.9", "af": 4},
+    ]
+    after = path_arrays(store, Selection())
+    for name in ("window_start_s", "probe_id", "target", "af", "rtt_ms", "jitter_ms", "sent", "received"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(arrays, name))
+    assert store.facts(PATH_STATE, Selection(probe_ids=(2,))).num_rows == 0
+
+
+def test_a_prediction_stays_when_what_was_measured_changes_or_goes(store: GraphStore) -> None:
+    fill(store)
+    predicted = store.facts(PATH_PREDICTION, with_provenance=True)
+    store.put_facts(PATH_STATE, facts(PATH_STATE, state(rtt_median_ms=99.0)), said("ping"))
+    assert store.facts(PATH_PREDICTION, with_provenance=True) == predicted
+    store.delete(PATH_STATE, facts(PATH_STATE, state()).select(KEY))
+    store.prune(PATH_STATE, T0 + H3)
+    assert store.facts(PATH_STATE).num_rows == 0
+    assert store.facts(PATH_PREDICTION, with_provenance=True) == predicted
+
+
+def test_predictions_of_windows_that_ended_are_pruned_and_nothing_measured_is(store: GraphStore) -> None:
+    fill(store)
+    later = prediction(window_start=T0 + H3, window_end=T0 + 2 * H3)
+    put_predictions(store, facts(PATH_PREDICTION, later), said("a model"))
+    assert store.prune(PATH_PREDICTION, T0 + H3) == 2
+    assert store.facts(PATH_PREDICTION) == facts(PATH_PREDICTION, later)
+    assert store.facts(PATH_STATE).num_rows == 2
+
+
+def test_a_prediction_says_itself_that_it_is_synthetic_and_so_does_its_path(store: GraphStore) -> None:
+    fill(store)
+    put_predictions(
+        store,
+        facts(PATH_PREDICTION, prediction(probe_id=3), prediction(probe_id=4, synthetic=True)),
+        said("m"),
+    )
+    assert store.holds_synthetic()
+    by_probe = {row["source"]: row["synthetic"] for row in store.edges(PREDICTED_TO).to_pylist()}
+    assert by_probe == {1: False, 2: False, 3: False, 4: True}
 
 
 # History
@@ -604,14 +724,22 @@ def test_neighbours_at_a_time_are_reached_over_edges_that_held_then(store: Graph
 # Paths
 
 
-def test_every_filter_keeps_what_it_names_and_nothing_else(store: GraphStore) -> None:
+@pytest.mark.parametrize(
+    ("fact_type", "row"), [(PATH_STATE, state), (PATH_PREDICTION, prediction)], ids=["states", "predictions"]
+)
+def test_every_filter_keeps_what_it_names_and_nothing_else(
+    store: GraphStore, fact_type: FactType, row: Callable[..., dict[str, Any]]
+) -> None:
     places(store)
-    rows = [state(), state(probe_id=2, target="198.51.100.7"), state(target="2001:db8::1", af=6)]
-    store.put_facts(PATH_STATE, facts(PATH_STATE, *rows), said("ping"))
+    rows = [row(), row(probe_id=2, target="198.51.100.7"), row(target="2001:db8::1", af=6)]
+    store.put_facts(fact_type, facts(fact_type, *rows), said("ping"))
 
     def found(selection: Selection) -> set[tuple[int, str]]:
-        keys = {(row["probe_id"], row["target"]) for row in store.facts(PATH_STATE, selection).to_pylist()}
-        assert keys == {(row["probe_id"], row["target"]) for row in store.pairs(selection).to_pylist()}
+        keys = {(row["probe_id"], row["target"]) for row in store.facts(fact_type, selection).to_pylist()}
+        pairs = {(row["probe_id"], row["target"]) for row in store.pairs(selection).to_pylist()}
+        assert pairs == (
+            keys if fact_type is PATH_STATE else set()
+        )  # what was only predicted was not measured
         return keys
 
     a, b, c = (1, "192.0.2.1"), (2, "198.51.100.7"), (1, "2001:db8::1")
@@ -698,7 +826,8 @@ def test_arrays_of_what_may_not_be_in_doubt_neither_hold_nor_know_what_is(store:
     assert arrays.target.tolist() == known.target.tolist()
     for name in ("window_start_s", "rtt_ms", "sent", "received"):
         np.testing.assert_array_equal(getattr(arrays, name), getattr(known, name))
-    assert path_arrays(store, Selection()).pairs == 3
+    every = path_arrays(store, Selection())
+    assert (every.pairs, every.untimely, every.doubtful, arrays.doubtful) == (3, 0, 2, 0)
     store.delete(PATH_STATE, facts(PATH_STATE, state(), state(target="2001:db8::1", af=6)).select(KEY))
     with pytest.raises(EmptyError, match="found 2 states, all of results whose time is in doubt"):
         path_arrays(store, Selection(), timely=True)
@@ -967,6 +1096,22 @@ writes = st.one_of(
         ),
     ),
     st.tuples(
+        st.just(PATH_PREDICTION),
+        lists_of(
+            st.builds(
+                lambda **changes: prediction(**changes),
+                probe_id=small,
+                target=addresses,
+                model=st.sampled_from(["sage", "measured"]),
+                rtt_ms=numbers,
+                reason=st.one_of(st.none(), hostile),
+            ),
+            "probe_id",
+            "target",
+            "model",
+        ),
+    ),
+    st.tuples(
         st.just(PATH_SCORE),
         lists_of(
             st.builds(
@@ -1025,7 +1170,8 @@ def test_whatever_is_written_a_store_holds_what_the_one_in_memory_holds(
         assert store.counts() == reference.counts()
         for selection in (Selection(at=T0), Selection(end=T0 + H3, countries=("LB", "SY"))):
             assert store.pairs(selection) == reference.pairs(selection)
-            assert store.facts(PATH_STATE, selection) == reference.facts(PATH_STATE, selection)
+            for fact_type in (PATH_STATE, PATH_PREDICTION):
+                assert store.facts(fact_type, selection) == reference.facts(fact_type, selection)
         for at in (None, T0 + H3):
             for hops in (1, 2):
                 assert set(store.neighbours(ATLAS_PROBE, 1, hops=hops, at=at)) == set(

@@ -16,10 +16,10 @@ from domain.errors import InputError
 from domain.selection import Selection
 from gnn.export import export_pyg
 from kg.centrality import node_centralities
-from kg.schema import IN_COUNTRY, IP, NEXT_HOP, PATH_STATE
+from kg.schema import IN_COUNTRY, IP, NEXT_HOP, PATH_PREDICTION, PATH_STATE
 from kg.store import GraphStore
 from tests.contract.memory_store import MemoryStore, Tables
-from tests.contract.test_stores import H3, T0, edges, facts, fill, link, said, state
+from tests.contract.test_stores import H3, T0, edges, facts, fill, link, prediction, said, state
 
 
 @pytest.fixture
@@ -154,3 +154,20 @@ def names_of(path: Path) -> dict[str, dict[str, list[str]]]:
     with safe_open(path, "np") as file:
         names: dict[str, dict[str, list[str]]] = json.loads(file.metadata()["names"])
     return names
+
+
+@pytest.mark.parametrize("selection", [Selection(), Selection(end=T0 + 2 * H3)], ids=["all", "until"])
+def test_what_a_model_predicted_is_in_no_file_that_models_learn_from(
+    store: GraphStore, tmp_path: Path, selection: Selection
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    export_pyg(store, selection, before)
+    rows = [prediction(model="another"), prediction(probe_id=2, target="2001:db8::1", af=6)]
+    store.put_facts(PATH_PREDICTION, facts(PATH_PREDICTION, *rows), said("a model"))
+    export_pyg(store, selection, after)
+    assert names_of(after) == names_of(before)
+    there = load_file(after)
+    assert set(there) == set(load_file(before))
+    for name, tensor in load_file(before).items():
+        np.testing.assert_array_equal(there[name], tensor)
+    assert not any("PREDICTED" in name for name in there)

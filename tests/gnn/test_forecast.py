@@ -1,70 +1,55 @@
+"""Forecast: what is its own. What all protocols do is in `test_protocols.py`."""
+
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from domain.errors import DataError, UnknownNameError
-from gnn.audit import without
-from gnn.protocols import PROTOCOLS, protocol_named
-from gnn.protocols.forecast import LEAST_WINDOWS, Forecast
+from gnn.protocols.forecast import HORIZONS, Forecast
 
 
 def test_everything_from_the_predicted_window_on_is_hidden(arrays):
-    question = Forecast().question(arrays, np.array([5]))
-    hidden = question.hidden(arrays, 0)
+    hidden = Forecast().question(arrays, np.array([5])).hidden(arrays, 0)
     assert not hidden[:5].any()
     assert hidden[5:].all()
 
 
 def test_a_longer_horizon_hides_the_windows_in_between(arrays):
-    question = Forecast(horizon=3).question(arrays, np.array([5]))
-    assert question.seen_until.tolist() == [3]
+    question = Forecast().question(arrays, np.array([5, 5, 1]), np.array([1, 3, 4]))
+    assert question.seen_until.tolist() == [5, 3, 0]
 
 
-def test_the_window_after_the_last_can_be_asked(arrays):
+def test_the_window_after_the_last_can_be_asked_from_all_that_is_measured(arrays):
     question = Forecast().question(arrays, np.array([arrays.windows]))
     assert not question.hidden(arrays, 0).any()
 
 
-@pytest.mark.parametrize("window", [0, 41])
-def test_a_window_without_a_past_or_too_far_ahead_is_refused(arrays, window):
-    with pytest.raises(DataError, match="reach"):
-        Forecast().question(arrays, np.array([window]))
+@pytest.mark.parametrize("hours", [1, 3, 6, 12, 24])
+def test_horizons_are_those_of_the_day_that_windows_of_that_length_have(hours):
+    horizons = Forecast().horizons(hours * 3600)
+    whole = [int(one.total_seconds()) // (hours * 3600) for one in HORIZONS]
+    assert horizons == (1, *[one for one in whole if one > 1])
+    assert len(Forecast().cases(hours * 3600)) == len(horizons)
 
 
-def test_a_horizon_of_nothing_is_refused():
-    with pytest.raises(DataError):
-        Forecast(horizon=0)
+def test_a_case_is_the_least_horizon_that_reaches_so_far(arrays):
+    horizons = Forecast().horizons(arrays.window_s)
+    ahead = np.arange(1, 12)
+    question = Forecast().question(arrays, np.full(len(ahead), 30), ahead)
+    for distance, case in zip(ahead, question.case, strict=True):
+        reached = [number for number, one in enumerate(horizons) if one >= distance]
+        assert case == min(reached, default=len(horizons) - 1)
 
 
-@given(windows=st.integers(LEAST_WINDOWS + 3, 400), horizon=st.integers(1, 3))
-@settings(max_examples=30)
-def test_the_four_parts_are_disjoint_in_time_order_and_whole(make_arrays, windows, horizon):
-    arrays = make_arrays(probes=1, targets=1, windows=windows)
-    arrays = replace(arrays, sent=np.full_like(arrays.sent, 9))
-    split = Forecast(horizon=horizon).split(arrays)
-    parts = [split.fit, split.validation, split.calibration, split.test]
-    joined = np.concatenate([part.windows for part in parts])
-    assert joined.tolist() == list(range(horizon, windows))
-    assert min(len(part) for part in parts) >= 2
-    assert abs(len(split.test) / len(joined) - 0.25) < 0.05
-
-
-def test_too_few_windows_are_named_and_refused(make_arrays):
-    with pytest.raises(DataError, match="at least 12"):
-        Forecast().split(make_arrays(windows=LEAST_WINDOWS))
-
-
-def test_windows_in_which_nothing_was_measured_are_asked_of_nobody(arrays):
-    silent = np.zeros((arrays.windows, arrays.pairs), dtype=np.bool_)
-    silent[20:25] = True
-    split = Forecast().split(without(arrays, silent))
-    asked = np.concatenate([split.fit.windows, split.validation.windows, split.calibration.windows])
-    assert not set(range(20, 25)) & set(asked.tolist())
+def test_what_is_learned_is_asked_from_the_window_before_or_further_away_and_never_nearer(arrays):
+    split = Forecast().splits(arrays, seed=0)[-1]
+    drawn = Forecast().redraw(split.fit, arrays, np.random.default_rng(0))
+    ahead = drawn.windows - drawn.seen_until + 1
+    np.testing.assert_array_equal(drawn.windows, split.fit.windows)
+    assert ahead.min() == 1
+    assert 1 < ahead.max() <= Forecast().horizons(arrays.window_s)[-1]
 
 
 def test_a_window_of_nothing_but_loss_is_asked_for_loss_and_not_for_rtt(arrays):
@@ -83,14 +68,3 @@ def test_a_pair_is_asked_from_its_second_value_on(arrays):
     changed = replace(arrays, rtt_ms=rtt)
     cells = Forecast().question(changed, np.arange(1, 40)).cells(changed)
     assert (np.flatnonzero(cells.rtt[:, 0]) + 1).tolist() == [20]
-
-
-@pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_every_protocol_says_its_horizon(name):
-    horizon = protocol_named(name).horizon
-    assert horizon is None or horizon >= 1
-
-
-def test_an_unknown_protocol_is_named():
-    with pytest.raises(UnknownNameError, match="prophecy"):
-        protocol_named("prophecy")

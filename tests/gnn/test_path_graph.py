@@ -6,78 +6,23 @@ from string import ascii_uppercase
 import numpy as np
 import pytest
 
-from domain.place import distance_km
-from gnn.path_graph import RELATIONS, PathGraphConfig, categories, edges, path_graph
+from domain.errors import DataError
+from gnn.inputs import NOBODY
+from gnn.mates import EDGE_COLUMNS
+from gnn.neighbours import RELATIONS
+from gnn.path_graph import AROUND, MATES, PathGraphConfig, categories, path_graph
 from gnn.protocols.forecast import Forecast
+from gnn.protocols.imputation import Imputation
+from gnn.protocols.unseen_pair import UnseenPair
+from tests.gnn.anchor_mesh import anchor_mesh
 
 CONFIG = PathGraphConfig(neighbours=3)
+MESH = UnseenPair().view(anchor_mesh(anchors=12, probes=0, windows=3))
 
 
-def test_edges_join_only_pairs_that_share_what_the_type_says(arrays):
-    everyone = np.ones(arrays.pairs, dtype=bool)
-    found = edges(arrays, everyone, CONFIG)
-    assert tuple(found) == RELATIONS
-    shared = {
-        "probe": arrays.probe_end.host,
-        "target": arrays.target_end.host,
-        "probe_as": arrays.probe_end.asn,
-        "target_as": arrays.target_end.asn,
-        "probe_country": arrays.probe_end.country,
-        "target_country": arrays.target_end.country,
-    }
-    for relation, what in shared.items():
-        heard, hearer = found[relation]
-        assert len(heard) > 0
-        assert (what[heard] == what[hearer]).all()
-        assert (heard != hearer).all()
-
-
-def test_near_pairs_are_near_at_both_ends(make_arrays):
-    arrays = make_arrays(probes=40, targets=10)
-    heard, hearer = edges(arrays, np.ones(arrays.pairs, dtype=bool), PathGraphConfig(neighbours=4))["near"]
-    assert len(heard) > 0
-    for one, other in zip(heard, hearer, strict=True):
-        apart = [
-            distance_km(end.latitude[one], end.longitude[one], end.latitude[other], end.longitude[other])
-            for end in (arrays.probe_end, arrays.target_end)
-        ]
-        assert np.hypot(*apart) <= CONFIG.near_km * 1.001
-
-
-@pytest.mark.parametrize("neighbours", [1, 3, 1000])
-def test_no_type_gives_a_pair_more_than_k_neighbours(arrays, neighbours):
-    found = edges(arrays, np.ones(arrays.pairs, dtype=bool), PathGraphConfig(neighbours=neighbours))
-    for relation in RELATIONS:
-        heard, hearer = found[relation]
-        assert np.bincount(hearer, minlength=arrays.pairs).max() <= neighbours
-        assert len(np.unique(np.stack([heard, hearer]), axis=1).T) == len(heard)
-
-
-def test_a_group_smaller_than_k_is_joined_whole(arrays):
-    heard, _ = edges(arrays, np.ones(arrays.pairs, dtype=bool), PathGraphConfig(neighbours=1000))["probe"]
-    assert len(heard) == 8 * 6 * 5  # 8 probes of 6 pairs, each hears the 5 others
-
-
-def test_the_neighbours_kept_are_the_nearest_at_the_other_end(arrays):
-    heard, hearer = edges(arrays, np.ones(arrays.pairs, dtype=bool), PathGraphConfig(neighbours=1))["probe"]
-    end = arrays.target_end
-    pair = 1  # its target has a position
-    kept = heard[hearer == pair][0]
-    others = [p for p in range(6) if p != pair and np.isfinite(end.latitude[p])]
-    assert kept == min(
-        others,
-        key=lambda p: distance_km(end.latitude[pair], end.longitude[pair], end.latitude[p], end.longitude[p]),
-    )
-
-
-def test_what_is_unknown_makes_no_edge(arrays):
-    found = edges(arrays, np.ones(arrays.pairs, dtype=bool), PathGraphConfig(neighbours=5))
-    nowhere = np.flatnonzero(arrays.target_end.asn == 0)
-    assert len(nowhere) > 0
-    for relation in ("target_as", "near"):
-        assert not np.isin(found[relation], nowhere).any()
-    stateless = np.flatnonzero(arrays.probe_end.country == "")
-    assert not np.isin(found["probe_country"], stateless).any()
+def half_hidden(arrays, window, seed=0):
+    hidden = np.random.default_rng(seed).random((1, arrays.pairs)) < 0.5
+    return Imputation().question(arrays, np.array([window]), hidden)
 
 
 def test_edges_do_not_depend_on_measured_values(arrays):
@@ -89,14 +34,110 @@ def test_edges_do_not_depend_on_measured_values(arrays):
 
 
 def test_windows_asked_together_look_as_when_asked_alone(arrays):
-    together = Forecast().question(arrays, np.arange(10, 20))
+    together = Forecast().question(arrays, np.arange(10, 20), np.arange(1, 11))
     many = path_graph(arrays, together, CONFIG)
     for row in (0, 4, 9):
         one = path_graph(arrays, together.part(slice(row, row + 1)), CONFIG)
-        np.testing.assert_array_equal(many.numbers[row], one.numbers[0])
+        np.testing.assert_allclose(many.numbers[row], one.numbers[0], rtol=1e-5, atol=1e-6)
         graph = many.graphs[int(many.graph_of[row])]
         for relation in RELATIONS:
             np.testing.assert_array_equal(graph[relation], one.graphs[0][relation])
+        for side in MATES:
+            np.testing.assert_allclose(
+                many.edge_numbers[side][row], one.edge_numbers[side][0], rtol=1e-4, atol=1e-4
+            )
+        lags = one.values["lag_ms"].shape[2]
+        np.testing.assert_array_equal(many.values["lag_ms"][row, :, :lags], one.values["lag_ms"][0])
+        assert np.isnan(many.values["lag_ms"][row, :, lags:]).all()
+        np.testing.assert_array_equal(
+            many.values["lag_age_days"][row, :, :lags], one.values["lag_age_days"][0]
+        )
+
+
+def test_a_pair_speaks_once_something_of_it_is_seen_now_or_before(arrays):
+    rtt, sent = arrays.rtt_ms.copy(), arrays.sent.copy()
+    rtt[:20, :3], sent[:20, :3] = np.nan, 0  # first measured in window 20
+    changed = replace(arrays, rtt_ms=rtt, sent=sent, received=np.minimum(arrays.received, sent))
+    seen = half_hidden(changed, 20).seen_now[0] & changed.measured[20]
+    graph = path_graph(changed, half_hidden(changed, 20), PathGraphConfig(neighbours=50)).graphs[0]
+    heard = np.unique(np.concatenate([table.ravel() for table in graph.values()]))
+    first = np.arange(3)
+    assert set(first[np.isin(first, heard)]) == set(first[seen[:3]])
+    assert 0 < seen[:3].sum() < 3
+    assert np.isin(np.arange(3, arrays.pairs), heard).all()
+
+
+def test_an_age_is_how_long_before_the_asked_window_a_window_began(arrays):
+    inputs = path_graph(arrays, Forecast().question(arrays, np.array([9]), 3), CONFIG)
+    lag, age = inputs.values["lag_ms"][0], inputs.values["lag_age_days"][0]
+    for number in range(lag.shape[1]):
+        np.testing.assert_array_equal(lag[:, number], arrays.rtt_ms[6 - number])
+        np.testing.assert_allclose(age[:, number], (9 - (6 - number)) * arrays.window_s / 86400.0)
+
+
+def test_what_is_seen_of_the_window_itself_is_of_pairs_that_are_not_asked(arrays):
+    question = half_hidden(arrays, 30)
+    inputs = path_graph(arrays, question, CONFIG)
+    asked = question.asked[0]
+    np.testing.assert_allclose(
+        inputs.column("now_log_rtt_ms")[0, ~asked], np.log1p(arrays.rtt_ms[30, ~asked]), rtol=1e-6
+    )
+    for name in inputs.columns:
+        if name.startswith("now_"):
+            assert np.isnan(inputs.column(name)[0, asked]).all()
+    assert np.isnan(inputs.values["now_ms"][0, asked]).all()
+
+
+def test_around_is_the_mean_over_the_mates_of_what_is_seen_now(arrays):
+    inputs = path_graph(arrays, half_hidden(arrays, 30), CONFIG)
+    for side in MATES:
+        table = inputs.graphs[0][side]
+        for name in ("rtt_move", "jitter_move", "loss", "any_loss"):
+            now, around = inputs.column(f"now_{name}")[0], inputs.column(f"{AROUND}{side}_{name}")[0]
+            for pair, mates in enumerate(table):
+                known = [now[mate] for mate in mates if mate != NOBODY and np.isfinite(now[mate])]
+                wanted = np.mean(known) if known else np.nan
+                np.testing.assert_allclose(around[pair], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_base_of_a_pair_without_a_past_is_what_its_mates_tell_those_with_little_spread_first():
+    split = UnseenPair().splits(MESH, seed=0)[0]
+    question = split.test.part(slice(0, 1))
+    inputs = path_graph(MESH, question, CONFIG)
+    offset, spread = (EDGE_COLUMNS.index(name) for name in ("offset_ms", "spread_ms"))
+    for pair in np.flatnonzero(question.asked[0]):
+        told = []
+        for side in MATES:
+            for place, mate in enumerate(inputs.graphs[int(inputs.graph_of[0])][side][pair]):
+                if mate != NOBODY:
+                    edge = inputs.edge_numbers[side][0, pair, place]
+                    told.append(
+                        (inputs.values["now_ms"][0, mate] + edge[offset], 1.0 / (edge[spread] + 1.0) ** 2)
+                    )
+        total, running = sum(weight for _, weight in told), 0.0
+        for value, weight in sorted(told):
+            running += weight
+            if running >= total / 2.0:
+                break
+        assert inputs.column("base_rtt_ms")[0, pair] == pytest.approx(value, rel=1e-5)
+
+
+def test_what_is_hidden_of_a_pair_that_was_never_met_changes_nothing_of_its_inputs():
+    split = UnseenPair().splits(MESH, seed=0)[0]
+    question = split.test.part(slice(0, 1))
+    before = path_graph(MESH, question, CONFIG)
+    rtt = np.where(question.hidden(MESH, 0), 7.0 + 3.0 * MESH.rtt_ms, MESH.rtt_ms)
+    after = path_graph(replace(MESH, rtt_ms=rtt), question, CONFIG)
+    for one, other in zip(before.of_row(0), after.of_row(0), strict=True):
+        assert one[:2] == other[:2]
+        np.testing.assert_array_equal(one[2], other[2])
+
+
+def test_more_single_windows_than_the_history_holds_are_refused():
+    with pytest.raises(DataError, match="9 lags, 3 moves"):
+        PathGraphConfig(history=8, lags=9)
+    with pytest.raises(DataError, match="neighbours"):
+        PathGraphConfig(neighbours=0)
 
 
 def test_unknown_inputs_are_nan_and_never_a_number(arrays):
@@ -108,11 +149,11 @@ def test_unknown_inputs_are_nan_and_never_a_number(arrays):
 
 
 def test_hour_and_weekday_are_those_of_the_asked_window(arrays):
-    inputs = path_graph(arrays, Forecast(horizon=3).question(arrays, np.array([8])), CONFIG)  # Monday 00:00
+    inputs = path_graph(arrays, Forecast().question(arrays, np.array([8]), 3), CONFIG)  # Monday 00:00
     assert inputs.column("hour_cos")[0, 0] == pytest.approx(1.0)
-    assert inputs.column("weekday_sin")[0, 0] == pytest.approx(
-        np.sin(2 * np.pi * 4 / 7)
-    )  # epoch day 0: Thursday
+    # Day 0 of the epoch was a Thursday.
+    assert inputs.column("weekday_sin")[0, 0] == pytest.approx(np.sin(2 * np.pi * 4 / 7), rel=1e-6)
+    assert inputs.column("log_horizon")[0, 0] == pytest.approx(np.log(3.0))
 
 
 def test_a_known_as_or_country_is_never_in_the_bucket_of_the_unknown(arrays):
@@ -208,9 +249,10 @@ def test_the_past_of_a_pair_is_what_a_pencil_says(one_pair):
         "any_loss_frequency": 2.5 / 7.0,
         "log_windows_since_answer": 0.0,
         "log_windows_seen": np.log(7.0),
+        "log_horizon": 0.0,
     }
     found = {name: inputs.column(name)[0, 0] for name in wanted}
-    assert found == pytest.approx(wanted, abs=1e-12)
+    assert found == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     past = [
         name
         for name in inputs.columns
@@ -222,4 +264,4 @@ def test_the_past_of_a_pair_is_what_a_pencil_says(one_pair):
 def test_windows_since_the_last_answer_are_counted(one_pair):
     asked = Forecast().question(one_pair, np.array([12, 15, 20]))
     waited = path_graph(one_pair, asked, CONFIG).column("log_windows_since_answer")[:, 0]
-    np.testing.assert_allclose(waited, np.log([1.0 + 2.0, 1.0 + 1.0, 1.0 + 3.0]))
+    np.testing.assert_allclose(waited, np.log([1.0 + 2.0, 1.0 + 1.0, 1.0 + 3.0]), rtol=1e-6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kg.history import Change, Differences, counts_at, differences
-from kg.schema import IN_COUNTRY, PATH_SCORE, PATH_STATE
+from kg.schema import IN_COUNTRY, PATH_PREDICTION, PATH_SCORE, PATH_STATE
 from kg.store import GraphStore
 from tests.contract.memory_store import MemoryStore, Tables
-from tests.contract.test_stores import H3, T0, edges, facts, fill, link, moved, said, score, state
+from tests.contract.test_stores import H3, T0, edges, facts, fill, link, moved, prediction, said, score, state
 
 LATER = {"window_start": T0 + H3, "window_end": T0 + 2 * H3}
 
@@ -92,3 +92,10 @@ def test_counts_at_a_time_are_of_what_held_then(store: GraphStore) -> None:
     assert counts_at(store, T0 + H3)["AtlasProbe COUNTRY Country"] == 3
     assert (before["IP NEXT_HOP IP"], then["IP NEXT_HOP IP"]) == (0, 1)
     assert (before["PathState"], then["PathState"]) == (0, 2)
+
+
+def test_what_was_predicted_is_not_compared(store: GraphStore) -> None:
+    before = differences(store, T0, T0 + H3, most=10)
+    rows = [prediction(rtt_ms=99.0), prediction(**LATER), prediction(**LATER, probe_id=2)]
+    store.put_facts(PATH_PREDICTION, facts(PATH_PREDICTION, *rows), said("a model"))
+    assert differences(store, T0, T0 + H3, most=10) == before

@@ -97,6 +97,7 @@ def test_constraints_and_indexes_are_those_of_the_schema(database: TestDatabase)
         "ProbeState",
         "TargetState",
         "LINK_STATE",
+        "PATH_PREDICTION",
         "PATH_SCORE",
         "ASScore",
         "CountryScore",
@@ -106,17 +107,20 @@ def test_constraints_and_indexes_are_those_of_the_schema(database: TestDatabase)
 
 def test_a_graph_of_another_version_is_refused_in_one_line(database: TestDatabase) -> None:
     opened(database).close()
-    for version, words in ((VERSION + 1, "newer"), (VERSION - 2, "older")):
+    for version, words in ((VERSION + 1, "newer"), (1, "older")):
         told(database, "MATCH (g:QoetwinGraph) SET g.version = $version", version=version)
         with pytest.raises(StoreError, match=words):
             opened(database)
 
 
-def test_a_graph_of_version_2_becomes_one_of_this_version(database: TestDatabase) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_graph_of_an_older_version_becomes_one_of_this_version(
+    database: TestDatabase, version: int
+) -> None:
     with opened(database) as store:
         fill(store)
         before = everything(store)
-    told(database, "MATCH (g:QoetwinGraph) SET g.version = 2")
+    told(database, "MATCH (g:QoetwinGraph) SET g.version = $version", version=version)
     with opened(database) as store:
         assert everything(store) == before
     assert told(database, "MATCH (g:QoetwinGraph) RETURN g.version") == [[VERSION]]
@@ -135,6 +139,22 @@ def test_states_lie_beside_the_edge_that_they_are_about_and_are_found_by_their_t
     assert answer.rows == [(1, "192.0.2.1", 11.0), (1, "2001:db8::1", 11.0)]
     of_probe = ask(store, "MATCH (s:ProbeState)-[:OF]->(p:AtlasProbe {id: 1}) RETURN s.paths")
     assert of_probe.rows == [(1,)]
+
+
+def test_a_prediction_lies_beside_a_path_of_its_own_and_no_pattern_of_states_meets_it(
+    store: Neo4jStore,
+) -> None:
+    fill(store)  # with a prediction of a pair that was never measured
+    answer = ask(
+        store,
+        "MATCH (p:AtlasProbe)-[s:PATH_PREDICTION {model: $model}]->(t:IP) MATCH (p)-[:PREDICTED_TO {af: s.af}]->(t)"
+        " RETURN p.id, t.ip, s.rtt_low_ms, EXISTS { (p)-[:MEASURES]->(t) } AS measured ORDER BY p.id",
+        model="graph-transformer",
+    )
+    assert answer.rows == [(1, "192.0.2.1", 9.0, True), (2, "192.0.2.9", 9.0, False)]
+    assert ask(store, "MATCH (:AtlasProbe {id: 2})-[s:PATH_STATE|MEASURES]->() RETURN count(s)").rows == [
+        (0,)
+    ]
 
 
 def test_pages_and_batches_of_any_size_hold_the_same_graph(

@@ -26,6 +26,7 @@ from kg.schema import (
     LOCATED_IN_AS,
     LOCATED_IN_POINT,
     NEXT_HOP,
+    PATH_PREDICTION,
     PATH_SCORE,
     PATH_STATE,
     POINT,
@@ -76,6 +77,26 @@ SCORE: dict[str, Any] = {
     "score": 81.25,
     "limiting_metric": "rtt",
     "profile": "ai-ndt 1",
+}
+PREDICTION: dict[str, Any] = {
+    key: STATE[key] for key in ("probe_id", "target", "af", "window_start", "window_end")
+} | {
+    "model": "graph-transformer",
+    "protocol": "forecast",
+    "rtt_ms": 12.0,
+    "rtt_low_ms": 9.0,
+    "rtt_high_ms": 15.0,
+    "jitter_ms": 1.0,
+    "jitter_low_ms": 0.5,
+    "jitter_high_ms": 2.0,
+    "any_loss_probability": 0.25,
+    "loss_ratio": 0.01,
+    "in_range": True,
+    "predicted_at": T0,
+    "trained_until": T0,
+    "seen_until": T0,
+    "data_hash": "5f2a",
+    "synthetic": False,
 }
 
 
@@ -157,6 +178,8 @@ def good() -> MemoryStore:
     store.upsert_edges(LOCATED_IN_POINT, pa.table({"source": [1001], "target": ["POINT(4.9 52.37)"]}), SAID)
     store.put_facts(PATH_STATE, pa.Table.from_pylist([STATE], fact_schema(PATH_STATE)), SAID)
     store.put_facts(PATH_SCORE, pa.Table.from_pylist([SCORE], fact_schema(PATH_SCORE)), SAID)
+    predictions = pa.Table.from_pylist([PREDICTION], fact_schema(PATH_PREDICTION))
+    store.put_facts(PATH_PREDICTION, predictions, SAID)
     return store
 
 
@@ -202,6 +225,31 @@ def test_a_state_that_cannot_be_is_found_with_its_place(
     assert expected in finding.expected
 
 
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        ({"any_loss_probability": 1.5}, "1.5", "1.0 or less"),
+        ({"loss_ratio": -0.5}, "-0.5", "0.0 or more"),
+        ({"rtt_low_ms": -1.0}, "-1.0", "0.0 or more"),
+        ({"rtt_low_ms": 13.0}, "13.0", "at most rtt_high_ms and rtt_ms"),
+        ({"rtt_ms": None, "rtt_low_ms": 16.0}, "16.0", "at most rtt_high_ms and rtt_ms"),
+        ({"rtt_ms": 16.0}, "16.0", "at most rtt_high_ms"),
+        ({"jitter_low_ms": 1.5}, "1.5", "at most jitter_high_ms and jitter_ms"),
+        ({"jitter_ms": 2.5}, "2.5", "at most jitter_high_ms"),
+        ({"model": ""}, "", "at least 1 letters"),
+    ],
+)
+def test_a_prediction_outside_its_interval_or_its_scale_is_found(
+    change: dict[str, Any], found: str, expected: str
+) -> None:
+    store = good()
+    rows = [PREDICTION | change]
+    store.put_facts(PATH_PREDICTION, pa.Table.from_pylist(rows, fact_schema(PATH_PREDICTION)), SAID)
+    (finding,) = found_in(store)
+    assert finding.where.startswith("PathPrediction/1001/193.0.0.1/4/")
+    assert (finding.found, finding.expected) == (found, expected)
+
+
 def test_a_score_beyond_its_scale_is_found() -> None:
     store = good()
     store.put_facts(
@@ -217,6 +265,7 @@ def test_an_end_that_is_not_in_the_graph_is_found() -> None:
     assert {finding.where.partition("/")[0] for finding in findings} == {
         "AtlasProbe-LOCATED_IN-Point",
         "AtlasProbe-MEASURES-IP",
+        "AtlasProbe-PREDICTED_TO-IP",
     }
     assert {finding.found for finding in findings} == {"AtlasProbe/1001"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from domain.errors import InputError, StoreError
 from domain.progress import unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
-from kg.schema import APPLICATION, AS, ATLAS_PROBE, LOCATED_IN_AS, PATH_STATE
+from kg.schema import APPLICATION, AS, ATLAS_PROBE, LOCATED_IN_AS, PATH_PREDICTION, PATH_STATE
 from kg.sparql import Answer, Cell, query, refuse_what_reads_elsewhere
 from kg.tables import fact_schema
 from tests.contract.memory_store import MemoryStore, Tables
@@ -110,6 +111,37 @@ def test_ask_construct_and_describe_have_columns_too(store: MemoryStore, cache: 
 def test_the_ontology_can_be_asked_what_a_property_means(store: MemoryStore, cache: Path) -> None:
     answer = ask(store, cache, "SELECT ?unit { :rtt_median_ms qudt:hasUnit ?unit ; skos:definition ?words }")
     assert answer.rows == [("http://qudt.org/vocab/unit/MilliSEC",)]
+
+
+def test_predictions_can_be_selected_and_are_neither_states_nor_observations(
+    store: MemoryStore, cache: Path
+) -> None:
+    predicted = MemoryStore(deepcopy(store._tables))
+    rows = [
+        {"probe_id": probe, "target": "193.0.0.1", "af": 4, "window_start": T0, "window_end": T0 + HOUR}
+        | {"model": "graph-transformer", "protocol": "forecast", "rtt_ms": 12.5, "rtt_low_ms": 10.0}
+        | {"rtt_high_ms": 20.0, "in_range": True, "predicted_at": T0, "synthetic": False}
+        for probe in (1001, 1002)
+    ]
+    predicted.put_facts(PATH_PREDICTION, pa.Table.from_pylist(rows, fact_schema(PATH_PREDICTION)), SAID)
+    found = ask(
+        predicted,
+        cache,
+        "SELECT ?id ?rtt ?low ?high { ?p a :PathPrediction ; :of ?path ; :model ?model ; :rtt_ms ?rtt ; :rtt_low_ms ?low ;"
+        " :rtt_high_ms ?high . ?path rdf:subject/:id ?id } ORDER BY ?id",
+        model="graph-transformer",
+    )
+    assert found.rows == [(1001, 12.5, 10.0, 20.0), (1002, 12.5, 10.0, 20.0)]
+    for measured in (
+        "SELECT ?s ?r { ?s a :PathState ; :rtt_median_ms ?r } ORDER BY ?s",
+        "SELECT ?s { ?s a/rdfs:subClassOf* sosa:Observation } ORDER BY ?s",
+        "SELECT ?probe ?ip { ?probe :MEASURES ?ip } ORDER BY ?probe",
+    ):
+        rows_there = ask(predicted, cache, measured).rows
+        assert rows_there == ask(store, cache, measured).rows
+        assert rows_there
+    never = "SELECT ?id { ?probe :PREDICTED_TO ?ip ; :id ?id FILTER NOT EXISTS { ?probe :MEASURES ?ip } }"
+    assert ask(predicted, cache, never).rows == [(1002,)]
 
 
 def test_rows_stop_at_the_limit_and_it_says_so(store: MemoryStore, cache: Path) -> None:

@@ -14,7 +14,8 @@ from domain.application import Application
 from domain.errors import EmptyError, UnknownNameError
 from domain.provenance import Provenance
 from domain.selection import Selection
-from kg.schema import IN_COUNTRY, LOCATED_IN_AS, PATH_SCORE, PATH_STATE
+from kg.predictions import put_predictions
+from kg.schema import IN_COUNTRY, LOCATED_IN_AS, PATH_PREDICTION, PATH_SCORE, PATH_STATE
 from kg.store import GraphStore, open_store
 from kg.tables import fact_schema
 from qoe.profile import load_profile
@@ -100,6 +101,22 @@ def test_a_pair_never_measured_says_so_instead_of_inventing(store: GraphStore) -
     assert answer.score is None
     assert answer.reason == "never measured: the graph has no such path"
     assert (answer.paths, answer.measured, answer.predicted, answer.limiting_metric) == (0, 0, 0, None)
+
+
+@pytest.mark.parametrize("group_by", [None, *GroupBy])
+def test_what_is_predicted_changes_no_answer_and_a_pair_only_predicted_was_never_measured(
+    store: GraphStore, group_by: GroupBy | None
+) -> None:
+    unseen = Selection(probe_ids=(2,), targets=("192.0.2.2",))
+    before = [ask(store, selection, group_by) for selection in (Selection(), unseen)]
+    rows = [
+        {"probe_id": probe, "target": target, "af": 4, "window_start": T0, "window_end": T0 + H3}
+        | {"model": "graph-transformer", "protocol": "unseen-pair", "rtt_ms": 1.0, "in_range": True}
+        | {"predicted_at": T0, "synthetic": False}
+        for probe, target in ((1, "192.0.2.1"), (2, "192.0.2.2"), (7, "192.0.2.7"))
+    ]
+    put_predictions(store, pa.Table.from_pylist(rows, fact_schema(PATH_PREDICTION)), SAID)
+    assert [ask(store, selection, group_by) for selection in (Selection(), unseen)] == before
 
 
 def test_a_filter_on_what_is_not_known_says_so_instead_of_never_measured(store: GraphStore) -> None:

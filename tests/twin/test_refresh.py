@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,14 +17,16 @@ from ingest.lake import Lake
 from ingest.lake_files import Kind
 from ingest.parse import parse
 from ingest.probes import probes_table
-from kg.schema import FACT_TYPES, PATH_STATE
+from kg.predictions import put_predictions
+from kg.schema import FACT_TYPES, PATH_PREDICTION, PATH_STATE
 from kg.store import GraphStore, open_store
+from kg.tables import fact_schema
 from qoe.profile import load_profile
 from tests.ingest.kills import kill
 from tests.twin.killed_refresh import REFRESH, content
 from tests.twin.test_pipeline import ping
-from tests.twin.test_qoe import T0
-from twin.building import build_graph, read_origins, summarise_lake
+from tests.twin.test_qoe import SAID, T0
+from twin.building import build_graph, prune_graph, read_origins, summarise_lake
 from twin.refresh import _windows, memory_file, refresh_graph
 
 H3 = timedelta(hours=3)
@@ -163,6 +166,40 @@ def test_a_state_that_late_data_show_to_be_none_goes_with_all_that_followed_from
         found, expected = content(store), content(fresh)
         for fact_type in FACT_TYPES:
             assert found[fact_type.label] == expected[fact_type.label]
+
+
+def test_predictions_stay_whatever_is_built_and_go_with_the_windows_that_are_not_kept(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    at_s = int(T0.timestamp())
+    lake.land(parse([ping(1, timestamp=at_s + slot * 10_800) for slot in range(4)], "test"))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        refreshed(tmp_path, lake, store)
+        states = store.facts(PATH_STATE)
+        (pair, *_) = store.pairs().to_pylist()
+        rows = [
+            {name: pair[name] for name in ("target", "af")}
+            | {"probe_id": probe, "window_start": T0 + slot * H3, "window_end": T0 + (slot + 1) * H3}
+            | {"model": "sage", "protocol": "forecast", "rtt_ms": 1.0, "in_range": True}
+            | {"predicted_at": T0, "synthetic": False}
+            for slot in range(6)
+            for probe in (pair["probe_id"], 77)
+        ]
+        put_predictions(store, pa.Table.from_pylist(rows, fact_schema(PATH_PREDICTION)), SAID)
+        predicted = store.facts(PATH_PREDICTION, with_provenance=True)
+        lake.land(parse([ping(1, timestamp=at_s + 60)], "test"))
+        assert refreshed(tmp_path, lake, store) is not None
+        memory_file(tmp_path, H3).unlink()
+        assert refreshed(tmp_path, lake, store).states == 4
+        assert store.facts(PATH_PREDICTION, with_provenance=True) == predicted
+        assert store.facts(PATH_STATE).num_rows == states.num_rows
+        assert refreshed(tmp_path, lake, store, keep=timedelta(hours=4)).states == 2
+        starts = store.facts(PATH_PREDICTION)["window_start"].unique().to_pylist()
+        assert starts == [T0 + slot * H3 for slot in (2, 3, 4, 5)]
+        counted = prune_graph(store, T0 + 4 * H3, None, only_count=False)
+        assert counted[PATH_PREDICTION.label] == 4
+        assert store.facts(PATH_PREDICTION).num_rows == 4
 
 
 def test_windows_whose_files_were_let_go_of_are_emptied(tmp_path: Path) -> None:

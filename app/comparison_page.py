@@ -1,0 +1,98 @@
+"""The comparison as one HTML file, drawn from `comparison.json` alone.
+
+It asks for no network and no script: tables and pictures are the same on a screen, on a phone and on paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.comparison_document import read_document
+from app.comparison_figures import (
+    FEW_CELLS,
+    breakdown_groups,
+    curve_group,
+    decile_groups,
+    forests,
+    gain_figures,
+    interval_figures,
+    quantile_groups,
+    reliability_groups,
+)
+from app.comparison_tables import (
+    cost_table,
+    fact_rows,
+    figure_tables,
+    finding_table,
+    paper_table,
+    range_table,
+    split_table,
+    worst_table,
+)
+from app.comparison_words import KINDS, minute, seconds
+from app.svg import MARKERS
+
+
+def write_comparison_page(document: Mapping[str, object], path: Path) -> None:
+    """Write the page.
+
+    Args:
+        document: `comparison.json`, as `json.loads` gives it.
+        path: where.
+
+    Raises:
+        InputError: when a key is missing or a value is not what it should be; it says which, and nothing is written.
+    """
+    path.write_text(comparison_page(document), encoding="utf-8")
+
+
+def comparison_page(document: Mapping[str, object]) -> str:
+    """The page as text.
+
+    Args:
+        document: `comparison.json`, as `json.loads` gives it.
+
+    Raises:
+        InputError: when a key is missing or a value is not what it should be; it says which.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    read = read_document(document)
+    environment = Environment(
+        loader=PackageLoader("app"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    kinds = {row.kind for row in read.rows}
+    return environment.get_template("comparison.html").render(
+        document=read,
+        # The first paragraph is the conclusion; a long one may go on in further ones.
+        conclusion=[line for line in read.conclusion.splitlines() if line.strip()]
+        or ["No conclusion was drawn."],
+        markers=MARKERS,
+        kinds=[(kind, says) for kind, says in KINDS.items() if kind in kinds],
+        facts=fact_rows(read),
+        paper=paper_table(read),
+        forests=forests(read),
+        tables=figure_tables(read),
+        gains=gain_figures(read),
+        intervals=interval_figures(read),
+        deciles=decile_groups(read),
+        quantiles=quantile_groups(read),
+        reliability=reliability_groups(read),
+        breakdowns=breakdown_groups(read),
+        out_of_range=range_table(read),
+        curves=curve_group(read),
+        costs=cost_table(read),
+        worst=worst_table(read),
+        findings=finding_table(read),
+        splits=split_table(read),
+        few_cells=FEW_CELLS,
+        since=minute(read.data.start),
+        until=minute(read.data.until),
+        created=minute(read.created),
+        took=seconds(read.seconds),
+    )

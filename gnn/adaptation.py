@@ -1,0 +1,107 @@
+"""Adaptation: intervals follow how the latest ones did, in windows that are seen.
+
+A model that asks about window t knows how its intervals would have done in the windows before: it asks itself about those, as it would have
+been asked then, and compares with what is seen of them. So alpha is no state of the model: it follows from the arrays, and whoever
+changes what is hidden does not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from gnn.conformal import COVERAGE, Calibration, next_alpha
+from gnn.prediction import Prediction
+from gnn.protocols.protocol import Bools, Question
+from kg.arrays import Floats, Ints, PathArrays
+
+MOST_WINDOWS = 112
+"""So many windows before the first that is asked about are looked at: two weeks of 3 h. What was longer ago is forgotten anyway."""
+
+HIDDEN_SHARE = 0.1
+"""Of what is seen of an earlier window, so much is hidden to be asked; more would leave less to tell from than there is."""
+
+
+def rehearsal(arrays: PathArrays, question: Question, windows: Ints, ahead: int) -> Question:
+    """Ask about earlier windows as the question asks about its own: as far ahead, and with as much of the window seen.
+
+    Args:
+        arrays: the measurements.
+        question: rows of one case.
+        windows: (R,) earlier windows.
+        ahead: windows between what is seen as past and the asked window, plus 1.
+    """
+    visible = np.broadcast_to(question.seen_past[0], (len(windows), arrays.pairs))
+    if question.held_out is not None:
+        visible = visible & ~question.held_out[windows]
+    asked: Bools = np.asarray(visible)
+    if bool(question.seen_now.any()):
+        asked = visible & np.stack(
+            [np.random.default_rng([0x4EA2, int(w)]).random(arrays.pairs) < HIDDEN_SHARE for w in windows]
+        )
+        seen_now = visible & ~asked
+    else:
+        seen_now = np.zeros_like(asked)
+    return replace(
+        question,
+        windows=windows,
+        seen_until=np.maximum(windows - ahead + 1, 0),
+        seen_past=np.broadcast_to(question.seen_past[0], asked.shape),
+        seen_now=seen_now,
+        asked=asked,
+        case=np.full(len(windows), question.case[0]),
+    )
+
+
+def alphas(
+    answer: Callable[[Question], Prediction],
+    arrays: PathArrays,
+    question: Question,
+    calibrations: dict[str, Calibration],
+    first: int,
+) -> dict[str, Floats]:
+    """The miss ratio to aim at in each row, so that a tenth is missed.
+
+    Args:
+        answer: raw predictions.
+        arrays: the measurements; of windows and pairs that the question hides nothing is looked at.
+        question: Q rows.
+        calibrations: of RTT and of jitter.
+        first: the first window that nothing was learned from.
+
+    Returns:
+        `rtt` and `jitter`, each (Q,).
+    """
+    found = {name: np.full(len(question), 1.0 - COVERAGE) for name in calibrations}
+    ahead = question.windows - question.seen_until + 1
+    for case in np.unique(question.case):
+        for distance in np.unique(ahead[question.case == case]):
+            rows = np.flatnonzero((question.case == case) & (ahead == distance))
+            own = question.part(rows)
+            until = own.seen_until
+            windows = np.arange(max(first, int(own.windows.min()) - MOST_WINDOWS), int(until.max()))
+            windows = windows[arrays.measured[windows].any(axis=1)]
+            if len(windows) == 0:
+                continue
+            asked = rehearsal(arrays, own, windows, int(distance))
+            told = answer(asked)
+            for name, calibration in calibrations.items():
+                values = arrays.rtt_ms if name == "rtt" else arrays.jitter_ms
+                truth = np.where(asked.asked, values[windows], np.nan)
+                low, middle, high = (getattr(told, f"{name}{bound}_ms") for bound in ("_low", "", "_high"))
+                chain = [1.0 - COVERAGE]
+                for number, window in enumerate(windows):
+                    # What was known when this window was asked: the windows before its horizon.
+                    known = int(np.searchsorted(windows, window - distance + 1))
+                    bounds = calibration.widen(
+                        low[number], middle[number], high[number], int(case), chain[known]
+                    )
+                    inside = (bounds[0] <= truth[number]) & (truth[number] <= bounds[1])
+                    scored = np.isfinite(truth[number]) & np.isfinite(bounds[0])
+                    cells = int(scored.sum())
+                    missed = float((~inside[scored]).mean()) if cells > 0 else np.nan
+                    chain.append(next_alpha(chain[-1], missed, cells))
+                found[name][rows] = [chain[int(np.searchsorted(windows, one))] for one in until]
+    return found

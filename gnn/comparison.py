@@ -1,0 +1,392 @@
+"""Comparison: every predictor on the same cells, over splits and seeds, each next to the best baseline.
+
+Which baseline is best is chosen, for each target, on the calibration cells: chosen on the test it would be the luckiest of several there,
+and a model would be set against luck. A job is one split and one seed; jobs run side by side in processes of their own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import numpy as np
+
+from gnn.audit import Verdict, audit_answers
+from gnn.conformal import equal_parts, reliability
+from gnn.history import DAY_S
+from gnn.neighbours import chord_km, on_sphere
+from gnn.prediction import Prediction
+from gnn.predictor import Kind, Learned, Predictor
+from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.registry import predictor_class, predictor_named
+from gnn.scoring import (
+    Metrics,
+    Target,
+    clusters,
+    common_cells,
+    error,
+    interval,
+    metrics,
+    point,
+    qoe_points_off,
+    truth,
+)
+from gnn.statistical_audit import audit_statistics
+from kg.arrays import UNKNOWN_ASN, Floats, Ints, PathArrays
+from qoe.profile import Profile
+
+Hear = Callable[[str, int, int], None]
+"""Told what is being learned, how much of it, out of how much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a predictor took in one job."""
+
+    learned: Learned
+    predict_seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One predictor, case and target in one job.
+
+    Attributes:
+        metrics: on the common cells.
+        errors: (N,) float32, what is averaged and compared, of the common cells in order.
+        calibration_error: mean error on the calibration cells, by which the best baseline is chosen; NaN where there are none.
+    """
+
+    metrics: Metrics
+    errors: Floats
+    calibration_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The common cells of one case and target in one job.
+
+    Attributes:
+        cells: (N,) a number for each cell, the same in every job: window x pairs + pair.
+        clusters: (N,) likewise for its cluster.
+        asked: how many could be scored.
+        partial: models that predict too few of them to be scored.
+    """
+
+    cells: Ints
+    clusters: Ints
+    asked: int
+    partial: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What is shown of one predictor's RTT, and probability of loss, in one job: sums that add up over jobs.
+
+    Attributes:
+        groups: (by, group) -> cells, summed absolute error in ms, covered cells, summed width in ms.
+        pairs: (4, P) cells, summed absolute error, measured and predicted RTT of each pair.
+        reliability: rows of mean predicted probability, observed frequency, cells.
+    """
+
+    groups: Mapping[tuple[str, str], tuple[float, float, float, float]]
+    pairs: Floats
+    reliability: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What came of one job."""
+
+    split: str
+    seed: int
+    scored: Mapping[tuple[str, str, Target], Scored]
+    asked: Mapping[tuple[str, Target], Asked]
+    details: Mapping[tuple[str, str], Detail]
+    costs: Mapping[str, Cost]
+    verdicts: Mapping[str, Verdict]
+    test_cells: int
+    out_of_range: Mapping[str, tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One split and one seed.
+
+    Attributes:
+        arrays: the measurements, as the protocol views them.
+        protocol: who is hidden.
+        split: number of the split.
+        split_seed: what the splits are drawn with.
+        seed: of learning.
+        models: names in the registry.
+        profile: how quality is scored.
+        overrides: settings of models that differ from their usual ones.
+        checkpoint: folder in which interrupted trainings are kept; None keeps nothing.
+    """
+
+    arrays: PathArrays
+    protocol: Protocol
+    split: int
+    split_seed: int
+    seed: int
+    models: tuple[str, ...]
+    profile: Profile
+    overrides: Mapping[str, int | float]
+    checkpoint: Path | None = None
+
+
+def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
+    """Fit every model of a job, and score all.
+
+    Args:
+        job: what.
+        hear: told before each model.
+        keep: gets the fitted predictors, where somebody wants them.
+
+    Raises:
+        LeakError: when a predictor sees what is hidden from it, before or after learning.
+        DataError: when there is too little data.
+    """
+    arrays, protocol = job.arrays, job.protocol
+    split = protocol.splits(arrays, seed=job.split_seed)[job.split]
+    told: dict[str, Prediction] = {}
+    calibrating: dict[str, Prediction] = {}
+    costs: dict[str, Cost] = {}
+    verdicts: dict[str, Verdict] = {}
+    fitted: dict[str, Predictor] = {} if keep is None else keep
+    for number, name in enumerate(job.models):
+        what = f"{split.name}, seed {job.seed}: {name}"
+        hear(what, number, len(job.models))
+        predictor = predictor_named(name, protocol.name, job.overrides)
+        predictor.reuse(fitted)
+        checkpoint = None if job.checkpoint is None else job.checkpoint / name.replace("/", "+")
+        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed, checkpoint=checkpoint)
+        answers = audit_answers(predictor, arrays, split.test)
+        answers.require(name)
+        started = time.perf_counter()
+        told[name] = predictor.predict(arrays, split.test)
+        seconds = time.perf_counter() - started
+        verdicts[name] = verdict.with_other(answers).with_other(
+            audit_statistics(arrays, split.test, told[name])
+        )
+        calibrating[name] = predictor.raw(arrays, split.calibration)
+        fitted[name] = predictor
+        costs[name] = Cost(
+            learned=learned,
+            predict_seconds=seconds,
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+        )
+    scored, asked = _scored(job, split, told, calibrating)
+    cases = protocol.cases(arrays.window_s)
+    details = {
+        (name, cases[case]): _detail(arrays, split.test, case, prediction)
+        for name, prediction in told.items()
+        for case in np.unique(split.test.case)
+    }
+    return Done(
+        split=split.name,
+        seed=job.seed,
+        scored=scored,
+        asked=asked,
+        details=details,
+        costs=costs,
+        verdicts=verdicts,
+        test_cells=int(split.test.cells(arrays).rtt.sum()),
+        out_of_range=_out_of_range(arrays, split.test, told),
+    )
+
+
+def _scored(
+    job: Job, split: Split, told: Mapping[str, Prediction], calibrating: Mapping[str, Prediction]
+) -> tuple[dict[tuple[str, str, Target], Scored], dict[tuple[str, Target], Asked]]:
+    """Every model on every case and target."""
+    arrays, test = job.arrays, split.test
+    scored: dict[tuple[str, str, Target], Scored] = {}
+    asked: dict[tuple[str, Target], Asked] = {}
+    numbers = test.windows[:, None] * arrays.pairs + np.arange(arrays.pairs)[None, :]
+    cluster = clusters(arrays, test, by_day=job.protocol.by_day)
+    for case, title in enumerate(job.protocol.cases(arrays.window_s)):
+        rows = (test.case == case)[:, None]
+        for target in Target:
+            measured, could = truth(arrays, test, target)
+            could = could & rows
+            points = {name: point(prediction, target) for name, prediction in told.items()}
+            cells, names = common_cells(could, points)
+            if not cells.any():
+                continue
+            asked[title, target] = Asked(
+                cells=numbers[cells],
+                clusters=cluster[cells],
+                asked=int(could.sum()),
+                partial=tuple(name for name in told if name not in names),
+            )
+            off = None
+            if target is not Target.ANY_LOSS:
+                off = qoe_points_off(arrays, test, target, cells, job.profile)
+            before = _calibration_errors(arrays, split.calibration, case, target, calibrating, names)
+            for name in names:
+                bounds = interval(told[name], target)
+                scored[name, title, target] = Scored(
+                    metrics=metrics(
+                        target,
+                        points[name][cells],
+                        measured[cells],
+                        None if bounds is None else (bounds[0][cells], bounds[1][cells]),
+                        off,
+                    ),
+                    errors=error(points[name][cells], measured[cells], target).astype(np.float32),
+                    calibration_error=before[name],
+                )
+    return scored, asked
+
+
+def _calibration_errors(
+    arrays: PathArrays,
+    question: Question,
+    case: int,
+    target: Target,
+    told: Mapping[str, Prediction],
+    names: Sequence[str],
+) -> dict[str, float]:
+    """Mean error of each model on the calibration cells that all of them predict."""
+    measured, could = truth(arrays, question, target)
+    points = {name: point(told[name], target) for name in names}
+    cells = could & (question.case == case)[:, None]
+    cells = cells & np.logical_and.reduce([np.isfinite(said) for said in points.values()])
+    if not cells.any():
+        return dict.fromkeys(names, np.nan)
+    return {name: float(error(said[cells], measured[cells], target).mean()) for name, said in points.items()}
+
+
+def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction) -> Detail:
+    """What is shown of one predictor in one case."""
+    measured, could = truth(arrays, question, Target.RTT)
+    could = could & (question.case == case)[:, None] & np.isfinite(told.rtt_ms)
+    row, pair = np.nonzero(could)
+    said, came = told.rtt_ms[could], measured[could]
+    low, high = told.rtt_low_ms[could], told.rtt_high_ms[could]
+    wrong = np.abs(said - came)
+    inside, width = (low <= came) & (came <= high), high - low
+    groups: dict[tuple[str, str], tuple[float, float, float, float]] = {}
+    for by, labels in _labels(arrays, question, row, pair, said).items():
+        for label in np.unique(labels):
+            of = labels == label
+            groups[by, str(label)] = (
+                float(of.sum()),
+                float(wrong[of].sum()),
+                float(inside[of].sum()),
+                float(np.nansum(width[of])),
+            )
+    sums: Floats = np.stack(
+        [
+            np.bincount(pair, weights=weights, minlength=arrays.pairs)
+            for weights in (np.ones_like(wrong), wrong, came, said)
+        ]
+    )
+    lossy, there = truth(arrays, question, Target.ANY_LOSS)
+    there = there & (question.case == case)[:, None] & np.isfinite(told.any_loss_probability)
+    bins: tuple[tuple[float, float, int], ...] = ()
+    if there.any():
+        found = reliability(told.any_loss_probability[there], lossy[there] > 0.0)
+        bins = tuple(
+            zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True)
+        )
+    return Detail(groups=groups, pairs=sums, reliability=bins)
+
+
+DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
+
+
+def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said: Floats) -> dict[str, Any]:
+    """By what errors are shown: (N,) labels of each kind."""
+    kilometres = chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end))
+    band = np.searchsorted(DISTANCES_KM, kilometres, side="right")
+    names = np.array(
+        [
+            "unknown",
+            *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),
+            f"over {DISTANCES_KM[-1]:g} km",
+        ]
+    )
+    distance = np.where(np.isfinite(kilometres), names[np.minimum(band, len(names) - 1)], "unknown")
+    start_s = arrays.window_start_s[0] + question.windows * arrays.window_s
+    asn = arrays.probe_end.asn
+    return {
+        "distance": distance[pair],
+        "country": np.where(arrays.probe_end.country == "", "unknown", arrays.probe_end.country).astype(str)[
+            pair
+        ],
+        "asn": np.where(asn == UNKNOWN_ASN, "unknown", np.char.add("AS", asn.astype(str)))[pair],
+        "hour": np.char.add(np.char.zfill((start_s % DAY_S // 3600).astype(str), 2), ":00")[row],
+        "decile": np.char.zfill((1 + equal_parts(said)).astype(str), 2),
+        "window": np.datetime_as_string(start_s.astype("datetime64[s]"), unit="m")[row],
+    }
+
+
+def _out_of_range(
+    arrays: PathArrays, question: Question, told: Mapping[str, Prediction]
+) -> dict[str, tuple[int, float]]:
+    """Reason -> cells that the first graph model (or the first model) says it is out of its range for, and their summed error."""
+    name = next((name for name in told if predictor_class(name).kind is Kind.GNN), next(iter(told)))
+    measured, could = truth(arrays, question, Target.RTT)
+    found: dict[str, tuple[int, float]] = {}
+    for reason in np.unique(told[name].reason[could].astype(str)):
+        of = could & (told[name].reason == reason)
+        found[str(reason)] = (int(of.sum()), float(np.nansum(np.abs(told[name].rtt_ms - measured)[of])))
+    return found
+
+
+# --- side by side
+
+
+def run_all(
+    jobs: Sequence[Job], processes: int, hear: Hear, *, keep: dict[str, Predictor] | None = None
+) -> list[Done]:
+    """Run jobs, so many at a time, each in a process of its own with one thread.
+
+    Args:
+        jobs: what.
+        processes: how many at a time; 1 runs them here.
+        hear: told before each model.
+        keep: gets the fitted predictors of the last job that runs here.
+    """
+    if processes == 1 or len(jobs) == 1:
+        return [run(job, hear, keep) for job in jobs]
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        said: Queue[tuple[str, int, int]] = manager.Queue()
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+            running = [pool.submit(_run_aside, job, said) for job in jobs]
+            while not all(one.done() for one in running) or not said.empty():
+                try:
+                    hear(*said.get(timeout=0.5))
+                except Empty:
+                    if any(one.done() and one.exception() is not None for one in running):
+                        break
+            for one in running:
+                if one.done() and one.exception() is not None:
+                    pool.shutdown(wait=False, cancel_futures=True)
+            return [one.result() for one in running]
+
+
+def _run_aside(job: Job, said: Any) -> Done:
+    return run(job, lambda what, done, of: said.put((what, done, of)))
+
+
+def _one_thread() -> None:
+    """Two processes of one thread each are faster than one of two: the arrays are small."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)

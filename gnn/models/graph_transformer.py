@@ -1,0 +1,95 @@
+"""GraphTransformer: a pair attends to those it hears, knowing where in the graph it is and what the edge says."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.nn import TransformerConv
+
+from gnn.blocks import NodeTable, in_blocks
+from gnn.models.graph_predictor import GraphPredictor
+from gnn.models.typed_layers import Neighbourhood
+
+
+class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no types
+    r"""PyG's `TransformerConv`, over a table of k neighbours in place of a list of edges: the same numbers, without scattering.
+
+    .. math::
+        h_i' = \sum_j \alpha_{ij} (W_3 h_j + W_6 e_{ij}), \quad
+        \alpha_{ij} = \mathrm{softmax}_j \frac{(W_1 h_i)^\top (W_2 h_j + W_6 e_{ij})}{\sqrt d}
+
+    Shi et al., Masked Label Prediction: Unified Message Passing Model for Semi-Supervised Classification (IJCAI 2021), equations 3 to 5.
+    """
+
+    of_alone: ClassVar[bool] = False
+
+    def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
+        """(N, D), (N, k) and (N, k, E) or None -> (N, heads x channels). Who hears nobody gets zeros."""
+        heads, channels, nobody = self.heads, self.out_channels, len(h)
+        query = self.lin_query(h)
+        said = [NodeTable(linear(h)) for linear in (self.lin_key, self.lin_value)]
+
+        def attend(query: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
+            there = (heard < nobody)[:, :, None]
+            key, value = (table.rows(heard).view(*heard.shape, heads, channels) for table in said)
+            if edge is not None:
+                told = self.lin_edge(edge).view(*heard.shape, heads, channels)
+                key, value = key + told, value + told
+            score = (query.view(-1, 1, heads, channels) * key).sum(dim=-1) / math.sqrt(channels)
+            alpha = torch.softmax(score.masked_fill(~there, -1e9), dim=1) * there
+            alpha = functional.dropout(alpha, p=self.dropout, training=self.training)
+            return ((alpha[..., None] * value).sum(dim=1).flatten(1),)
+
+        return in_blocks(attend, query, heard, edge)[0]
+
+
+class DegreeEncoding(nn.Module):
+    """Says where in the graph a node is: how many it hears of each type, as a share of the most.
+
+    After the structural encodings of Ying et al., Do Transformers Really Perform Badly for Graph Representation? (NeurIPS 2021), section
+    3.1.1. Eigenvectors of the Laplacian (Dwivedi, Bresson 2021) are of one graph, and each window has another.
+
+    Args:
+        relations: edge types.
+        hidden: D.
+    """
+
+    def __init__(self, *, relations: tuple[str, ...], hidden: int) -> None:
+        super().__init__()
+        self.relations = relations
+        self.linear = nn.Linear(len(relations), hidden, bias=False)
+
+    def forward(self, h: Tensor, around: Neighbourhood) -> Tensor:
+        """(N, D) -> (N, D), what is added to the features."""
+        degree = [(around[relation].heard < len(h)).float().mean(dim=1) for relation in self.relations]
+        out: Tensor = self.linear(torch.stack(degree, dim=-1))
+        return out
+
+
+class GraphTransformer(GraphPredictor):
+    """Attention on the path graph."""
+
+    name: ClassVar[str] = "graph-transformer"
+    citation: ClassVar[str] = (
+        "Shi, Huang, Feng, Zhong, Wang, Sun: Masked Label Prediction: Unified Message Passing Model for Semi-Supervised "
+        "Classification, IJCAI 2021, arXiv:2009.03509"
+    )
+
+    asks_edges: ClassVar[bool] = True
+
+    def convolution(self, edge_dim: int | None) -> nn.Module:
+        """Attention with `settings.heads` heads."""
+        hidden, heads = self.settings.hidden, self.settings.heads
+        made = TableTransformerConv(
+            hidden, hidden // heads, heads=heads, edge_dim=edge_dim, root_weight=False, bias=False
+        )
+        del made.lin_skip  # PyG makes it also where nothing asks it
+        return made
+
+    def positional_encoding(self, relations: tuple[str, ...]) -> nn.Module:
+        """How much each node hears, by edge type."""
+        return DegreeEncoding(relations=relations, hidden=self.settings.hidden)

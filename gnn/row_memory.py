@@ -1,0 +1,76 @@
+"""Row memory: what a predictor said of a row is not worked out again.
+
+Intervals are adapted by asking about earlier windows, which are often asked about for themselves too, and an ensemble asks its members what
+they were asked before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import numpy as np
+
+from gnn.prediction import Prediction
+from gnn.protocols.protocol import Question
+from kg.arrays import PathArrays
+
+MOST_CELLS = 3_000_000
+"""Pairs x rows that are remembered: some 250 MB."""
+
+
+class RowMemory:
+    """Predictions by row, for the arrays that were asked about last.
+
+    Args:
+        answer: predicts a part of a question.
+        cells_at_once: pairs x rows that `answer` is given at once.
+    """
+
+    def __init__(self, answer: Callable[[PathArrays, Question], Prediction], cells_at_once: int) -> None:
+        self._answer = answer
+        self._cells_at_once = cells_at_once
+        self._arrays: PathArrays | None = None
+        self._known: OrderedDict[bytes, Prediction] = OrderedDict()
+
+    def ask(self, arrays: PathArrays, question: Question) -> Prediction:
+        """The rows of the question, those that are not known worked out a few at a time."""
+        if self._arrays is not arrays:
+            self._arrays = arrays
+            self._known.clear()
+        held_out = b"" if question.held_out is None else hashlib.sha256(question.held_out.tobytes()).digest()
+        keys = [_key(question, row, held_out) for row in range(len(question))]
+        told = {key: self._known[key] for key in keys if key in self._known}
+        missing = [row for row, key in enumerate(keys) if key not in told]
+        at_once = max(1, self._cells_at_once // arrays.pairs)
+        for start in range(0, len(missing), at_once):
+            rows = missing[start : start + at_once]
+            said = self._answer(arrays, question.part(np.array(rows, dtype=np.int64)))
+            for number, row in enumerate(rows):
+                told[keys[row]] = self._known[keys[row]] = _row(said, number)
+        while len(self._known) * arrays.pairs > MOST_CELLS and len(self._known) > 1:
+            self._known.popitem(last=False)
+        return _stacked([told[key] for key in keys]) if keys else self._answer(arrays, question)
+
+
+def _key(question: Question, row: int, held_out: bytes) -> bytes:
+    """Everything that a row asks and shows."""
+    digest = hashlib.sha256(held_out)
+    for name in ("windows", "seen_until", "case"):
+        digest.update(int(getattr(question, name)[row]).to_bytes(8, "little", signed=True))
+    for name in ("seen_past", "seen_now"):
+        digest.update(np.packbits(getattr(question, name)[row]).tobytes())
+    digest.update(bytes([question.unmet]))
+    return digest.digest()
+
+
+def _stacked(rows: Sequence[Prediction]) -> Prediction:
+    return Prediction(
+        **{field.name: np.stack([getattr(row, field.name) for row in rows]) for field in fields(Prediction)}
+    )
+
+
+def _row(prediction: Prediction, number: int) -> Prediction:
+    return Prediction(**{field.name: getattr(prediction, field.name)[number] for field in fields(Prediction)})

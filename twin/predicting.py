@@ -1,0 +1,382 @@
+"""Graph -> answers of a saved model: RTT, loss and jitter with intervals, and back into the graph as predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from domain.errors import InputError, NotFoundError
+from domain.progress import Report, unheard
+from domain.provenance import Provenance
+from domain.selection import Selection
+from gnn.artefact import Card, load
+from gnn.prediction import Prediction
+from gnn.predictor import Predictor
+from gnn.protocols import protocol_named
+from gnn.protocols.protocol import Protocol, Question
+from kg.arrays import Ends, Ints, PathArrays, path_arrays
+from kg.predictions import put_predictions
+from kg.schema import PATH_PREDICTION
+from kg.store import GraphStore
+from kg.tables import fact_schema
+from twin.learning import without_hops
+
+Cell: TypeAlias = str | int | float | bool | datetime | None
+
+PAIR_COLUMNS = ("probe", "target", "af", "at")
+MOST_PAIRS = 1_000_000
+
+_VALUES = (
+    *("rtt_ms", "rtt_low_ms", "rtt_high_ms", "loss_ratio", "any_loss_probability"),
+    *("jitter_ms", "jitter_low_ms", "jitter_high_ms"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What a model says.
+
+    Attributes:
+        rows: one a path and window, as `qoetwin predict` writes them.
+        card: of the model.
+        learned_until: nothing from this time on was learned from; None where a model is not of one time.
+        synthetic: True when what it learned from, or what it saw, is.
+    """
+
+    rows: Sequence[dict[str, Cell]]
+    card: Card
+    learned_until: datetime | None
+    synthetic: bool
+
+
+def read_pairs(path: Path) -> pa.Table:
+    """Pairs and times to predict, from CSV or Parquet with `probe,target,af,at`.
+
+    Raises:
+        NotFoundError: when there is no such file.
+        InputError: when it cannot be read, lacks a column, or holds what is no probe, target, family or time.
+    """
+    try:
+        if path.suffix in (".parquet", ".pq"):
+            table = pyarrow.parquet.read_table(path)
+        else:
+            table = pyarrow.csv.read_csv(
+                path,
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types={name: pa.string() for name in PAIR_COLUMNS}
+                ),
+            )
+    except FileNotFoundError as error:
+        raise NotFoundError("no such file", where=str(path)) from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError("pairs that cannot be read", where=str(path), found=str(error)) from error
+    missing = [name for name in PAIR_COLUMNS if name not in table.column_names]
+    if missing:
+        raise InputError(
+            "pairs without a column that they need",
+            where=str(path),
+            found=", ".join(table.column_names) or "no column",
+            expected=", ".join(PAIR_COLUMNS),
+        )
+    if table.num_rows > MOST_PAIRS:
+        raise InputError(
+            "too many pairs", where=str(path), found=str(table.num_rows), expected=f"at most {MOST_PAIRS}"
+        )
+    try:
+        return pa.table(
+            {
+                "probe": pc.cast(table["probe"], pa.int64()),
+                "target": pc.cast(table["target"], pa.string()),
+                "af": pc.cast(table["af"], pa.int64()),
+                "at": _times(table["at"]),
+            }
+        )
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise InputError(
+            "a pair that is none",
+            where=str(path),
+            found=str(error),
+            expected="probe: an id, target: an address, af: 4 or 6, at: ISO 8601",
+        ) from error
+
+
+def _times(column: pa.ChunkedArray) -> pa.Array:
+    """Aware UTC; what says no zone is UTC."""
+    if pa.types.is_timestamp(column.type):
+        return pc.cast(column, pa.timestamp("us", "UTC"))
+    moments = [datetime.fromisoformat(text) for text in column.to_pylist()]
+    return pa.array(
+        [one if one.tzinfo is not None else one.replace(tzinfo=UTC) for one in moments],
+        pa.timestamp("us", "UTC"),
+    )
+
+
+def predict(
+    store: GraphStore,
+    folder: Path,
+    selection: Selection,
+    *,
+    wanted: pa.Table | None = None,
+    report: Report = unheard,
+) -> Predicted:
+    """Ask a saved model.
+
+    Args:
+        store: the graph; nothing else is looked at.
+        folder: of the model.
+        selection: which paths and windows. Without a time, a forecast is of the window after the last measured one, and any
+            other of the last measured one.
+        wanted: pairs and times, as `read_pairs` gives them, in place of the selection.
+        report: hears how far it is.
+
+    Raises:
+        ArtefactError: when there is no such model, or it cannot be used.
+        EmptyError: when the graph has no state.
+        DataError: when the model was trained on windows of another length than are there.
+    """
+    report("reading the graph", 0, 1)
+    predictor, card = load(folder)
+    rule = protocol_named(card.protocol)
+    every = Selection(window_s=card.window_s)
+    arrays = path_arrays(store, every, timely=rule.timely)
+    if wanted is None:
+        wanted = _wanted(store, selection, arrays, rule)
+    windows = _window_of(arrays, wanted)
+    if rule.in_time:  # nobody knew then what was met later
+        first = max(int(windows.min(initial=arrays.windows)), 0)
+        before = datetime.fromtimestamp(int(arrays.window_start_s[0]) + first * arrays.window_s, tz=UTC)
+        arrays = path_arrays(store, every, topology_before=before, timely=rule.timely)
+    else:
+        arrays = without_hops(arrays)
+    report("reading the graph", 1, 1)
+    rows = _answered(predictor, card, rule, arrays, wanted, windows, report)
+    learned_until_s = None if predictor.calibrated is None else predictor.calibrated.learned_until_s
+    return Predicted(
+        rows=rows,
+        card=card,
+        learned_until=None if learned_until_s is None else datetime.fromtimestamp(learned_until_s, tz=UTC),
+        synthetic=arrays.synthetic or card.synthetic,
+    )
+
+
+def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: Protocol) -> pa.Table:
+    """The selected paths, in each of the selected windows."""
+    pairs = store.pairs(selection)
+    start_s, length_s = int(arrays.window_start_s[0]), arrays.window_s
+    last = arrays.windows if rule.forecasts else arrays.windows - 1
+    if selection.at is not None:
+        windows = np.array([(int(selection.at.timestamp()) - start_s) // length_s])
+    elif selection.start is not None or selection.end is not None:
+        until_s = start_s + (last + 1) * length_s
+        first_s = start_s if selection.start is None else int(selection.start.timestamp())
+        end_s = until_s if selection.end is None else int(selection.end.timestamp())
+        windows = np.arange(-(-(first_s - start_s) // length_s), -(-(end_s - start_s) // length_s))
+    else:
+        windows = np.array([last])
+    at_us = (start_s + np.repeat(windows, pairs.num_rows) * length_s) * 1_000_000
+    rows = np.tile(np.arange(pairs.num_rows), len(windows))
+    return pa.table(
+        {
+            "probe": pairs["probe_id"].take(rows),
+            "target": pairs["target"].take(rows),
+            "af": pairs["af"].take(rows),
+            "at": pa.array(at_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def _window_of(arrays: PathArrays, wanted: pa.Table) -> Ints:
+    """The number of the window that holds each time; below 0 or past the last where it is of no measured one."""
+    at_s = wanted["at"].cast(pa.int64()).to_numpy() // 1_000_000
+    return np.asarray((at_s - int(arrays.window_start_s[0])) // arrays.window_s, dtype=np.int64)
+
+
+NOT_KNOWN = "the graph has no path from this probe, or none to this target: nothing says where they are"
+TOO_EARLY = "before the first measured window"
+MEASURED = "it was measured: a model is asked about what was not"
+
+
+def _answered(
+    predictor: Predictor,
+    card: Card,
+    rule: Protocol,
+    arrays: PathArrays,
+    wanted: pa.Table,
+    windows: Ints,
+    report: Report,
+) -> list[dict[str, Cell]]:
+    """A row for each wanted pair and time."""
+    arrays, pair = _with_pairs(arrays, wanted)
+    viewed, column = rule.view(arrays), rule.columns_of(arrays)
+    pair = np.where(pair >= 0, column[pair], -1)
+    rows: list[dict[str, Cell]] = []
+    told: dict[int, tuple[Question, Prediction]] = {}
+    askable = np.unique(windows[(windows >= 0) & (pair >= 0)])
+    askable = askable[askable - viewed.windows < rule.furthest(viewed.window_s)]
+    for number, window in enumerate(askable.tolist()):
+        report("predicting", number, len(askable))
+        question = rule.ask(viewed, np.array([window], dtype=np.int64))
+        told[window] = (question, predictor.predict(viewed, question))
+    report("predicting", len(askable), len(askable))
+    for number, (probe, target, af) in enumerate(
+        zip(*(wanted[name].to_pylist() for name in ("probe", "target", "af")), strict=True)
+    ):
+        window, own = int(windows[number]), int(pair[number])
+        start = datetime.fromtimestamp(int(arrays.window_start_s[0]) + window * arrays.window_s, tz=UTC)
+        row: dict[str, Cell] = {
+            "probe": probe,
+            "target": target,
+            "af": af,
+            "window_start": start,
+            "window_end": start + timedelta(seconds=arrays.window_s),
+        }
+        values: dict[str, Cell] = dict.fromkeys(_VALUES)
+        in_range, reason = False, ""
+        if own < 0:
+            reason = NOT_KNOWN
+        elif window < 0:
+            reason = TOO_EARLY
+        elif window not in told:
+            reason = f"further ahead than the model was trained for: {rule.furthest(viewed.window_s)} windows of {viewed.window_s} s"
+        else:
+            question, prediction = told[window]
+            asked = np.flatnonzero(question.asked[:, own])
+            if len(asked) == 0:
+                reason = MEASURED
+            else:
+                q = int(asked[0])
+                values = {name: _number(getattr(prediction, name)[q, own]) for name in _VALUES}
+                in_range, reason = bool(prediction.in_range[q, own]), str(prediction.reason[q, own])
+        rows.append(
+            row
+            | values
+            | {
+                "model": card.model,
+                "protocol": card.protocol,
+                "in_range": in_range,
+                "reason": reason or None,
+            }
+        )
+    return rows
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _with_pairs(arrays: PathArrays, wanted: pa.Table) -> tuple[PathArrays, Ints]:
+    """The arrays with columns for wanted pairs that were never measured, and the column of each wanted pair.
+
+    The ends of such a pair are known from other pairs of the same probe, and of the same target; where one of them has none, the pair
+    gets no column: -1.
+    """
+    known = {
+        key: number
+        for number, key in enumerate(
+            zip(arrays.probe_id.tolist(), arrays.target.tolist(), arrays.af.tolist(), strict=True)
+        )
+    }
+    of_probe = {(probe, af): number for (probe, _, af), number in known.items()}
+    of_probe_alone = {probe: number for (probe, _, _), number in known.items()}
+    of_target = {target: number for (_, target, _), number in known.items()}
+    probe_rows: list[int] = []
+    target_rows: list[int] = []
+    added: list[tuple[int, str, int]] = []
+    found: list[int] = []
+    for key in zip(*(wanted[name].to_pylist() for name in ("probe", "target", "af")), strict=True):
+        if key not in known:
+            probe, target, af = key
+            here = of_probe.get((probe, af), of_probe_alone.get(probe))
+            there = of_target.get(target)
+            if here is None or there is None:
+                found.append(-1)
+                continue
+            known[key] = arrays.pairs + len(added)
+            added.append(key)
+            probe_rows.append(here)
+            target_rows.append(there)
+        found.append(known[key])
+    if not added:
+        return arrays, np.array(found, dtype=np.int64)
+    empty = np.full((arrays.windows, len(added)), np.nan)
+    none = np.zeros((arrays.windows, len(added)), dtype=np.int64)
+    return replace(
+        arrays,
+        probe_id=np.concatenate([arrays.probe_id, [key[0] for key in added]]),
+        target=np.concatenate([arrays.target, np.array([key[1] for key in added], dtype=np.object_)]),
+        af=np.concatenate([arrays.af, [key[2] for key in added]]),
+        probe_end=_longer(arrays.probe_end, probe_rows),
+        target_end=_longer(arrays.target_end, target_rows),
+        rtt_ms=np.concatenate([arrays.rtt_ms, empty], axis=1),
+        jitter_ms=np.concatenate([arrays.jitter_ms, empty], axis=1),
+        sent=np.concatenate([arrays.sent, none], axis=1),
+        received=np.concatenate([arrays.received, none], axis=1),
+    ), np.array(found, dtype=np.int64)
+
+
+def _longer(end: Ends, rows: list[int]) -> Ends:
+    def longer(values: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([values, values[rows]])
+
+    return Ends(**{field.name: longer(getattr(end, field.name)) for field in fields(end)})
+
+
+def write_predictions(store: GraphStore, told: Predicted) -> int:
+    """Keep predictions in the graph, beside measurements and never among them; gives how many.
+
+    Rows without any number are not kept: they say nothing of the path.
+    """
+    now = datetime.now(UTC).replace(microsecond=0)
+    rows = [row for row in told.rows if any(row[name] is not None for name in _VALUES)]
+    table = pa.Table.from_pylist(
+        [
+            {
+                "probe_id": row["probe"],
+                **{
+                    name: row[name]
+                    for name in (
+                        "target",
+                        "af",
+                        "model",
+                        "protocol",
+                        "window_start",
+                        "window_end",
+                        "in_range",
+                        "reason",
+                        *_VALUES,
+                    )
+                },
+                "predicted_at": now,
+                "trained_until": told.learned_until,
+                "seen_until": row["window_start"],
+                "data_hash": told.card.data_hash,
+                "synthetic": told.synthetic,
+            }
+            for row in rows
+        ],
+        schema=fact_schema(PATH_PREDICTION),
+    )
+    put_predictions(
+        store,
+        table,
+        Provenance(
+            reference_name=f"model {told.card.model}, {told.card.protocol}",
+            reference_org="qoetwin",
+            reference_url_data=None,
+            reference_time_fetch=now,
+            reference_time_modification=None,
+            method=told.card.model,
+            synthetic=told.synthetic,
+        ),
+    )
+    return len(rows)
