@@ -26,6 +26,7 @@ PREDICTORS: Mapping[str, str] = MappingProxyType(
         "nearest-profiles": "gnn.baselines.nearest_profiles:NearestProfiles",
         "boosting": "gnn.baselines.boosting:Boosting",
         "boosting-around": "gnn.baselines.boosting_around:BoostingAround",
+        "stack": "gnn.baselines.stack:Stack",
         "graph-transformer": "gnn.models.graph_transformer:GraphTransformer",
         "cheb-net": "gnn.models.cheb_net:ChebNet",
         "res-gated-gcn": "gnn.models.res_gated_gcn:ResGatedGcn",

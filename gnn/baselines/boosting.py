@@ -10,6 +10,7 @@ import numpy as np
 
 from domain.errors import ArtefactError, DataError
 from gnn import history
+from gnn.baselines.last_value import LastValue
 from gnn.baselines.levels import Seen, Table, host_effects, level_seen
 from gnn.baselines.node_effects import node_effects
 from gnn.baselines.trees import Growth, Trees, grown
@@ -43,14 +44,14 @@ class BoostingSettings:
         rtt_unit_ms, jitter_unit_ms: what is learned is asinh((value - base) / unit): linear below, logarithmic above.
     """
 
-    rounds: int = 400
-    patience: int = 30
-    rate: float = 0.05
+    rounds: int = 200
+    patience: int = 15
+    rate: float = 0.08
     leaves: int = 31
     least_cells: int = 40
     share: float = 0.3
-    bound_rounds: int = 150
-    cells: int = 120_000
+    bound_rounds: int = 100
+    cells: int = 60_000
     redraws: int = 6
     rtt_unit_ms: float = 20.0
     jitter_unit_ms: float = 5.0
@@ -113,6 +114,7 @@ class Boosting(Predictor):
         columns = {name: graph.column(name) for name in graph.columns if self.looks_at(name)}
         columns |= {f"base_{name}_ms": base for name, base in bases.items()}
         columns |= {f"log_base_{name}_ms": np.log1p(base) for name, base in bases.items()}
+        columns["any_loss_after_latest"] = LastValue().losses(arrays, question)[0][0]
         columns |= self.more(arrays, question, graph, bases["rtt"])
         sent = history.counted(arrays.sent > 0, question)
         shape = (len(question), arrays.pairs)

@@ -141,11 +141,15 @@ class HostBaseline(SimpleBaseline):
         """What is said of RTT."""
 
     def measures(self, arrays: PathArrays, question: Question) -> dict[str, Floats]:
-        """Both options, and how far they are off."""
+        """Both options of each target, and how far they are off."""
+        return self.beside(arrays, question, self.rtt(arrays, question))
+
+    def beside(self, arrays: PathArrays, question: Question, rtt: Levels) -> dict[str, Floats]:
+        """All that is measured: jitter and loss, beside what is said of RTT."""
         table = Table.of(arrays)
         lossy = history.any_loss(arrays)
         level = {
-            "rtt_ms": self.rtt(arrays, question),
+            "rtt_ms": rtt,
             "jitter_ms": self.by_row(table, arrays.jitter_ms, question, host_effects),
             "any_loss_probability": self.by_row(table, lossy, question, of_both_hosts, history.mean),
             "loss_ratio": self.by_row(table, arrays.loss_ratio, question, of_both_hosts, history.mean),

@@ -83,7 +83,7 @@ class SimpleBaseline(Predictor):
         errors = np.zeros((len(TARGETS), len(self.options)))
         if len(self.options) > 1:
             inputs = self.inputs(lesson.arrays, question)
-            truth = _truth(lesson.arrays, question)
+            truth = truths(lesson.arrays, question)
             for row, target in enumerate(TARGETS):
                 told = np.stack([inputs.column(self.named(target, option)) for option in self.options])
                 both = np.isfinite(truth[target]) & np.isfinite(told).all(axis=0)
@@ -146,7 +146,7 @@ class SimpleBaseline(Predictor):
         self._state = taken
 
 
-def _truth(arrays: PathArrays, question: Question) -> dict[str, Floats]:
+def truths(arrays: PathArrays, question: Question) -> dict[str, Floats]:
     """(Q, P) what was measured of each target, NaN where it is not scored."""
     cells = question.cells(arrays)
     return {

@@ -172,9 +172,9 @@ class Growth:
         share: of the columns, that each split is chosen among.
     """
 
-    rounds: int = 400
-    patience: int = 30
-    rate: float = 0.05
+    rounds: int = 200
+    patience: int = 15
+    rate: float = 0.08
     leaves: int = 31
     least_cells: int = 40
     share: float = 0.3
@@ -219,7 +219,7 @@ def grown(
         "max_features": growth.share,
         "early_stopping": True,
         "n_iter_no_change": growth.patience,
-        "scoring": "loss",
+        "scoring": "neg_brier_score" if loss == "log_loss" else "loss",
         "random_state": seed,
     }
     model = (
