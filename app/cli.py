@@ -1022,7 +1022,7 @@ def train_command(
     """Learn a model on the graph, next to quick baselines, score it on what it has not seen, and save it.
 
     MODEL is graph-transformer, cheb-net, res-gated-gcn, sage, mlp, ensemble, or a baseline: last-value, ewma, rolling-median, seasonal-median,
-    fibre-distance, node-effects, low-rank, vivaldi, nearest-places, nearest-profiles, boosting, boosting-around. Graph models also with a plain head (NAME/plain), and
+    fibre-distance, node-effects, low-rank, vivaldi, nearest-places, nearest-profiles, boosting, boosting-around, stack. Graph models also with a plain head (NAME/plain), and
     without a base (NAME/direct). A model of the same name and protocol is replaced. A training that was interrupted goes on
     where it was.
     """

@@ -89,8 +89,12 @@ class Stack(Predictor):
         self._members: dict[str, Predictor] | None = None
         self._weights: Floats | None = None
 
+    def reuse(self, fitted: Mapping[str, Predictor]) -> None:
+        """Take the members among these as they are."""
+        self._every |= {name: fitted[name] for name in self._every if name in fitted}
+
     @property
-    def members(self) -> Mapping[str, Predictor]:
+    def fitted(self) -> Mapping[str, Predictor]:
         """The fitted members by name.
 
         Raises:
@@ -168,7 +172,7 @@ class Stack(Predictor):
 
     def _answers(self, inputs: Inputs) -> list[Prediction]:
         """What each member says of its share of the inputs."""
-        return [member.answer(_share(inputs, name)) for name, member in self.members.items()]
+        return [member.answer(_share(inputs, name)) for name, member in self.fitted.items()]
 
     def answer(self, inputs: Inputs) -> Prediction:
         """The weighted means."""
@@ -214,11 +218,11 @@ class Stack(Predictor):
 
     def state(self) -> dict[str, Array]:
         """The weights, whether the members are those of pairs not met, and what these learned."""
-        of_unmet = tuple(self.members) == tuple(kind.name for kind in OF_UNMET)
+        of_unmet = tuple(self.fitted) == tuple(kind.name for kind in OF_UNMET)
         learned: dict[str, Array] = {"weights": self.weights, "of_unmet": np.array(of_unmet)}
         return learned | {
             f"{name}{SEPARATOR}{key}": values
-            for name, member in self.members.items()
+            for name, member in self.fitted.items()
             for key, values in member.state().items()
         }
 
@@ -226,7 +230,7 @@ class Stack(Predictor):
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of all members."""
         return tuple(
-            f"{name}{SEPARATOR}{column}" for name, member in self.members.items() for column in member.columns
+            f"{name}{SEPARATOR}{column}" for name, member in self.fitted.items() for column in member.columns
         )
 
     def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
@@ -302,4 +306,4 @@ def weighed(points: Floats, truth: Floats, *, squared: bool) -> Floats:
         weights = weights * np.exp(-STEP / np.sqrt(1.0 + step) * (gradient - gradient.min()))
         weights /= weights.sum()
         kept += weights if 2 * step >= ROUNDS else 0.0
-    return np.maximum(kept / kept.sum(), LEAST_WEIGHT)
+    return np.asarray(np.maximum(kept / kept.sum(), LEAST_WEIGHT))
