@@ -61,7 +61,7 @@ def relaxed(table: Table, seen: Seen, unit: float) -> tuple[Floats, Floats]:
     """(H, D) coordinates and (H,) heights, in units of so many ms."""
     level = seen.level / unit
     place = np.random.default_rng(0).normal(0.0, OFF_AXIS, size=(table.hosts, DIMENSIONS))
-    known = np.isfinite(table.place).all(axis=1)
+    known = np.asarray(np.isfinite(table.place).all(axis=1))
     if known.any():
         radius = 2.0 * EARTH_RADIUS_KM / FIBRE_KM_PER_MS * DETOUR / unit
         place[:, :3] += radius * np.where(known[:, None], table.place, table.place[known].mean(axis=0))
