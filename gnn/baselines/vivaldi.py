@@ -8,7 +8,6 @@ import numpy as np
 
 from domain.place import EARTH_RADIUS_KM, FIBRE_KM_PER_MS
 from gnn.baselines.levels import LevelBaseline, Seen, Table
-from gnn.protocols.protocol import Bools
 from kg.arrays import Floats
 
 DIMENSIONS: Final = 5
@@ -62,7 +61,7 @@ def relaxed(table: Table, seen: Seen, unit: float) -> tuple[Floats, Floats]:
     """(H, D) coordinates and (H,) heights, in units of so many ms."""
     level = seen.level / unit
     place = np.random.default_rng(0).normal(0.0, OFF_AXIS, size=(table.hosts, DIMENSIONS))
-    known: Bools = np.asarray(np.isfinite(table.place).all(axis=1))
+    known = np.asarray(np.isfinite(table.place).all(axis=1))
     if known.any():
         radius = 2.0 * EARTH_RADIUS_KM / FIBRE_KM_PER_MS * DETOUR / unit
         place[:, :3] += radius * np.where(known[:, None], table.place, table.place[known].mean(axis=0))
