@@ -992,7 +992,7 @@ def qoe_command(
 _protocol = click.option(
     "--protocol",
     required=True,
-    help="Who is hidden from whom: forecast, imputation, unseen-pair or unseen-probe.",
+    help="Who is hidden from whom: forecast, imputation, unseen-pair or unseen-probe; compare also knows paper, which hides nothing.",
 )
 _seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness."
@@ -1004,6 +1004,7 @@ _window = click.option("--window", type=Length(), help="Windows of this length, 
 @click.argument("model", metavar="MODEL")
 @_protocol
 @_seed
+@click.option("--quick", is_flag=True, help="Few steps: to see that it works.")
 @_window
 @filters
 @common
@@ -1011,6 +1012,7 @@ def train_command(
     model: str,
     protocol: str,
     seed: int,
+    quick: bool,
     window: timedelta | None,
     home: Path | None,
     store: str,
@@ -1019,7 +1021,8 @@ def train_command(
 ) -> None:
     """Learn a model on the graph, next to quick baselines, score it on what it has not seen, and save it.
 
-    MODEL is graph-transformer, cheb-net, res-gated-gcn, sage, mlp, ensemble, or a baseline; graph models also with a plain head (NAME/plain), and
+    MODEL is graph-transformer, cheb-net, res-gated-gcn, sage, mlp, ensemble, or a baseline: last-value, ewma, rolling-median, seasonal-median,
+    fibre-distance, node-effects, low-rank, vivaldi, nearest-places, nearest-profiles, boosting, boosting-around. Graph models also with a plain head (NAME/plain), and
     without a base (NAME/direct). A model of the same name and protocol is replaced. A training that was interrupted goes on
     where it was.
     """
@@ -1029,11 +1032,20 @@ def train_command(
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
-    from twin.learning import train
+    from twin.learning import QUICK_SETTINGS, train
 
     folder = _model_folder(home, model, protocol)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
-        trained = train(opened, model, protocol, folder, selection=selection, seed=seed, report=report)
+        trained = train(
+            opened,
+            model,
+            protocol,
+            folder,
+            selection=selection,
+            seed=seed,
+            overrides=QUICK_SETTINGS if quick else {},
+            report=report,
+        )
     _write_compared(trained.document, form, model_folder=str(trained.folder))
     _notice(f"saved: {trained.folder}")
 
@@ -1078,11 +1090,12 @@ def compare_command(
 
     Each is learned on several splits with several seeds, and set against the best baseline and the network without the graph.
     """
-    from gnn.protocols import protocol_named
+    from gnn.protocols import PAPER, protocol_named
     from gnn.registry import predictor_class
 
     selection = selected(**chosen, window=window)
-    protocol_named(protocol)
+    if protocol != PAPER:
+        protocol_named(protocol)
     names = None if models == "all" else [name.strip() for name in models.split(",")]
     for name in names or ():
         predictor_class(name)
@@ -1389,16 +1402,18 @@ def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> 
         click.echo(json.dumps({**document, **more}, indent=2, allow_nan=False))
         return
     if form is Format.TABLE:
-        from app.figures import figure_rows
+        from app.figures import figure_rows, paper_rows
 
-        title = (
-            f"{document['protocol']}, {document['cases'][0]}{' (synthetic)' if document['synthetic'] else ''}"
-        )
-        _out(as_text(figure_rows(document), form, title=title), nl=False)
+        what = document["cases"][0] if document["paper"] is None else document["paper"]["set"]
+        title = f"{document['protocol']}, {what}{' (synthetic)' if document['synthetic'] else ''}"
+        shown = figure_rows(document) if document["paper"] is None else paper_rows(document)
+        _out(as_text(shown, form, title=title), nl=False)
     else:
         about = {name: document[name] for name in ("protocol", "seed", "dataset_hash", "synthetic")}
+        of = document["rows"] if document["paper"] is None else document["paper"]["ours"]
         rows = [
-            {name: value for name, value in row.items() if name != "by_split"} for row in document["rows"]
+            {name: value for name, value in row.items() if name not in ("by_split", "r2_by_seed")}
+            for row in of
         ]
         _out(as_text([{**row, **about, "audit_passed": audit["passed"]} for row in rows], form), nl=False)
     _notice(f"leakage audit: {'passed' if audit['passed'] else 'failed'}, {many(audit['windows'], 'window')}")

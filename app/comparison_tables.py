@@ -282,7 +282,7 @@ def finding_table(document: Document) -> Table | None:
                     finding.model,
                     finding.kind,
                     finding.name,
-                    finding.tampering,
+                    finding.tampering or "",
                     NOTHING if finding.window is None else str(finding.window),
                 )
             )

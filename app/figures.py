@@ -57,3 +57,18 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 def _number(value: float | None, unit: str) -> str:
     return NOTHING if value is None else f"{value:.3g}{unit}"
+
+
+def paper_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What the paper states, and what comes of its set-up here; scaled units, as there."""
+    paper = document["paper"]
+    names = ("r2", "mae", "rmse", "huber", "epochs")
+    stated = [{"model": row["model"], "features": "stated in the paper", **row} for row in paper["quoted"]]
+    return [
+        {
+            "model": row["model"],
+            "features": row["features"],
+            **{name: NOTHING if row[name] is None else f"{row[name]:.4g}" for name in names},
+        }
+        for row in [*stated, *paper["ours"]]
+    ]

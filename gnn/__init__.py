@@ -17,6 +17,8 @@ The data's way through this package:
       registry                    which predictors there are
       scoring, difference         how good, and whether better
       comparison, report          every predictor over splits and seeds, as one document
+      reach                       what a predictor learned from, and what is out of it
+      paper                       the leaky set-up of the published prototype, reproduced to be compared
       artefact                    a fitted predictor on disk: safetensors and JSON
 
 Only `tensors`, `models`, `heads`, `pointer` and `training` import torch; the rest is NumPy and stays quick to import.

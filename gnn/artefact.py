@@ -1,35 +1,53 @@
 """Artefacts: a fitted predictor on disk, as safetensors and JSON. Nothing is ever unpickled.
 
-A folder with `model.json`, which says what it is, and `model.safetensors`, which holds every learned array. The JSON holds the
-digest of the arrays, so that the two are known to belong together.
+A folder with `model.json`, which says what it is, and `model.safetensors`, which holds every learned array, those of its calibrated
+intervals among them. The JSON holds the digest of the arrays, so that the two are known to belong together. The name of the
+folder is whoever saves' to choose: names of models may hold a slash, and are no paths.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as dump_tensors
 
 from domain.errors import ArtefactError, DataError, UnknownNameError
 from gnn.audit import Verdict
-from gnn.predictor import Predictor
+from gnn.conformal import Calibration
+from gnn.fingerprint import data_hash
+from gnn.predictor import Array, Calibrated, Predictor
+from gnn.protocols import protocol_named
+from gnn.reach import Reach
 from gnn.registry import predictor_class
-from kg.arrays import Ends, PathArrays
+from gnn.whole_files import write_whole
+from kg.arrays import PathArrays
+from kg.schema import VERSION as ONTOLOGY_VERSION
 
 FORMAT = "qoetwin-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION, TENSORS = "model.json", "model.safetensors"
 UNITS = {"rtt": "ms", "jitter": "ms", "any_loss_probability": "ratio", "loss_ratio": "ratio"}
+HEADER = {
+    "format": FORMAT,
+    "format_version": FORMAT_VERSION,
+    "ontology_version": ONTOLOGY_VERSION,
+    "units": UNITS,
+}
+"""What is the same of every model that this version of the program reads."""
+
+CALIBRATED = ("rtt", "jitter")
+_CALIBRATION, _REACH = "calibration.", "reach."
+
+MOST_DESCRIBED = 16 * 1024 * 1024
+"""Bytes of a description that are read: real ones have some thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +55,17 @@ class Card:
     """What a saved model says of itself.
 
     Attributes:
-        model: name in the registry.
+        model: name in the registry; of a variant, that of the variant.
         config: settings of its constructor.
         columns: names of its numeric inputs, in order.
-        protocol, horizon: what it was fitted for; the horizon in windows, None where the protocol has none.
+        protocol, cases: what it was fitted for, and the protocol's cases in windows of that length: intervals are calibrated by them.
+        split: which of the protocol's splits it was fitted on.
         window_s: length of the windows it was fitted on.
         seed: of learning.
         data_hash: `data_hash` of the arrays it was fitted on.
         code_version: of the program that fitted it.
         audit_passed, audit_windows: verdict of the leakage audit, and how many windows it looked at.
+        audit_perturbed, audit_deleted, audit_added: how many hidden cells were, each counted as often as it was.
         synthetic: True when fitted on data of the testbed.
         untimely: states that were left out, as the time of a result in them is in doubt.
     """
@@ -54,13 +74,17 @@ class Card:
     config: Mapping[str, int | float]
     columns: tuple[str, ...]
     protocol: str
-    horizon: int | None
+    cases: tuple[str, ...]
+    split: str
     window_s: int
     seed: int
     data_hash: str
     code_version: str
     audit_passed: bool
     audit_windows: int
+    audit_perturbed: int
+    audit_deleted: int
+    audit_added: int
     synthetic: bool
     untimely: int = 0
 
@@ -70,56 +94,43 @@ def card(
     arrays: PathArrays,
     *,
     protocol: str,
-    horizon: int | None,
+    model: str,
+    split: str,
     seed: int,
     verdict: Verdict,
     code_version: str,
 ) -> Card:
-    """The card of a predictor fitted on these arrays."""
+    """The card of a predictor fitted on these arrays.
+
+    Args:
+        predictor: fitted.
+        arrays: as the protocol views them.
+        protocol: name of what it was fitted for.
+        model: name that it is asked for by.
+        split: name of the split that it was fitted on.
+        seed: of learning.
+        verdict: of the audit.
+        code_version: of the program.
+    """
     return Card(
-        model=predictor.name,
+        model=model,
         config=predictor.config(),
         columns=predictor.columns,
         protocol=protocol,
-        horizon=horizon,
+        cases=protocol_named(protocol).cases(arrays.window_s),
+        split=split,
         window_s=arrays.window_s,
         seed=seed,
         data_hash=data_hash(arrays),
         code_version=code_version,
         audit_passed=verdict.passed,
         audit_windows=len(verdict.windows),
+        audit_perturbed=verdict.perturbed,
+        audit_deleted=verdict.deleted,
+        audit_added=verdict.added,
         synthetic=arrays.synthetic,
         untimely=arrays.untimely,
     )
-
-
-def data_hash(arrays: PathArrays) -> str:
-    """SHA-256 over every array, with its name, type and shape; the same on every machine."""
-    digest = hashlib.sha256()
-    for name, values in _parts("", arrays):
-        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
-
-
-def _parts(prefix: str, whole: PathArrays | Ends) -> list[tuple[str, NDArray[Any]]]:
-    parts: list[tuple[str, NDArray[Any]]] = []
-    for field in fields(whole):
-        value = getattr(whole, field.name)
-        name = f"{prefix}{field.name}"
-        if isinstance(value, Ends):
-            parts += _parts(f"{name}.", value)
-            continue
-        values = np.asarray(value)
-        if values.dtype == object or values.dtype.kind == "U":
-            # Lengths vary with the platform's strings; JSON does not.
-            values = np.frombuffer(
-                json.dumps([str(text) for text in values.tolist()]).encode(), dtype=np.uint8
-            )
-        elif values.dtype.kind == "f":
-            values = np.where(np.isnan(values), np.nan, values) + 0.0  # one NaN, one zero
-        parts.append((name, values.astype(values.dtype.newbyteorder("<"))))
-    return parts
 
 
 def save(predictor: Predictor, about: Card, folder: Path) -> None:
@@ -135,48 +146,38 @@ def save(predictor: Predictor, about: Card, folder: Path) -> None:
 
     Raises:
         ArtefactError: when the folder cannot be written.
+        DataError: when the predictor is not fitted.
     """
-    tensors = dump_tensors({name: np.array(array, order="C") for name, array in predictor.state().items()})
+    state = dict(predictor.state())
+    calibrated = predictor.calibrated
+    if calibrated is None:
+        raise DataError("a predictor that was not fitted", where=predictor.name, next_step="call fit first")
+    for name, calibration in calibrated.by_name.items():
+        state |= {f"{_CALIBRATION}{name}.{key}": values for key, values in calibration.state().items()}
+    state |= {f"{_REACH}{key}": values for key, values in calibrated.reach.state().items()}
+    tensors = dump_tensors({name: np.array(array, order="C") for name, array in state.items()})
     described = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "units": UNITS,
+        **HEADER,
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+        "learned_until_s": calibrated.learned_until_s,
         **{field.name: getattr(about, field.name) for field in fields(about)},
     }
-    contents = {TENSORS: tensors, DESCRIPTION: (json.dumps(described, indent=2) + "\n").encode()}
-    aside = {name: folder / f"{name}.new" for name in contents}
+    description = (json.dumps(described, indent=2) + "\n").encode()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, content in contents.items():
-                _write_through(aside[name], content)
-            for name in contents:
-                aside[name].replace(folder / name)
-        finally:
-            for file in aside.values():
-                file.unlink(missing_ok=True)
+        write_whole({folder / TENSORS: tensors, folder / DESCRIPTION: description})
     except OSError as error:
         raise ArtefactError("a model cannot be saved", where=str(folder), found=str(error)) from error
-
-
-def _write_through(file: Path, content: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def load(folder: Path) -> tuple[Predictor, Card]:
     """Read a fitted predictor; it predicts bit for bit as the one that was saved.
 
     Raises:
-        ArtefactError: when it is not one of ours, damaged, of another version, or not whole.
+        ArtefactError: when it is not one of ours, damaged, of another version or ontology, or not whole.
     """
     described, tensors = _read(folder)
     where = str(folder)
-    wanted = {"format": FORMAT, "format_version": FORMAT_VERSION, "units": UNITS}
-    for key, value in wanted.items():
+    for key, value in HEADER.items():
         if described.get(key) != value:
             raise ArtefactError(
                 "not a model of this format",
@@ -196,17 +197,81 @@ def load(folder: Path) -> tuple[Predictor, Card]:
     try:
         state = parse_tensors(tensors)
         predictor = _made(predictor_class(about.model), about.config, where)
-    except (SafetensorError, UnknownNameError, DataError) as error:
+        cases = protocol_named(about.protocol).cases(about.window_s)
+    except (SafetensorError, UnknownNameError, DataError, KeyError, TypeError, ValueError) as error:
+        # The last three: types of numbers that NumPy does not have.
         raise ArtefactError("a model that cannot be read", where=where, found=str(error)) from error
-    predictor.restore(state, about.columns)
+    if about.cases != cases:
+        raise ArtefactError(
+            "a model whose protocol has other cases now",
+            where=where,
+            found=", ".join(about.cases),
+            expected=", ".join(cases),
+            next_step="train the model again with this version",
+        )
+    parts: dict[str, dict[str, Array]] = {"": {}, _CALIBRATION: {}, _REACH: {}}
+    for name, values in state.items():
+        of = next((prefix for prefix in (_CALIBRATION, _REACH) if name.startswith(prefix)), "")
+        parts[of][name] = values
+    predictor.restore(parts[""], about.columns)
+    reach = {name.removeprefix(_REACH): values for name, values in parts[_REACH].items()}
+    predictor.calibrated = Calibrated(
+        by_name=_calibrations(parts[_CALIBRATION], where),
+        learned_until_s=described["learned_until_s"],
+        reach=Reach.from_state(reach, where=where),
+    )
     return predictor, about
+
+
+def _calibrations(state: Mapping[str, Array], where: str) -> dict[str, Calibration]:
+    """How the intervals of each are widened; what cannot be is refused."""
+    by_name: dict[str, dict[str, Array]] = {name: {} for name in CALIBRATED}
+    wrong: list[str] = []
+    for full, values in state.items():
+        name, _, key = full.removeprefix(_CALIBRATION).partition(".")
+        if name not in by_name or values.dtype != np.float64:
+            wrong.append(f"{full} {values.dtype}")
+        else:
+            by_name[name][key] = values
+    if wrong:
+        raise ArtefactError(
+            "a saved calibration with arrays of another name or type",
+            where=where,
+            found=", ".join(sorted(wrong)),
+            expected=f"float64 arrays of {' and '.join(CALIBRATED)}",
+        )
+    found: dict[str, Calibration] = {}
+    for name, own in by_name.items():
+        counts = [own[key] for key in ("cases", "cells", "levels") if key in own]
+        one = None
+        if all(np.isfinite(values).all() for values in counts):
+            one = Calibration.from_state(own, where=f"{where}, {name}")
+        if one is None or not _makes_sense(one):
+            raise ArtefactError(
+                "a saved calibration that makes no sense",
+                where=f"{where}, {name}",
+                expected="finite widths, and cases and levels in order",
+                next_step="train the model again",
+            )
+        found[name] = one
+    return found
+
+
+def _makes_sense(calibration: Calibration) -> bool:
+    ascending = (np.diff(calibration.levels) > 0.0).all() and (np.diff(calibration.cases) > 0).all()
+    widths = calibration.typical_width_ms[calibration.cells > 0]
+    return bool(ascending and np.isfinite(widths).all() and np.isfinite(calibration.least_width_ms))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
-        described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        with (folder / DESCRIPTION).open("rb") as stream:
+            text = stream.read(MOST_DESCRIBED + 1)
+        if len(text) > MOST_DESCRIBED:
+            raise ValueError(f"{DESCRIPTION} of more than {MOST_DESCRIBED} bytes")
+        described = json.loads(text.decode("utf-8"))
         tensors = (folder / TENSORS).read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(
             "no readable model",
             where=str(folder),
@@ -223,22 +288,32 @@ _CARD_TYPES: Mapping[str, tuple[type, ...]] = {
     "config": (dict,),
     "columns": (list,),
     "protocol": (str,),
-    "horizon": (int, type(None)),
+    "cases": (list,),
+    "split": (str,),
     "window_s": (int,),
     "seed": (int,),
     "data_hash": (str,),
     "code_version": (str,),
     "audit_passed": (bool,),
     "audit_windows": (int,),
+    "audit_perturbed": (int,),
+    "audit_deleted": (int,),
+    "audit_added": (int,),
     "synthetic": (bool,),
     "untimely": (int,),
 }
 
 
 def _card(described: Mapping[str, Any], where: str) -> Card:
-    described = {"untimely": 0} | dict(described)  # before there was a rule, none was left out
-    wrong = [name for name, types in _CARD_TYPES.items() if not isinstance(described.get(name, ...), types)]
-    extra = described.keys() - _CARD_TYPES.keys() - {"format", "format_version", "units", "tensors_sha256"}
+    types = {**_CARD_TYPES, "learned_until_s": (int, type(None))}
+    # A flag is no number here, though Python's bool is an int.
+    wrong = [name for name, kinds in types.items() if type(described.get(name, ...)) not in kinds]
+    wrong += [
+        name
+        for name in ("columns", "cases")
+        if name not in wrong and not all(isinstance(one, str) for one in described[name])
+    ]
+    extra = described.keys() - types.keys() - HEADER.keys() - {"tensors_sha256"}
     if wrong or extra:
         raise ArtefactError(
             "a model whose description is not whole",
@@ -246,7 +321,7 @@ def _card(described: Mapping[str, Any], where: str) -> Card:
             found=f"missing or wrong: {', '.join(wrong) or 'none'}; not known: {', '.join(sorted(extra)) or 'none'}",
         )
     values = {name: described[name] for name in _CARD_TYPES}
-    return Card(**{**values, "columns": tuple(str(name) for name in described["columns"])})
+    return Card(**{**values, "columns": tuple(described["columns"]), "cases": tuple(described["cases"])})
 
 
 def _made(kind: type[Predictor], config: Mapping[str, int | float], where: str) -> Predictor:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
@@ -130,6 +132,7 @@ class Job:
         models: names in the registry.
         profile: how quality is scored.
         overrides: settings of models that differ from their usual ones.
+        checkpoint: folder in which interrupted trainings are kept; None keeps nothing.
     """
 
     arrays: PathArrays
@@ -140,6 +143,7 @@ class Job:
     models: tuple[str, ...]
     profile: Profile
     overrides: Mapping[str, int | float]
+    checkpoint: Path | None = None
 
 
 def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
@@ -166,7 +170,8 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         hear(what, number, len(job.models))
         predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
-        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed)
+        checkpoint = None if job.checkpoint is None else job.checkpoint / name.replace("/", "+")
+        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed, checkpoint=checkpoint)
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
         started = time.perf_counter()
@@ -283,7 +288,7 @@ def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction)
                 float(inside[of].sum()),
                 float(np.nansum(width[of])),
             )
-    sums = np.stack(
+    sums: Floats = np.stack(
         [
             np.bincount(pair, weights=weights, minlength=arrays.pairs)
             for weights in (np.ones_like(wrong), wrong, came, said)
@@ -310,10 +315,7 @@ def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said:
     names = np.array(
         [
             "unknown",
-            *(
-                f"{low:g} to {high:g} km"
-                for low, high in zip(DISTANCES_KM[:-1], DISTANCES_KM[1:], strict=True)
-            ),
+            *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),
             f"over {DISTANCES_KM[-1]:g} km",
         ]
     )

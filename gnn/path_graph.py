@@ -129,6 +129,7 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         values={
             "lag_ms": past,
             "lag_age_days": _ages_days(arrays, question, past),
+            "usual_ms": usual,
             "now_ms": told_now,
             "fibre_ms": fibre,
         },

@@ -12,6 +12,7 @@ in place of positions; trained with the continuous ranked probability score (Gne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import HeteroData
 
+from gnn.blocks import NodeTable, in_blocks
 from gnn.mates import EDGE_COLUMNS
 from gnn.tensors import PAIR, padded
 
@@ -57,11 +59,15 @@ class Pointed:
 
     def crps(self, came_ms: Tensor, unit_ms: float) -> Tensor:
         """(M,) the continuous ranked probability score of what came, (M,), on the scale asinh(RTT / unit): long paths may err more."""
-        value_ms, weight = self.sorted()
-        value, came = torch.asinh(value_ms / unit_ms), torch.asinh(came_ms / unit_ms)
-        running = weight.cumsum(dim=1)[:, :-1]
-        within = (running * (1.0 - running) * value.diff(dim=1)).sum(dim=1)
-        return (weight * (value - came[:, None]).abs()).sum(dim=1) - within
+
+        def score(value_ms: Tensor, weight: Tensor, came_ms: Tensor) -> tuple[Tensor]:
+            value_ms, weight = Pointed(value_ms=value_ms, weight=weight).sorted()
+            value, came = torch.asinh(value_ms / unit_ms), torch.asinh(came_ms / unit_ms)
+            running = weight.cumsum(dim=1)[:, :-1]
+            within = (running * (1.0 - running) * value.diff(dim=1)).sum(dim=1)
+            return ((weight * (value - came[:, None]).abs()).sum(dim=1) - within,)
+
+        return in_blocks(score, self.value_ms, self.weight, came_ms)[0]
 
     def quantiles_ms(self, levels: Tensor) -> Tensor:
         """(M, len(levels)): the distribution read at these levels, between the middles of its steps."""
@@ -168,11 +174,32 @@ class PointerHead(nn.Module):
             asked: (M,) numbers of the asked nodes.
         """
         node = data[PAIR]
-        mine, base = h[asked], node.base_ms[asked]
+        lags = _some_lags(node.lag_ms)
+        mine = h[asked]
+        said = {relation: NodeTable(self.mate_from_mate[relation](h)) for relation in self.relations}
+        alike = padded(in_blocks(self._alike, node.now_ms, lags)[0]) if lags.shape[1] > 0 else None
+
+        def point(mine: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+            return self._point(mine, asked, data, lags, said, alike)
+
+        value_ms, weight = in_blocks(point, mine, asked)
+        return Pointed(value_ms=value_ms, weight=weight)
+
+    def _point(
+        self,
+        mine: Tensor,
+        asked: Tensor,
+        data: HeteroData,
+        lags: Tensor,
+        said: Mapping[str, NodeTable],
+        alike: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, K) candidates in ms and their weights, of B asked nodes."""
+        node = data[PAIR]
+        base = node.base_ms[asked]
         made_up = self.made_up(mine)
         moved, scores = [made_up[:, :MADE_UP]], [made_up[:, MADE_UP:]]
         mates = {relation: self._mates(relation, data, asked, base) for relation in self.relations}
-        lags = _some_lags(node.lag_ms)
         own = torch.asinh((lags[asked] - base[:, None]) / self.unit_ms)
         there = torch.isfinite(own)
         own = torch.where(there, own, 0.0)
@@ -180,9 +207,9 @@ class PointerHead(nn.Module):
             relation: torch.exp(-(own[:, :, None] - of.told[:, None, :]).abs() / NEAR)
             for relation, of in mates.items()
         }
-        if lags.shape[1] > 0:
+        if alike is not None:
             columns = self._of_own(own, there, node.lag_age_days[asked][:, : lags.shape[1]])
-            columns += self._signatures(node.now_ms, lags, mates)
+            columns += self._signatures(alike, mates)
             for relation, of in mates.items():
                 trust = of.trust / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
                 columns.append((near[relation] @ trust[:, :, None])[..., 0])
@@ -195,14 +222,14 @@ class PointerHead(nn.Module):
         for relation, of in mates.items():
             was = (often[:, None, :] @ near[relation])[:, 0, :]
             moved.append(of.told)
-            scores.append(self._score_of_mates(relation, h, mine, of, was))
+            scores.append(self._score_of_mates(relation, said[relation], mine, of, was))
         score = torch.cat(scores, dim=1)
         if self.training and self.dropout > 0.0:
             gone = torch.rand_like(score) < self.dropout
             gone[:, 1] = False  # so that one is left: the made-up one in the middle
             score = score.masked_fill(gone, -torch.inf)
         value_ms = (base[:, None] + self.unit_ms * torch.sinh(torch.cat(moved, dim=1))).clamp_min(0.0)
-        return Pointed(value_ms=value_ms, weight=torch.softmax(score, dim=1))
+        return value_ms, torch.softmax(score, dim=1)
 
     def _mates(self, relation: str, data: HeteroData, asked: Tensor, base: Tensor) -> _Mates:
         """What mates tell of the asked nodes: their value now and the offset to it."""
@@ -211,7 +238,7 @@ class PointerHead(nn.Module):
         value = functional.pad(data[PAIR].now_ms, (0, 1), value=torch.nan)[heard]
         told = torch.asinh((value + raw[..., _OFFSET] - base[:, None]) / self.unit_ms)
         there = torch.isfinite(told)
-        trust = torch.exp(self.trust[relation](edge)[..., 0].clamp(-8.0, 8.0)) * there
+        trust = torch.exp(self.trust[relation](edge)[..., 0].float().clamp(-8.0, 8.0)) * there
         # No path is faster than light in fibre: how far above that a candidate is says whether it can be.
         above = torch.asinh((value + raw[..., _OFFSET] - data[PAIR].fibre_ms[asked][:, None]) / self.unit_ms)
         above = torch.nan_to_num(above, nan=0.0)
@@ -219,7 +246,9 @@ class PointerHead(nn.Module):
             heard=heard, there=there, edge=edge, told=torch.where(there, told, 0.0), above=above, trust=trust
         )
 
-    def _score_of_mates(self, relation: str, h: Tensor, mine: Tensor, of: _Mates, was: Tensor) -> Tensor:
+    def _score_of_mates(
+        self, relation: str, said: NodeTable, mine: Tensor, of: _Mates, was: Tensor
+    ) -> Tensor:
         """(M, K) scores of what the mates tell."""
         near = torch.exp(-(of.told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
         agreement = (near @ of.trust[:, :, None])[..., 0] / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
@@ -227,7 +256,7 @@ class PointerHead(nn.Module):
         features = torch.cat([torch.stack(columns, dim=-1), of.edge], dim=-1)
         hidden = (
             self.mate_from_node[relation](mine)[:, None, :]
-            + padded(self.mate_from_mate[relation](h))[of.heard]
+            + said.rows(of.heard)
             + self.mate_from_features[relation](features)
         )
         score: Tensor = self.mate_score[relation](torch.relu(hidden))[..., 0]
@@ -252,19 +281,22 @@ class PointerHead(nn.Module):
             often[..., 1],
         ]
 
-    def _signatures(self, now: Tensor, lags: Tensor, mates: dict[str, _Mates]) -> list[Tensor]:
-        """For each past window: how much the mates that are seen now were then as they are now, and how many tell."""
+    def _alike(self, now: Tensor, lags: Tensor) -> tuple[Tensor]:
+        """(B, L * (S + 1)) how much nodes were in each past window as they are now, on each scale, and whether that is known."""
         moved = (now[:, None] - lags).abs() / self.unit_ms
         both = torch.isfinite(moved)
         moved = torch.asinh(torch.where(both, moved, 0.0))
         alike = torch.stack(
             [torch.exp(-moved / scale) for scale in SCALES] + [torch.ones_like(moved)], dim=-1
         )
-        alike = padded((alike * both[..., None]).flatten(1))  # (N + 1, L * (S + 1))
+        return ((alike * both[..., None]).flatten(1),)
+
+    def _signatures(self, alike: Tensor, mates: dict[str, _Mates]) -> list[Tensor]:
+        """For each past window: how much the mates that are seen now were then as they are now, and how many tell."""
         found: list[Tensor] = []
         for of in mates.values():
             told = functional.embedding_bag(of.heard, alike, per_sample_weights=of.trust, mode="sum")
-            told = told.view(len(of.heard), lags.shape[1], len(SCALES) + 1)
+            told = told.view(len(of.heard), alike.shape[1] // (len(SCALES) + 1), len(SCALES) + 1)
             support = told[..., -1]
             found += [told[..., s] / support.clamp_min(1e-6) for s in range(len(SCALES))]
             found.append(torch.log1p(support))

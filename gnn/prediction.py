@@ -22,8 +22,8 @@ class Prediction:
         jitter_ms, jitter_low_ms, jitter_high_ms: likewise.
         any_loss_probability: that at least one packet of the window is lost.
         loss_ratio: expected share of lost packets.
-        in_range: False where the predictor has nothing to stand on for RTT.
-        reason: why not, "" where in range.
+        in_range: False where the predictor has nothing to stand on for RTT, or is asked about something unlike what it learned from.
+        reason: why, "" where in range.
     """
 
     rtt_ms: Floats

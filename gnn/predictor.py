@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from domain.errors import DataError
 from gnn.adaptation import alphas
 from gnn.audit import Verdict, audit, without
+from gnn.checkpoint import discard
 from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
 from gnn.prediction import Prediction
 from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.reach import Reach
 from gnn.row_memory import RowMemory
 from kg.arrays import PathArrays
 
@@ -88,10 +90,12 @@ class Calibrated:
         by_name: of RTT and of jitter.
         learned_until_s: nothing from this time on was learned from, so intervals follow how they did from there; None where they
             do not follow anything.
+        reach: what was learned from, so that it can be said when something else is asked.
     """
 
     by_name: dict[str, Calibration]
     learned_until_s: int | None
+    reach: Reach
 
 
 class Predictor(ABC):
@@ -134,7 +138,7 @@ class Predictor(ABC):
             protocol: who is hidden from whom.
             seed: of all randomness.
             progress: told after each epoch.
-            checkpoint: where an interrupted training goes on from.
+            checkpoint: folder from which an interrupted training goes on; it is gone when all is fitted.
 
         Returns:
             What was learned, and the audit's verdict, which is passed.
@@ -142,6 +146,7 @@ class Predictor(ABC):
         Raises:
             LeakError: when the split shows, or the inputs depend on, what is hidden; nothing is learned.
             DataError: when there is nothing to learn from.
+            ArtefactError: when the checkpoint is of another training, or damaged.
         """
         verdict = audit(self, arrays, split, protocol)
         verdict.require(self.name)
@@ -164,6 +169,8 @@ class Predictor(ABC):
         learned = self.learn(lesson)
         self._memory = None
         self.calibrated = self._calibrate(unsealed, split, protocol)
+        if checkpoint is not None:
+            discard(checkpoint)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
     def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:
@@ -179,7 +186,11 @@ class Predictor(ABC):
             low, middle, high = (getattr(told, f"{name}{bound}_ms")[asked] for bound in ("_low", "", "_high"))
             found[name] = calibrate(values[rows][asked], low, middle, high, case[asked])
         until = int(arrays.window_start_s[int(split.validation.windows.max())]) + arrays.window_s
-        return Calibrated(by_name=found, learned_until_s=until if protocol.in_time else None)
+        return Calibrated(
+            by_name=found,
+            learned_until_s=until if protocol.in_time else None,
+            reach=Reach.of(arrays, split.fit),
+        )
 
     @final
     def raw(self, arrays: PathArrays, question: Question) -> Prediction:
@@ -195,6 +206,8 @@ class Predictor(ABC):
     @final
     def predict(self, arrays: PathArrays, question: Question) -> Prediction:
         """Answer a question, with intervals that cover what they say; see `gnn.conformal` and `gnn.adaptation`.
+
+        What is out of reach (`gnn.reach`) is answered all the same where it can be, and said to be so.
 
         Raises:
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
@@ -215,7 +228,13 @@ class Predictor(ABC):
             bounds[f"{name}_low_ms"], bounds[f"{name}_high_ms"] = calibration.widen(
                 low, middle, high, question.case[:, None], wanted
             )
-        return replace(told, **bounds)
+        beyond = self.calibrated.reach.beyond(arrays, question)
+        return replace(
+            told,
+            **bounds,
+            in_range=told.in_range & (beyond == ""),
+            reason=np.where(told.reason == "", beyond, told.reason),
+        )
 
     @abstractmethod
     def prepare(self, arrays: PathArrays, split: Split) -> Mapping[str, Array]:

@@ -15,7 +15,17 @@ from gnn.predictor import Kind, Predictor
 PREDICTORS: Mapping[str, str] = MappingProxyType(
     {
         "last-value": "gnn.baselines.last_value:LastValue",
+        "ewma": "gnn.baselines.ewma:Ewma",
+        "rolling-median": "gnn.baselines.rolling_median:RollingMedian",
         "seasonal-median": "gnn.baselines.seasonal_median:SeasonalMedian",
+        "fibre-distance": "gnn.baselines.fibre_distance:FibreDistance",
+        "node-effects": "gnn.baselines.node_effects:NodeEffects",
+        "low-rank": "gnn.baselines.low_rank:LowRank",
+        "vivaldi": "gnn.baselines.vivaldi:Vivaldi",
+        "nearest-places": "gnn.baselines.nearest_places:NearestPlaces",
+        "nearest-profiles": "gnn.baselines.nearest_profiles:NearestProfiles",
+        "boosting": "gnn.baselines.boosting:Boosting",
+        "boosting-around": "gnn.baselines.boosting_around:BoostingAround",
         "graph-transformer": "gnn.models.graph_transformer:GraphTransformer",
         "cheb-net": "gnn.models.cheb_net:ChebNet",
         "res-gated-gcn": "gnn.models.res_gated_gcn:ResGatedGcn",

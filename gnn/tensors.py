@@ -16,6 +16,9 @@ from kg.arrays import Floats
 PAIR = "pair"
 """The one node type."""
 
+_AT_ONCE = 8192
+"""Nodes whose numbers are standardised at once: float64 numbers of all would be many times what comes of them."""
+
 Heard: TypeAlias = Mapping[str, Tensor]
 """Edge type -> (N, k) the nodes that each node hears, N where there is no further one."""
 
@@ -43,13 +46,18 @@ def as_data(
         each edge type `heard` (N, k) int64, N where there is nobody, and where it has them `edge` (N, k, E) float32, NaN where unknown.
         `edge_index()` of `gnn.tensors` gives the same as PyG's pairs of nodes.
     """
-    rows, pairs, _ = inputs.numbers.shape
-    known = np.isfinite(inputs.numbers)
-    standard = (np.where(known, inputs.numbers, mean) - mean) / deviation
-    standard = np.clip(standard, -most_deviations, most_deviations)
+    rows, pairs, columns = inputs.numbers.shape
+    numbers = inputs.numbers.reshape(rows * pairs, columns)
+    x = np.empty((rows * pairs, 2 * columns), dtype=np.float32)
+    for start in range(0, len(x), _AT_ONCE):
+        own = slice(start, start + _AT_ONCE)
+        known = np.isfinite(numbers[own])
+        standard = (np.where(known, numbers[own], mean) - mean) / deviation
+        x[own, :columns] = np.clip(standard, -most_deviations, most_deviations)
+        x[own, columns:] = known
     data = HeteroData()
     node = data[PAIR]
-    node.x = torch.from_numpy(np.concatenate([standard, known], axis=-1).astype(np.float32)).flatten(0, 1)
+    node.x = torch.from_numpy(x)
     category = np.stack(list(inputs.categories.values()), axis=-1)
     node.category = torch.from_numpy(category).repeat(rows, 1)
     for name, values in {**inputs.values, **({} if targets is None else targets)}.items():

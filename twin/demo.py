@@ -31,7 +31,7 @@ from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
 from twin.building import Built, Origins
 from twin.ingestion import Ingested
-from twin.learning import Trained
+from twin.learning import QUICK_SETTINGS, Trained
 from twin.pipeline import go_whole_way
 from twin.qoe import Answer, qoe
 
@@ -40,8 +40,6 @@ PROBES, ANCHORS = 32, 10
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LENGTH = timedelta(days=3)
 WINDOW = timedelta(hours=1)
-TRAINING = {"steps": 150}
-"""Less than usual: it is to be seen within a minute, and three days have little to teach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
             profile=load_profile(),
             origins=_origins(internet, lake.folder.parent / "prefixes.csv"),
             seed=SEED,
-            overrides=TRAINING,
+            overrides=QUICK_SETTINGS,  # three days have little to teach
             report=report,
         )
         happenings = [_happening(event) for event in server.truth.events]

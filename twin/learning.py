@@ -17,12 +17,13 @@ import numpy as np
 from domain.errors import DataError
 from domain.progress import Report, unheard
 from domain.selection import Selection
-from gnn.artefact import Card, data_hash, save
+from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.comparison import Done, Job, run_all
+from gnn.fingerprint import data_hash
 from gnn.predictor import Kind as PredictorKind
 from gnn.predictor import Predictor, counted
-from gnn.protocols import protocol_named
+from gnn.protocols import PAPER, protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, VARIANTS, predictor_class
 from gnn.report import (
@@ -43,7 +44,14 @@ QUICK_BESIDE = ("last-value", "ewma", "seasonal-median", "nearest-profiles", "bo
 """Baselines that are quick to learn: beside a model that is trained, and in a quick comparison."""
 
 QUICK_MODELS = ("sage", "mlp")
-QUICK_SETTINGS: Mapping[str, int | float] = {"steps": 90}
+QUICK_SETTINGS: Mapping[str, int | float] = {
+    "steps": 90,
+    "rounds": 80,
+    "bound_rounds": 40,
+    "cells": 40_000,
+    "redraws": 2,
+}
+"""Of networks, and of trees: to see that all works, and no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +135,8 @@ def train(
 ) -> Trained:
     """Export the graph, learn a model on the protocol's latest split next to quick baselines, and save it.
 
+    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`.
+
     Raises:
         UnknownNameError: when there is no such model or protocol.
         EmptyError: when the graph has no state there.
@@ -151,6 +161,7 @@ def train(
         models=models,
         profile=load_profile(),
         overrides={} if overrides is None else overrides,
+        checkpoint=folder.with_name(f"{folder.name}.training"),
     )
     kept: dict[str, Predictor] = {}
     started = time.perf_counter()
@@ -212,6 +223,10 @@ def compare(
         DataError: when there is too little, or no baseline among the models.
         LeakError: when a predictor would see what it is asked.
     """
+    if protocol == PAPER:
+        return _paper(
+            store, selection, list(range(seed, seed + (1 if quick else seeds))), quick=quick, report=report
+        )
     rule = protocol_named(protocol)
     for name in models or ():
         predictor_class(name)
@@ -270,6 +285,46 @@ def compare(
     return document
 
 
+def _paper(
+    store: GraphStore, selection: Selection, seeds: Sequence[int], *, quick: bool, report: Report
+) -> dict[str, Any]:
+    """The document of the paper's set-up: its race, and no row that could be taken for a prediction."""
+    from gnn.paper.race import race
+
+    started = time.perf_counter()
+    arrays = path_arrays(store, selection)
+    paper = race(arrays, seeds=seeds, quick=quick, report=report).plain()
+    finding = {
+        "model": "every network with the paper's features",
+        "kind": "column",
+        "name": "average RTT and loss of a node are its input and its target",
+        "tampering": None,
+        "window": None,
+    }
+    return {
+        **_about(arrays, seeds, seeds[0], time.perf_counter() - started, quick=quick),
+        "protocol": PAPER,
+        "about": "Nothing is hidden: what is asked of a node is among its inputs, and edges are drawn from it.",
+        "cases": [],
+        "audit": {
+            "passed": False, "findings": [finding], "windows": 0, "models": len(paper["ours"]), "noise_floor_ms": None,
+            "notes": [],
+        },
+        "conclusion": paper["warning"],
+        "notes": [],
+        "splits": [],
+        "rows": [],
+        "gains": [],
+        "breakdowns": [],
+        "curves": [],
+        "reliability": [],
+        "quantiles": [],
+        "worst": [],
+        "range": {"in_range": 0, "out_of_range": 0, "reasons": []},
+        "paper": paper,
+    }  # fmt: skip
+
+
 def _with_members(names: Sequence[str]) -> list[str]:
     """The models, and before those that are made of others these."""
     every = [member for name in names for member in (*predictor_class(name).members, name)]
@@ -297,9 +352,31 @@ def _document(
     audit = _audit(arrays, rule, done, seed)
     best = _best(rows, cases)
     return {
+        **_about(arrays, seeds, seed, seconds, quick=quick),
         "protocol": rule.name,
         "about": rule.about,
         "cases": cases,
+        "audit": audit,
+        "conclusion": conclusion(rows, cases[0] if cases else "", synthetic=arrays.synthetic),
+        "notes": _notes(done),
+        "splits": splits,
+        "rows": rows,
+        "gains": gains,
+        "breakdowns": breakdowns(done),
+        "curves": curves(done),
+        "reliability": reliabilities(done),
+        "quantiles": [],
+        "worst": [] if best is None else worst_pairs(arrays, done, *best),
+        "range": out_of_range(done),
+        "paper": None,
+    }
+
+
+def _about(
+    arrays: PathArrays, seeds: Sequence[int], seed: int, seconds: float, *, quick: bool
+) -> dict[str, Any]:
+    """What a document is about, and what made it."""
+    return {
         "seed": seed,
         "seeds": list(seeds),
         "quick": quick,
@@ -316,10 +393,7 @@ def _document(
             "targets": len(np.unique(arrays.target.astype(str))),
             "cells": int(arrays.measured.sum()),
         },
-        "audit": audit,
-        "conclusion": conclusion(rows, cases[0] if cases else "", synthetic=arrays.synthetic),
-        "notes": _notes(done),
-        "command": None,
+        "command": "",
         "versions": {
             "qoetwin": version("qoetwin"),
             "python": platform.python_version(),
@@ -327,16 +401,6 @@ def _document(
         },
         "created": _time(int(time.time())),
         "seconds": round(seconds, 1),
-        "splits": splits,
-        "rows": rows,
-        "gains": gains,
-        "breakdowns": breakdowns(done),
-        "curves": curves(done),
-        "reliability": reliabilities(done),
-        "quantiles": [],
-        "worst": [] if best is None else worst_pairs(arrays, done, *best),
-        "range": out_of_range(done),
-        "paper": None,
     }
 
 

@@ -49,11 +49,13 @@ class Predicted:
     Attributes:
         rows: one a path and window, as `qoetwin predict` writes them.
         card: of the model.
-        synthetic: True when any of those is.
+        learned_until: nothing from this time on was learned from; None where a model is not of one time.
+        synthetic: True when what it learned from, or what it saw, is.
     """
 
     rows: Sequence[dict[str, Cell]]
     card: Card
+    learned_until: datetime | None
     synthetic: bool
 
 
@@ -158,7 +160,13 @@ def predict(
         arrays = without_hops(arrays)
     report("reading the graph", 1, 1)
     rows = _answered(predictor, card, rule, arrays, wanted, windows, report)
-    return Predicted(rows=rows, card=card, synthetic=arrays.synthetic or card.synthetic)
+    learned_until_s = None if predictor.calibrated is None else predictor.calibrated.learned_until_s
+    return Predicted(
+        rows=rows,
+        card=card,
+        learned_until=None if learned_until_s is None else datetime.fromtimestamp(learned_until_s, tz=UTC),
+        synthetic=arrays.synthetic or card.synthetic,
+    )
 
 
 def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: Protocol) -> pa.Table:
@@ -330,7 +338,6 @@ def write_predictions(store: GraphStore, told: Predicted) -> int:
     """
     now = datetime.now(UTC).replace(microsecond=0)
     rows = [row for row in told.rows if any(row[name] is not None for name in _VALUES)]
-    learned_until = told.card.learned_until_s
     table = pa.Table.from_pylist(
         [
             {
@@ -350,9 +357,7 @@ def write_predictions(store: GraphStore, told: Predicted) -> int:
                     )
                 },
                 "predicted_at": now,
-                "trained_until": None
-                if learned_until is None
-                else datetime.fromtimestamp(learned_until, tz=UTC),
+                "trained_until": told.learned_until,
                 "seen_until": row["window_start"],
                 "data_hash": told.card.data_hash,
                 "synthetic": told.synthetic,
@@ -374,4 +379,4 @@ def write_predictions(store: GraphStore, told: Predicted) -> int:
             synthetic=told.synthetic,
         ),
     )
-    return table.num_rows
+    return len(rows)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from gnn import history
-from gnn.baselines.past import PastBaseline, smoothed
+from gnn.baselines.past import PastBaseline, base_rate, towards
 from gnn.protocols.protocol import Question
 from kg.arrays import Floats, PathArrays
 
@@ -17,8 +17,8 @@ class SeasonalMedian(PastBaseline):
     """Median of the same slot of the day over all earlier days that may be seen.
 
     Where no earlier day has a value in that slot it is the median of the pair's last windows, or, when all of those are
-    unmeasured, the latest value. Loss is taken from the same windows, and falls back likewise: its probability is the smoothed
-    frequency of lossy windows, its ratio their mean (the median of loss is nearly always 0).
+    unmeasured, the latest value. Loss is taken from the same windows, and falls back likewise: its probability is the frequency
+    of lossy windows drawn towards that of all pairs, its ratio their mean (the median of loss is nearly always 0).
     """
 
     name: ClassVar[str] = "seasonal-median"
@@ -27,15 +27,20 @@ class SeasonalMedian(PastBaseline):
         "method; with the median over days in place of the last day"
     )
 
-    def point(self, values: Floats, question: Question, window_s: int) -> Floats:
+    def points(self, values: Floats, question: Question, window_s: int) -> tuple[Floats, ...]:
         """The median of the slot, else of the latest windows, else the latest value."""
-        return self._in_slot(history.median, values, question, window_s)
+        return (self._in_slot(history.median, values, question, window_s),)
 
-    def loss(self, arrays: PathArrays, question: Question) -> tuple[Floats, Floats]:
+    def losses(self, arrays: PathArrays, question: Question) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
         """The frequency of lossy windows and the mean loss ratio, over the same windows as the point."""
+        rate = base_rate(arrays, question)
+
+        def frequency(lossy: Floats) -> Floats:
+            return towards(np.nansum(lossy, axis=-1), np.isfinite(lossy).sum(axis=-1), rate)
+
         return (
-            self._in_slot(_frequency, history.any_loss(arrays), question, arrays.window_s),
-            self._in_slot(history.mean, arrays.loss_ratio, question, arrays.window_s),
+            (self._in_slot(frequency, history.any_loss(arrays), question, arrays.window_s),),
+            (self._in_slot(history.mean, arrays.loss_ratio, question, arrays.window_s),),
         )
 
     def _in_slot(
@@ -43,12 +48,7 @@ class SeasonalMedian(PastBaseline):
     ) -> Floats:
         """(Q, P) what is taken over the slot on earlier days, else over the latest windows, else of the latest value."""
         found = taken(history.same_slot(values, question, window_s))
-        recent = taken(history.lagged(values, question.seen_until, self.windows))
+        recent = taken(history.lagged(values, question, self.windows))
         found = np.where(np.isfinite(found), found, recent)
-        latest = taken(history.last_known(values, question.seen_until)[..., None])
+        latest = taken(history.last_known(values, question)[..., None])
         return np.where(np.isfinite(found), found, latest)
-
-
-def _frequency(lossy: Floats) -> Floats:
-    counted = np.isfinite(lossy).sum(axis=-1).astype(np.float64)
-    return np.where(counted > 0, smoothed(np.nansum(lossy, axis=-1), counted), np.nan)

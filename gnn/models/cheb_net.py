@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import ChebConv
 
+from gnn.blocks import again, many
 from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
@@ -25,7 +26,11 @@ class TableChebConv(ChebConv):  # type: ignore[misc]  # PyG has no types
     of_alone: ClassVar[bool] = True
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
-        """(N, D) and (N, k) -> (N, D')."""
+        """(N, D) and (N, k) -> (N, D'). Polynomials need all nodes at once; of many, they are not kept."""
+        out: Tensor = again(self._filtered, h, heard) if many(len(h)) else self._filtered(h, heard)
+        return out
+
+    def _filtered(self, h: Tensor, heard: Tensor) -> Tensor:
         nodes = len(h)
         there = heard < nodes
         # PyG takes the degree of the one who is heard: how many hear it.

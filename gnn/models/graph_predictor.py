@@ -7,7 +7,7 @@ ones, logarithmic for large.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import ClassVar, Self
 
@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from domain.errors import DataError
+from domain.errors import ArtefactError, DataError
+from gnn.blocks import in_blocks
+from gnn.checkpoint import Checkpoint
+from gnn.device import best_device, moved
+from gnn.fingerprint import data_hash, question_hash
 from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.inputs import Inputs
 from gnn.mates import EDGE_COLUMNS
@@ -30,7 +34,7 @@ from gnn.protocols.protocol import Question, Split
 from gnn.settings import require_in_range
 from gnn.state import checked
 from gnn.tensors import PAIR, as_data
-from gnn.training import TrainingConfig, repeatable, train
+from gnn.training import Kept, TrainingConfig, repeatable, train
 from kg.arrays import Floats, PathArrays
 
 ROWS_OF_CONSTANTS = 8
@@ -52,6 +56,8 @@ class GraphSettings:
         widening: of the layers of the model without a graph.
         pointer: RTT is pointed at among candidates; else it is regressed.
         residual: what is regressed is the difference from the base; else the value itself.
+        all_types: pairs hear each other over every edge type; else over those to mates only.
+        same_masks: what is hidden while learning is drawn once; else for each epoch. Of large windows, whose graphs are dear to make.
         dropout: of features and messages.
         input_dropout, candidate_dropout: of the inputs, and of the candidates of the pointer head.
         steps, patience, batch, learning_rate, weight_decay, gradient_norm, average: see `TrainingConfig`.
@@ -68,6 +74,8 @@ class GraphSettings:
     widening: int = 4
     pointer: bool = True
     residual: bool = True
+    all_types: bool = True
+    same_masks: bool = False
     dropout: float = 0.1
     input_dropout: float = 0.05
     candidate_dropout: float = 0.1
@@ -86,7 +94,7 @@ class GraphSettings:
         require_in_range(
             {name: value for name, value in self.by_name().items() if name not in _OF_GRAPH},
             may_be_zero={
-                "layers", "pointer", "residual", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
+                "layers", "pointer", "residual", "all_types", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
             },
             below_one={"dropout", "input_dropout", "candidate_dropout", "average"},
         )  # fmt: skip
@@ -137,10 +145,12 @@ class PathNetwork(nn.Module):
 
     def forward(self, data: HeteroData, asked: Tensor) -> _Said:
         """Graphs as `as_data` makes them, and the numbers of the asked nodes, (M,) -> what the heads say of these."""
-        h = self.features(data[PAIR].x, data[PAIR].category)
+        (h,) = in_blocks(lambda x, category: (self.features(x, category),), data[PAIR].x, data[PAIR].category)
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
-            edge = edge_features(store.edge, self.unit_ms) if self.asks_edges and "edge" in store else None
+            edge = None
+            if self.asks_edges and "edge" in store:
+                (edge,) = in_blocks(lambda raw: (edge_features(raw, self.unit_ms),), store.edge)
             around[relation] = Heard(heard=store.heard, edge=edge)
         h = self.encoder(h, around)
         mine = h[asked]
@@ -154,6 +164,7 @@ class GraphPredictor(Predictor):
 
     Args:
         settings: size and training.
+        device: where the network runs; None for a GPU where there is one.
     """
 
     kind: ClassVar[Kind] = Kind.GNN
@@ -162,8 +173,9 @@ class GraphPredictor(Predictor):
     asks_edges: ClassVar[bool] = False
     """Whether its convolution asks what is on an edge."""
 
-    def __init__(self, settings: GraphSettings | None = None) -> None:
+    def __init__(self, settings: GraphSettings | None = None, *, device: torch.device | None = None) -> None:
         self.settings = GraphSettings() if settings is None else settings
+        self.device = best_device() if device is None else device
         self._network: PathNetwork | None = None
         self._columns: tuple[str, ...] = ()
         self._constants: dict[str, Array] = {}
@@ -204,21 +216,30 @@ class GraphPredictor(Predictor):
         return self._constants_of(arrays, split.fit)
 
     def learn(self, lesson: Lesson) -> Learned:
-        """Train on the fitted rows under fresh masks, stop by the validation rows."""
+        """Train on the fitted rows under fresh masks, stop by the validation rows; go on where an interrupted training was."""
         arrays, split, settings = lesson.arrays, lesson.split, self.settings
         drawn = np.random.default_rng([lesson.seed, 0x7EA])
         first = lesson.protocol.redraw(split.fit, arrays, drawn)
         self._columns = self.inputs(arrays, first.part(slice(0, 1))).columns
         self._constants = self._constants_of(arrays, first)
-        with repeatable(lesson.seed) as generator:
-            self._network = self._untrained(len(self._columns))
-            validation = list(self._batches(arrays, split.validation))
+        with repeatable(lesson.seed, self.device) as generator:
+            self._network = self._untrained(len(self._columns)).to(self.device)
+            validation: Iterable[HeteroData] = _Afresh(lambda: self._batches(arrays, split.validation))
+            if len(split.validation) * arrays.pairs <= MOST_KEPT:
+                validation = list(validation)
             batches = -(-len(split.fit) // settings.batch)
 
-            def epoch() -> Iterator[HeteroData]:
+            remembered: list[HeteroData] = []
+
+            def epoch(_number: int) -> Iterable[HeteroData]:
+                if settings.same_masks:
+                    if not remembered:
+                        remembered.extend(self._batches(arrays, first))
+                    order = torch.randperm(len(remembered), generator=generator).tolist()
+                    return [remembered[place] for place in order]
                 question = lesson.protocol.redraw(split.fit, arrays, drawn)
-                order = torch.randperm(len(question), generator=generator).numpy()
-                return self._batches(arrays, question.part(order))
+                rows = torch.randperm(len(question), generator=generator).numpy()
+                return self._batches(arrays, question.part(rows))
 
             return train(
                 self._network,
@@ -235,17 +256,41 @@ class GraphPredictor(Predictor):
                     average=settings.average,
                 ),
                 progress=lesson.progress,
+                device=self.device,
+                kept=None
+                if lesson.checkpoint is None
+                else Kept(
+                    checkpoint=Checkpoint(folder=lesson.checkpoint, of=self._learning(lesson)),
+                    order=generator,
+                    masks=drawn,
+                ),
             )
+
+    def _learning(self, lesson: Lesson) -> dict[str, object]:
+        """All that the weights depend on."""
+        return {
+            "model": self.name,
+            "config": dict(self.config()),
+            "columns": list(self._columns),
+            "arrays": data_hash(lesson.arrays),
+            "protocol": lesson.protocol.name,
+            "split": lesson.split.name,
+            "fitted questions": question_hash(lesson.split.fit),
+            "validation questions": question_hash(lesson.split.validation),
+            "seed": lesson.seed,
+            "device": self.device.type,
+            "torch": torch.__version__,
+        }
 
     def answer(self, inputs: Inputs) -> Prediction:
         """Run the network, undo compression and difference."""
         self._require_columns(inputs)
-        data = self._data(inputs, None)
+        data = moved(self._data(inputs, None), self.device)
         shape = inputs.numbers.shape[:2]
         with torch.no_grad():
-            said = self._fitted()(data, torch.arange(shape[0] * shape[1]))
+            said = self._fitted()(data, torch.arange(shape[0] * shape[1], device=self.device))
         if isinstance(said.rtt, Pointed):
-            rtt = said.rtt.quantiles_ms(torch.tensor(QUANTILES)).double().numpy()
+            rtt = said.rtt.quantiles_ms(torch.tensor(QUANTILES)).double().cpu().numpy()
         else:
             base = data[PAIR].base_ms
             rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
@@ -254,9 +299,9 @@ class GraphPredictor(Predictor):
         counted = np.asarray(np.isfinite(inputs.column("any_loss_frequency")))
         if self.hears:
             counted |= np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
-        any_loss = torch.sigmoid(said.any_loss_logit.double()).numpy().reshape(shape)
+        any_loss = torch.sigmoid(said.any_loss_logit.double()).cpu().numpy().reshape(shape)
         any_loss = np.where(counted, any_loss, np.nan)
-        size = torch.sigmoid(said.loss_size_logit.double()).numpy().reshape(shape)
+        size = torch.sigmoid(said.loss_size_logit.double()).cpu().numpy().reshape(shape)
         rtt, jitter = (values.reshape(*shape, 3) for values in (rtt, jitter))
         rtt = np.where(known[..., None], rtt, np.nan)
         return Prediction(
@@ -275,7 +320,7 @@ class GraphPredictor(Predictor):
     def _in_ms(self, moved: Tensor, base: Tensor, name: str) -> Floats:
         unit = self._unit_ms(name)
         values = base.double()[:, None] + unit * torch.sinh(moved.double())
-        return np.asarray(values.clamp_min(0.0).numpy(), dtype=np.float64)
+        return np.asarray(values.clamp_min(0.0).cpu().numpy(), dtype=np.float64)
 
     def config(self) -> dict[str, int | float]:
         """The settings by name."""
@@ -293,26 +338,41 @@ class GraphPredictor(Predictor):
 
     def state(self) -> dict[str, Array]:
         """Weights of the network (float32), means and deviations of the columns."""
-        weights = {f"network.{name}": weight.numpy() for name, weight in self._fitted().state_dict().items()}
+        weights = {
+            f"network.{name}": weight.cpu().numpy() for name, weight in self._fitted().state_dict().items()
+        }
         return {**weights, **self._constants}
 
     def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
-        with repeatable(0):
+        # Shapes alone: what they should be takes no memory, however large a wrong setting makes it.
+        with torch.device("meta"):
             network = self._untrained(len(columns))
-        weights = {f"network.{name}": weight.numpy() for name, weight in network.state_dict().items()}
+        weights: dict[str, Array] = {
+            f"network.{name}": np.broadcast_to(np.zeros((), dtype=np.float32), weight.shape)
+            for name, weight in network.state_dict().items()
+        }
         constants = {name: np.zeros(len(columns)) for name in ("mean", "deviation")}
         good = checked(state, {**weights, **constants}, where=self.name)
+        wild = [name for name, values in good.items() if not np.isfinite(values).all()]
+        if wild or not (good["deviation"] > 0.0).all():
+            raise ArtefactError(
+                "a saved model with weights that are no numbers",
+                where=self.name,
+                found=", ".join(wild) or "a deviation that is not above 0",
+                next_step="train it again",
+            )
         network.load_state_dict(
-            {name.removeprefix("network."): torch.from_numpy(good[name].copy()) for name in weights}
+            {name.removeprefix("network."): torch.from_numpy(good[name].copy()) for name in weights},
+            assign=True,
         )
-        self._network, self._columns = network.eval(), columns
+        self._network, self._columns = network.eval().to(self.device), columns
         self._constants = {name: good[name] for name in constants}
 
     def _untrained(self, columns: int) -> PathNetwork:
         settings = self.settings
-        relations = RELATIONS if self.hears else ()
         mates = MATES if self.hears else ()
+        relations = RELATIONS if self.hears and settings.all_types else mates
         return PathNetwork(
             FeatureEncoder(
                 numbers=2 * columns,
@@ -354,10 +414,11 @@ class GraphPredictor(Predictor):
 
     def _constants_of(self, arrays: PathArrays, question: Question) -> dict[str, Array]:
         rows = np.unique(np.linspace(0, len(question) - 1, num=ROWS_OF_CONSTANTS).round().astype(np.int64))
+        every = -(-len(rows) * arrays.pairs // CELLS_OF_CONSTANTS)
         parts = []
         for row in rows:
             numbers = self.inputs(arrays, question.part(slice(row, row + 1))).numbers
-            parts.append(numbers.reshape(-1, numbers.shape[-1]))
+            parts.append(numbers.reshape(-1, numbers.shape[-1])[::every])
         return _column_constants(np.concatenate(parts).astype(np.float64))
 
     def _batches(self, arrays: PathArrays, question: Question) -> Iterator[HeteroData]:
@@ -432,8 +493,26 @@ class GraphPredictor(Predictor):
 
 SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
     "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
+    "unseen-pair": {"all_types": False, "same_masks": True},
+    "unseen-probe": {"all_types": False, "same_masks": True},
 }
 """Settings that differ under a protocol, chosen on validation windows."""
+
+CELLS_OF_CONSTANTS = 500_000
+"""And over at most so many pairs x rows; of more, every second pair, or third, and so on."""
+
+MOST_KEPT = 200_000
+"""Pairs x rows of validation whose graphs are kept from epoch to epoch; those of more are made each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Afresh:
+    """Mini-batches that are made each time they are gone through."""
+
+    batches: Callable[[], Iterator[HeteroData]]
+
+    def __iter__(self) -> Iterator[HeteroData]:
+        return self.batches()
 
 
 def _alone(inputs: Inputs) -> Inputs:

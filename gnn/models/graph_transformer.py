@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import TransformerConv
 
+from gnn.blocks import NodeTable, in_blocks
 from gnn.models.graph_predictor import GraphPredictor
 from gnn.models.typed_layers import Neighbourhood
-from gnn.tensors import padded
 
 
 class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no types
@@ -29,20 +29,22 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
         """(N, D), (N, k) and (N, k, E) or None -> (N, heads x channels). Who hears nobody gets zeros."""
-        heads, channels = self.heads, self.out_channels
-        there = (heard < len(h))[:, :, None]
-        query = self.lin_query(h).view(-1, 1, heads, channels)
-        key, value = (
-            padded(linear(h))[heard].view(*heard.shape, heads, channels)
-            for linear in (self.lin_key, self.lin_value)
-        )
-        if edge is not None:
-            told = self.lin_edge(edge).view(*heard.shape, heads, channels)
-            key, value = key + told, value + told
-        score = (query * key).sum(dim=-1) / math.sqrt(channels)
-        alpha = torch.softmax(score.masked_fill(~there, -1e9), dim=1) * there
-        alpha = functional.dropout(alpha, p=self.dropout, training=self.training)
-        return (alpha[..., None] * value).sum(dim=1).flatten(1)
+        heads, channels, nobody = self.heads, self.out_channels, len(h)
+        query = self.lin_query(h)
+        said = [NodeTable(linear(h)) for linear in (self.lin_key, self.lin_value)]
+
+        def attend(query: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
+            there = (heard < nobody)[:, :, None]
+            key, value = (table.rows(heard).view(*heard.shape, heads, channels) for table in said)
+            if edge is not None:
+                told = self.lin_edge(edge).view(*heard.shape, heads, channels)
+                key, value = key + told, value + told
+            score = (query.view(-1, 1, heads, channels) * key).sum(dim=-1) / math.sqrt(channels)
+            alpha = torch.softmax(score.masked_fill(~there, -1e9), dim=1) * there
+            alpha = functional.dropout(alpha, p=self.dropout, training=self.training)
+            return ((alpha[..., None] * value).sum(dim=1).flatten(1),)
+
+        return in_blocks(attend, query, heard, edge)[0]
 
 
 class DegreeEncoding(nn.Module):

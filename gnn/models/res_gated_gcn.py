@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import ResGatedGraphConv
 
+from gnn.blocks import NodeTable, in_blocks
 from gnn.models.graph_predictor import GraphPredictor
-from gnn.tensors import padded
 
 
 class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no types
@@ -24,21 +24,27 @@ class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no 
 
     def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
         """(N, D), (N, k) and (N, k, E) or None -> (N, D'). Who hears nobody gets zeros."""
-        there = (heard < len(h))[:, :, None]
-        own, theirs = (slice(0, h.shape[1]), slice(h.shape[1], None))
+        own, theirs, nobody = slice(0, h.shape[1]), slice(h.shape[1], None), len(h)
 
         def of_nodes(linear: nn.Module) -> Tensor:
             return functional.linear(h, linear.weight[:, own], linear.bias)  # type: ignore[index, arg-type]
 
-        key = of_nodes(self.lin_key)[:, None, :]
-        query, value = (padded(of_nodes(linear))[heard] for linear in (self.lin_query, self.lin_value))
-        if edge is not None:
-            told = [
-                functional.linear(edge, linear.weight[:, theirs])
-                for linear in (self.lin_key, self.lin_query, self.lin_value)
-            ]
-            key, query, value = key + told[0], query + told[1], value + told[2]
-        return (torch.sigmoid(key + query) * value * there).sum(dim=1)
+        key = of_nodes(self.lin_key)
+        said = [NodeTable(of_nodes(linear)) for linear in (self.lin_query, self.lin_value)]
+
+        def open_gates(key: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
+            there = (heard < nobody)[:, :, None]
+            key = key[:, None, :]
+            query, value = (table.rows(heard) for table in said)
+            if edge is not None:
+                told = [
+                    functional.linear(edge, linear.weight[:, theirs])
+                    for linear in (self.lin_key, self.lin_query, self.lin_value)
+                ]
+                key, query, value = key + told[0], query + told[1], value + told[2]
+            return ((torch.sigmoid(key + query) * value * there).sum(dim=1),)
+
+        return in_blocks(open_gates, key, heard, edge)[0]
 
 
 class ResGatedGcn(GraphPredictor):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from domain.errors import UnknownNameError
+from domain.errors import DataError, UnknownNameError
 from gnn.protocols.forecast import Forecast
 from gnn.protocols.imputation import Imputation
 from gnn.protocols.protocol import Protocol
@@ -27,12 +27,25 @@ PROTOCOLS: Mapping[str, type[Protocol]] = MappingProxyType(
 """Every protocol by its name."""
 
 
+PAPER = "paper"
+"""Name of the leaky set-up of the published prototype (`gnn.paper`): it can be compared, and nothing else."""
+
+
 def protocol_named(name: str) -> Protocol:
     """The protocol of that name, with its default settings.
 
     Raises:
         UnknownNameError: when there is none.
+        DataError: for the paper's, which is none.
     """
+    if name == PAPER:
+        raise DataError(
+            "the paper's set-up shows what it asks, so nothing that it teaches is worth keeping",
+            expected=" or ".join(sorted(PROTOCOLS)),
+            next_step="compare it: qoetwin compare --protocol paper",
+        )
     if name not in PROTOCOLS:
-        raise UnknownNameError("no such protocol", found=repr(name), expected=" or ".join(sorted(PROTOCOLS)))
+        raise UnknownNameError(
+            "no such protocol", found=repr(name), expected=" or ".join(sorted([*PROTOCOLS, PAPER]))
+        )
     return PROTOCOLS[name]()
