@@ -1161,6 +1161,7 @@ def predict_command(
         raise click.UsageError("--pairs names paths and times: leave the filters out")
     protocol_named(protocol)
     from twin.predicting import predict, read_pairs, write_predictions
+    from twin.refresh import keep_fresh
 
     folder = _model_folder(home, model, protocol)
     wanted = None if pairs_file is None else read_pairs(pairs_file)
@@ -1168,7 +1169,9 @@ def predict_command(
     with holding, _open(home, store, create=False) as opened, progress(_notice) as report:
         told = predict(opened, folder, selection, wanted=wanted, report=report)
         if write:
-            write_predictions(opened, told)
+            before = opened.revision()
+            kept = write_predictions(opened, told)
+            keep_fresh(_home(home), before, opened.revision())
     _out(
         as_text(told.rows, form, title=f"{model}, {protocol}{' (synthetic)' if told.synthetic else ''}"),
         nl=False,
@@ -1176,7 +1179,7 @@ def predict_command(
     if told.synthetic:
         _notice("note: predicted from synthetic measurements of the testbed")
     if write:
-        _notice(f"kept in the graph: {many(len(told.rows), 'prediction')}")
+        _notice(f"kept in the graph: {many(kept, 'prediction')}")
 
 
 @cli.command("schedule")
