@@ -34,6 +34,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.parsing
 	$(BIN)/python -m bench.whole_way
 	$(BIN)/python -m bench.graph
+	$(BIN)/python -m bench.learning
 
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m bench.kills

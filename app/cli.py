@@ -1021,7 +1021,8 @@ def train_command(
 ) -> None:
     """Learn a model on the graph, next to quick baselines, score it on what it has not seen, and save it.
 
-    MODEL is graph-transformer, cheb-net, res-gated-gcn, sage, mlp, ensemble, or a baseline; graph models also with a plain head (NAME/plain), and
+    MODEL is graph-transformer, cheb-net, res-gated-gcn, sage, mlp, ensemble, or a baseline: last-value, ewma, rolling-median, seasonal-median,
+    fibre-distance, node-effects, low-rank, vivaldi, nearest-places, nearest-profiles, boosting, boosting-around, stack. Graph models also with a plain head (NAME/plain), and
     without a base (NAME/direct). A model of the same name and protocol is replaced. A training that was interrupted goes on
     where it was.
     """
@@ -1160,6 +1161,7 @@ def predict_command(
         raise click.UsageError("--pairs names paths and times: leave the filters out")
     protocol_named(protocol)
     from twin.predicting import predict, read_pairs, write_predictions
+    from twin.refresh import keep_fresh
 
     folder = _model_folder(home, model, protocol)
     wanted = None if pairs_file is None else read_pairs(pairs_file)
@@ -1167,7 +1169,9 @@ def predict_command(
     with holding, _open(home, store, create=False) as opened, progress(_notice) as report:
         told = predict(opened, folder, selection, wanted=wanted, report=report)
         if write:
-            write_predictions(opened, told)
+            before = opened.revision()
+            kept = write_predictions(opened, told)
+            keep_fresh(_home(home), before, opened.revision())
     _out(
         as_text(told.rows, form, title=f"{model}, {protocol}{' (synthetic)' if told.synthetic else ''}"),
         nl=False,
@@ -1175,7 +1179,7 @@ def predict_command(
     if told.synthetic:
         _notice("note: predicted from synthetic measurements of the testbed")
     if write:
-        _notice(f"kept in the graph: {many(len(told.rows), 'prediction')}")
+        _notice(f"kept in the graph: {many(kept, 'prediction')}")
 
 
 @cli.command("schedule")

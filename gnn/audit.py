@@ -179,7 +179,8 @@ def audit_answers(predictor: Predictor, arrays: PathArrays, question: Question) 
     asked = _few(question)
 
     def answers(given: PathArrays) -> list[Seen]:
-        answer = predictor.predict(given, asked)
+        # Arrays of its own: what is remembered of a row was worked out beside others, which may move its last bits.
+        answer = predictor.predict(replace(given), asked)
         return [
             {("answer", field.name): getattr(answer, field.name)[row] for field in fields(answer)}
             for row in range(len(asked))

@@ -7,7 +7,6 @@ and a model would be set against luck. A job is one split and one seed; jobs run
 from __future__ import annotations
 
 import multiprocessing
-import os
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -353,7 +352,7 @@ def _out_of_range(
 def run_all(
     jobs: Sequence[Job], processes: int, hear: Hear, *, keep: dict[str, Predictor] | None = None
 ) -> list[Done]:
-    """Run jobs, so many at a time, each in a process of its own with one thread.
+    """Run jobs, so many at a time, each in a process of its own.
 
     Args:
         jobs: what.
@@ -366,7 +365,7 @@ def run_all(
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         said: Queue[tuple[str, int, int]] = manager.Queue()
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
             running = [pool.submit(_run_aside, job, said) for job in jobs]
             while not all(one.done() for one in running) or not said.empty():
                 try:
@@ -382,11 +381,3 @@ def run_all(
 
 def _run_aside(job: Job, said: Any) -> Done:
     return run(job, lambda what, done, of: said.put((what, done, of)))
-
-
-def _one_thread() -> None:
-    """Two processes of one thread each are faster than one of two: the arrays are small."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)

@@ -8,7 +8,8 @@ nothing is moved or rounded.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch_geometric.data import HeteroData
@@ -32,3 +33,18 @@ def moved(data: HeteroData, device: torch.device) -> HeteroData:
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """In it matrices are multiplied in bfloat16 on a GPU; on a CPU it is nothing."""
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """In it torch works on one core, so that a seed gives the same bits whatever the number of cores, and waits for no other.
+
+    Graphs of a few thousand pairs are too small to be shared out: two threads are no faster, and far slower where others use the
+    machine too. What runs side by side are whole trainings (`gnn.comparison`).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gnn.prediction import Prediction
 from gnn.protocols.protocol import Question
@@ -52,7 +54,13 @@ class RowMemory:
                 told[keys[row]] = self._known[keys[row]] = _row(said, number)
         while len(self._known) * arrays.pairs > MOST_CELLS and len(self._known) > 1:
             self._known.popitem(last=False)
-        return _stacked([told[key] for key in keys]) if keys else self._answer(arrays, question)
+        names = [field.name for field in fields(Prediction)]
+        shape = (len(question), arrays.pairs)
+        if not keys:
+            empty: dict[str, NDArray[Any]] = {name: np.empty(shape) for name in names}
+            empty |= {"in_range": np.empty(shape, dtype=np.bool_), "reason": np.empty(shape, dtype=object)}
+            return Prediction(**empty)
+        return Prediction(**{name: np.stack([getattr(told[key], name) for key in keys]) for name in names})
 
 
 def _key(question: Question, row: int, held_out: bytes) -> bytes:
@@ -64,12 +72,6 @@ def _key(question: Question, row: int, held_out: bytes) -> bytes:
         digest.update(np.packbits(getattr(question, name)[row]).tobytes())
     digest.update(bytes([question.unmet]))
     return digest.digest()
-
-
-def _stacked(rows: Sequence[Prediction]) -> Prediction:
-    return Prediction(
-        **{field.name: np.stack([getattr(row, field.name) for row in rows]) for field in fields(Prediction)}
-    )
 
 
 def _row(prediction: Prediction, number: int) -> Prediction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -348,7 +348,7 @@ def _document(
         if any(key[0] == case for one in done for key in one.asked)
     ]
     rows, gains = rows_and_gains(done, cases, seed)
-    splits = _splits(arrays, rule, seeds, seed)
+    splits = _splits(arrays, rule, seeds, seed, {one.split for one in done})
     audit = _audit(arrays, rule, done, seed)
     best = _best(rows, cases)
     return {
@@ -408,7 +408,9 @@ def _time(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%MZ}"
 
 
-def _splits(arrays: PathArrays, rule: Protocol, seeds: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def _splits(
+    arrays: PathArrays, rule: Protocol, seeds: Sequence[int], seed: int, ran: Collection[str]
+) -> list[dict[str, Any]]:
     drawn: list[Split] = []
     for own in [seed] if rule.in_time else seeds:
         drawn += rule.splits(arrays, seed=own)
@@ -422,6 +424,7 @@ def _splits(arrays: PathArrays, rule: Protocol, seeds: Sequence[int], seed: int)
             "test_cells": int(split.test.cells(arrays).rtt.sum()),
         }
         for split in drawn
+        if split.name in ran
     ]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -110,6 +110,23 @@ def refresh_graph(
     built = build_graph(summary, store, profile, origins=origins, report=report)
     _remember(memory, _Memory(**asdict(now) | {"revision": store.revision()}))
     return built
+
+
+def keep_fresh(home: Path, before: str, after: str) -> None:
+    """What was written to the graph beside its states needs none of them built again.
+
+    Args:
+        home: whose graph it is.
+        before: the graph's revision before something was written that no build makes.
+        after: and after it.
+
+    Raises:
+        StoreError: when the memory cannot be read or written.
+    """
+    for memory in sorted((home / BUILT_NAME).glob("*.json")):
+        left = _remembered(memory)
+        if left is not None and left.revision == before:
+            _remember(memory, replace(left, revision=after))
 
 
 def _without_commit(memory: _Memory) -> dict[str, object]:

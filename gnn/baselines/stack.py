@@ -127,7 +127,7 @@ def _weights(said: Floats, truth: Floats, *, squared: bool) -> Floats:
         return weights
     weights[:] = 0.0
     weights[speaks] = weighed(said[scored][cells][:, speaks], truth[scored][cells], squared=squared)
-    return np.maximum(weights, LEAST_WEIGHT)
+    return np.asarray(np.maximum(weights, LEAST_WEIGHT))
 
 
 def weighed(points: Floats, truth: Floats, *, squared: bool) -> Floats:

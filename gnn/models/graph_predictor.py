@@ -19,7 +19,7 @@ from torch_geometric.data import HeteroData
 from domain.errors import ArtefactError, DataError
 from gnn.blocks import in_blocks
 from gnn.checkpoint import Checkpoint
-from gnn.device import best_device, moved
+from gnn.device import best_device, moved, one_thread
 from gnn.fingerprint import data_hash, question_hash
 from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.inputs import Inputs
@@ -222,7 +222,7 @@ class GraphPredictor(Predictor):
         first = lesson.protocol.redraw(split.fit, arrays, drawn)
         self._columns = self.inputs(arrays, first.part(slice(0, 1))).columns
         self._constants = self._constants_of(arrays, first)
-        with repeatable(lesson.seed, self.device) as generator:
+        with one_thread(), repeatable(lesson.seed, self.device) as generator:
             self._network = self._untrained(len(self._columns)).to(self.device)
             validation: Iterable[HeteroData] = _Afresh(lambda: self._batches(arrays, split.validation))
             if len(split.validation) * arrays.pairs <= MOST_KEPT:
@@ -287,7 +287,7 @@ class GraphPredictor(Predictor):
         self._require_columns(inputs)
         data = moved(self._data(inputs, None), self.device)
         shape = inputs.numbers.shape[:2]
-        with torch.no_grad():
+        with one_thread(), torch.no_grad():
             said = self._fitted()(data, torch.arange(shape[0] * shape[1], device=self.device))
         if isinstance(said.rtt, Pointed):
             rtt = said.rtt.quantiles_ms(torch.tensor(QUANTILES)).double().cpu().numpy()

@@ -41,7 +41,10 @@ class MlpEncoder(nn.Module):
 
 
 class Mlp(GraphPredictor):
-    """The ablation: everything but the graph. It sees no column that tells of other pairs in the window, and has no mates."""
+    """The ablation: everything but the graph. It sees no column that tells of other pairs in the window, and points at no mate.
+
+    What mates tell is in the base of pairs without a past, as for all models: without it nothing could be said of these.
+    """
 
     name: ClassVar[str] = "mlp"
     kind: ClassVar[Kind] = Kind.MLP

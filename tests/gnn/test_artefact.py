@@ -15,7 +15,6 @@ from gnn import artefact
 from gnn.models.graph_predictor import GraphSettings
 from gnn.path_graph import PathGraphConfig
 from gnn.protocols.forecast import Forecast
-from gnn.protocols.imputation import Imputation
 from gnn.registry import PREDICTORS, predictor_class
 
 NETWORKS = sorted(

@@ -115,7 +115,7 @@ def test_the_base_of_a_pair_without_a_past_is_what_its_mates_tell_those_with_lit
                         (inputs.values["now_ms"][0, mate] + edge[offset], 1.0 / (edge[spread] + 1.0) ** 2)
                     )
         total, running = sum(weight for _, weight in told), 0.0
-        for value, weight in sorted(told):
+        for value, weight in sorted(told):  # noqa: B007  the value is read below
             running += weight
             if running >= total / 2.0:
                 break

@@ -23,7 +23,7 @@ from tests.gnn.anchor_mesh import FIRST_PROBE, anchor_mesh, of_pairs
 from tests.gnn.conftest import synthetic_arrays
 
 GRAPH = PathGraphConfig(neighbours=4, history=8, lags=4, buckets=16)
-SMALL = GraphSettings(graph=GRAPH, hidden=8, steps=30)
+SMALL = GraphSettings(graph=GRAPH, hidden=8, layers=1, steps=10)
 MODELS = sorted(
     name
     for name, path in PREDICTORS.items()
@@ -38,7 +38,7 @@ every_protocol = pytest.mark.parametrize("under", sorted(PROTOCOLS))
 def data(under):
     """Small arrays, as the protocol views them."""
     if not under.startswith("unseen"):
-        return synthetic_arrays(probes=5, targets=4, windows=24)
+        return synthetic_arrays(probes=5, targets=4, windows=18)
     if under == "unseen-pair":
         return protocol_named(under).view(anchor_mesh(anchors=12, probes=0, windows=2, families=(4,)))
     # Twenty hosts, each measured with eight of the others: so few pairs of so many hosts.
@@ -103,7 +103,7 @@ def test_under_every_protocol_it_is_audited_predicts_physical_numbers_and_answer
     assert told.in_range[scored].all()
     wrong = np.abs(told.rtt_ms - arrays.rtt_ms[split.test.windows])[scored]
     assert np.median(wrong) < 12.0  # ms; the paths lie between 10 and 120 ms
-    few = split.test.part(np.linspace(0, len(split.test) - 1, num=2).astype(np.int64))
+    few = split.test.part(slice(0, 1))
     audit_answers(predictor, arrays, few).require(name)
 
 
@@ -235,9 +235,9 @@ def test_its_state_makes_it_again(name):
 @every
 def test_what_it_sees_is_counted_from_its_own_inputs(name):
     arrays, predictor = data("forecast"), predictor_class(name)(SMALL)
-    asked = Forecast().question(arrays, np.array([2, 20]))
+    asked = Forecast().question(arrays, np.array([2, 15]))
     nodes, edges = counted(predictor, arrays, asked)
-    assert nodes == sum(int(arrays.measured[:until].any(axis=0).sum()) for until in (2, 20))
+    assert nodes == sum(int(arrays.measured[:until].any(axis=0).sum()) for until in (2, 15))
     inputs = predictor.inputs(arrays, asked)
     wanted = {}
     for graph in inputs.graph_of:
@@ -331,5 +331,5 @@ def test_settings_out_of_their_range_are_named():
 
 def test_an_unknown_model_or_variant_is_named():
     for wrong in ("oracle", "sage/oracle", "last-value/plain/plain"):
-        with pytest.raises(UnknownNameError, match="oracle|plain"):
+        with pytest.raises(UnknownNameError, match=r"oracle|plain"):
             predictor_named(wrong)

@@ -27,7 +27,7 @@ from tests.twin.killed_refresh import REFRESH, content
 from tests.twin.test_pipeline import ping
 from tests.twin.test_qoe import SAID, T0
 from twin.building import build_graph, prune_graph, read_origins, summarise_lake
-from twin.refresh import _windows, memory_file, refresh_graph
+from twin.refresh import _windows, keep_fresh, memory_file, refresh_graph
 
 H3 = timedelta(hours=3)
 PROFILE = load_profile()
@@ -200,6 +200,27 @@ def test_predictions_stay_whatever_is_built_and_go_with_the_windows_that_are_not
         counted = prune_graph(store, T0 + 4 * H3, None, only_count=False)
         assert counted[PATH_PREDICTION.label] == 4
         assert store.facts(PATH_PREDICTION).num_rows == 4
+
+
+def test_what_is_written_beside_states_needs_none_of_them_built_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    at_s = int(T0.timestamp())
+    lake.land(parse([ping(1, timestamp=at_s + day * 86_400) for day in (0, 1)], "test"))
+    with open_store("sqlite", tmp_path, create=True) as store:
+        assert refreshed(tmp_path, lake, store).states == 2
+        pair = store.pairs().to_pylist()[0]
+        row = (
+            dict.fromkeys(fact_schema(PATH_PREDICTION).names)
+            | {name: pair[name] for name in ("probe_id", "target", "af")}
+            | {"window_start": T0, "window_end": T0 + H3, "model": "sage", "protocol": "forecast"}
+            | {"rtt_ms": 1.0, "in_range": True, "predicted_at": T0, "synthetic": False}
+        )
+        before = store.revision()
+        put_predictions(store, pa.Table.from_pylist([row], fact_schema(PATH_PREDICTION)), SAID)
+        keep_fresh(tmp_path, before, store.revision())
+        assert refreshed(tmp_path, lake, store) is None
+        keep_fresh(tmp_path, "another", "one more")
+        assert refreshed(tmp_path, lake, store) is None
 
 
 def test_windows_whose_files_were_let_go_of_are_emptied(tmp_path: Path) -> None:
