@@ -44,7 +44,7 @@ class BoostingSettings:
         rtt_unit_ms, jitter_unit_ms: what is learned is asinh((value - base) / unit): linear below, logarithmic above.
     """
 
-    rounds: int = 200
+    rounds: int = 400
     patience: int = 15
     rate: float = 0.08
     leaves: int = 31

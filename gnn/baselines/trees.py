@@ -172,7 +172,7 @@ class Growth:
         share: of the columns, that each split is chosen among.
     """
 
-    rounds: int = 200
+    rounds: int = 400
     patience: int = 15
     rate: float = 0.08
     leaves: int = 31
