@@ -313,5 +313,7 @@ def test_pairs_that_were_never_measured_are_asked_and_those_that_were_are_seen()
 
 
 def test_a_protocol_that_nobody_knows_is_refused_with_those_that_are_known():
-    with pytest.raises(UnknownNameError, match="forecast or imputation or paper or unseen-pair or unseen-probe"):
+    with pytest.raises(
+        UnknownNameError, match="forecast or imputation or paper or unseen-pair or unseen-probe"
+    ):
         protocol_named("crystal-ball")
