@@ -221,7 +221,7 @@ def _told_by_mates(row: _Seen, graph: dict[str, Ints], numbers: dict[str, Single
     edges = np.concatenate([numbers[side] for side in MATES], axis=1)
     told = np.where(heard == NOBODY, np.nan, value[heard]) + edges[:, :, offset]
     weight = 1.0 / (np.where(np.isfinite(edges[:, :, spread]), edges[:, :, spread], 100.0) + 1.0) ** 2
-    return history.weighted_median(told, weight)
+    return np.maximum(history.weighted_median(told, weight), 0.0)  # an offset may be more than all of a value
 
 
 # --- node inputs

@@ -59,13 +59,13 @@ def test_learning_knows_no_hop_that_was_first_seen_after_the_windows_it_is_fitte
 
         see("192.0.2.9", 0)
         rule = protocol_named("forecast")
-        before, split = export(store, Selection(), rule)
-        first_not_fitted = int(split.validation.windows.min())
+        before = export(store, Selection(), rule)
+        first_not_fitted = int(rule.splits(before, seed=0)[0].validation.windows.min())
         for number, slot in enumerate(range(first_not_fitted, 24)):
             see(f"192.0.2.{100 + number}", slot)
-        after, _ = export(store, Selection(), rule)
+        after = export(store, Selection(), rule)
         see("192.0.2.50", first_not_fitted - 1)
-        in_time, _ = export(store, Selection(), rule)
+        in_time = export(store, Selection(), rule)
     assert np.array_equal(before.target_end.centrality, after.target_end.centrality)
     assert before.target_end.centrality[0, 0] == 1.0
     assert in_time.target_end.centrality[0, 0] == 2.0
