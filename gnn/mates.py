@@ -60,23 +60,29 @@ def temporal(
     Returns:
         (P, k, E) float32.
     """
-    compressed = np.arcsinh((past - usual[:, None]) / unit_ms).astype(np.float32)
-    known = np.isfinite(compressed)
-    moves = np.where(known, compressed, np.float32(0.0))
-    centred = np.where(known, moves - _mean(moves, known)[:, None], np.float32(0.0))
-    raw = np.where(np.isfinite(past), past - usual[:, None], 0.0).astype(np.float32)
+    raw = (past - usual[:, None]).astype(np.float32)
+    known = np.isfinite(raw)
+    raw = np.where(known, raw, np.float32(0.0))
+    moves = np.arcsinh(raw / np.float32(unit_ms))
+    centred = np.where(known, moves - _mean(moves, known)[:, None], np.float32(0.0)).astype(np.float32)
     weight = known.astype(np.float32)
+    of_mate = np.stack([weight, centred, centred**2, raw], axis=1)
+    of_own = np.stack([weight, centred, centred**2], axis=2)
     numbers = np.empty((*heard.shape, len(EDGE_COLUMNS)), dtype=np.float32)
     for start in range(0, len(heard), _BLOCK):
         own = slice(start, start + _BLOCK)
         mate = np.maximum(heard[own], 0)
-        common = weight[mate] * weight[own, None, :]
-        support = common.sum(axis=-1)
-        mine, theirs = centred[own, None, :] * common, centred[mate] * common
-        norm = np.sqrt((mine**2).sum(axis=-1) * (theirs**2).sum(axis=-1))
+        told = of_mate[mate]  # (B, k, 4, L)
+        # Sums over the windows in which both are known: what is unknown is 0 in one factor or the other.
+        sums = told[:, :, :3] @ of_own[own, None]  # (B, k, 3, 3)
+        support = sums[..., 0, 0]
+        norm = np.sqrt(sums[..., 2, 0] * sums[..., 0, 2])
+        apart = raw[own, None, :] - told[:, :, 3]
+        np.abs(apart, out=apart)
+        apart *= told[:, :, 0]
         with np.errstate(invalid="ignore", divide="ignore"):
-            correlation = np.where(norm > 1e-6, (mine * theirs).sum(axis=-1) / norm, np.nan)
-            spread = (np.abs(raw[own, None, :] - raw[mate]) * common).sum(axis=-1) / support
+            correlation = np.where(norm > 1e-6, sums[..., 1, 1] / norm, np.nan)
+            spread = (apart @ weight[own, :, None])[..., 0] / support
         numbers[own, :, 0] = usual[own, None] - usual[mate]
         numbers[own, :, 1] = spread
         numbers[own, :, 2] = np.log1p(support)
