@@ -27,6 +27,7 @@ from gnn.split_audit import split_flaws
 from kg.arrays import PathArrays
 
 if TYPE_CHECKING:
+    from gnn.prediction import Prediction
     from gnn.predictor import Array, Predictor
 
     Seen: TypeAlias = Mapping[tuple[str, str], Array]
@@ -174,19 +175,21 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split, protocol: Prot
 def audit_answers(predictor: Predictor, arrays: PathArrays, question: Question) -> Verdict:
     """Audit the answers of a fitted predictor to some rows of a question.
 
-    A predictor that hides from its inputs what it looks at is caught here.
+    A predictor that hides from its inputs what it looks at is caught here. Intervals that follow earlier windows are audited in the
+    first row only: they ask about each of these windows again.
     """
     asked = _few(question)
+    first = question.part(slice(0, 1))
 
     def answers(given: PathArrays) -> list[Seen]:
         # Arrays of its own: what is remembered of a row was worked out beside others, which may move its last bits.
-        answer = predictor.predict(replace(given), asked)
-        return [
-            {("answer", field.name): getattr(answer, field.name)[row] for field in fields(answer)}
-            for row in range(len(asked))
-        ]
+        return _of_rows(predictor.raw(replace(given), asked))
 
-    return _audited(answers, arrays, asked)
+    def intervals(given: PathArrays) -> list[Seen]:
+        return _of_rows(predictor.predict(replace(given), first))
+
+    verdict = _audited(answers, arrays, asked)
+    return verdict.with_other(replace(_audited(intervals, arrays, first), windows=()))
 
 
 def audit_learning(
@@ -226,6 +229,13 @@ def without(arrays: PathArrays, hidden: Bools) -> PathArrays:
         sent=np.where(hidden, 0, arrays.sent),
         received=np.where(hidden, 0, arrays.received),
     )
+
+
+def _of_rows(answer: Prediction) -> list[Seen]:
+    return [
+        {("answer", field.name): getattr(answer, field.name)[row] for field in fields(answer)}
+        for row in range(len(answer.rtt_ms))
+    ]
 
 
 def _few(question: Question) -> Question:

@@ -74,7 +74,7 @@ def temporal(
         mate = np.maximum(heard[own], 0)
         told = of_mate[mate]  # (B, k, 4, L)
         # Sums over the windows in which both are known: what is unknown is 0 in one factor or the other.
-        sums = told[:, :, :3] @ of_own[own, None]  # (B, k, 3, 3)
+        sums = (told.reshape(len(mate), -1, past.shape[1]) @ of_own[own]).reshape(*mate.shape, 4, 3)
         support = sums[..., 0, 0]
         norm = np.sqrt(sums[..., 2, 0] * sums[..., 0, 2])
         apart = raw[own, None, :] - told[:, :, 3]

@@ -40,6 +40,7 @@ class PathGraphConfig:
     Attributes:
         neighbours: k, the most edges of one type into a node.
         near_km: how far apart the ends of two near pairs may be: the root of the summed squares of both distances.
+        all_types: pairs hear each other over every edge type; else over those to mates only.
         lags: latest windows that are node inputs one by one.
         moves: latest windows whose difference from the usual is an input.
         history: latest windows that medians and means are taken over, and that a prediction may point at.
@@ -49,6 +50,7 @@ class PathGraphConfig:
 
     neighbours: int = 16
     near_km: float = 500.0
+    all_types: bool = True
     lags: int = 8
     moves: int = 3
     history: int = HISTORY_WINDOWS
@@ -57,7 +59,7 @@ class PathGraphConfig:
     jitter_unit_ms: float = 5.0
 
     def __post_init__(self) -> None:
-        require_in_range(asdict(self), may_be_zero={"near_km", "moves"})
+        require_in_range(asdict(self), may_be_zero={"near_km", "all_types", "moves"})
         if max(self.lags, self.moves) > self.history:
             raise DataError(
                 "more single windows than the history holds",
@@ -165,9 +167,11 @@ def _edges(
     )
     every = np.ones(arrays.pairs, dtype=np.bool_)
     through_hosts = question.unmet and _hosts(arrays) <= mates.MOST_HOSTS
-    alike, graph_of = np.unique(speaking, axis=0, return_inverse=True)
-    graph_of = graph_of.reshape(-1).astype(np.int64)
-    wanted = tuple(one for one in RELATIONS if not (through_hosts and one in MATES))
+    first: dict[bytes, int] = {}  # rows in which the same pairs speak have the same graph
+    graph_of = np.array([first.setdefault(row.tobytes(), len(first)) for row in speaking], dtype=np.int64)
+    alike = [speaking[int((graph_of == number).argmax())] for number in range(len(first))]
+    relations = RELATIONS if config.all_types else MATES
+    wanted = tuple(one for one in relations if not (through_hosts and one in MATES))
     shared = [
         heard_by(arrays, row, every, neighbours=config.neighbours, near_km=config.near_km, relations=wanted)
         for row in alike
@@ -188,7 +192,7 @@ def _edges(
                 neighbours=config.neighbours,
             )
             whole = {**heard, **shared[int(graph_of[q])]}
-            graphs.append({relation: whole[relation] for relation in RELATIONS})
+            graphs.append({relation: whole[relation] for relation in relations})
             graph_of[q] = len(graphs) - 1
         else:
             heard = {side: graphs[int(graph_of[q])][side] for side in MATES}

@@ -36,6 +36,14 @@ RECENT = 0.8
 MADE_UP = 3
 """Values that the network makes up."""
 
+CORE = 0.75
+"""Share of a distribution that the bounds of its interval hold, before it is calibrated. The last of the weight lies far out, on paths that
+jump: bounds that hold less of it and are then moved out to cover what they say are narrower, and the paths that jump are still
+covered as often as the quiet ones. Of .9, .85, .8, .75 and .7 the narrowest on calibration windows of recorded pings."""
+
+_STEPS = 100
+"""Of so many equal parts of the weight the narrowest interval is made."""
+
 _IN_MS = tuple(number for number, name in enumerate(EDGE_COLUMNS) if name.endswith("_ms"))
 _OFFSET = EDGE_COLUMNS.index("offset_ms")
 
@@ -84,6 +92,18 @@ class Pointed:
         low, high = middle.gather(1, above - 1), middle.gather(1, above)
         share = ((wanted - low) / (high - low).clamp_min(1e-9)).clamp(0.0, 1.0)
         return torch.lerp(value_ms.gather(1, above - 1), value_ms.gather(1, above), share)
+
+    def interval_ms(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(M,) each: low bound, median and high bound, where the bounds are the nearest to each other that hold `CORE` of the weight.
+
+        RTT has a floor and a long tail: such an interval is narrower than the one that leaves as much below it as above.
+        """
+        levels = torch.linspace(0.0, 1.0, _STEPS + 1, device=self.weight.device)
+        read = self.quantiles_ms(levels)
+        held = round(CORE * _STEPS)
+        first = (read[:, held:] - read[:, :-held]).argmin(dim=1, keepdim=True)
+        low, high = read.gather(1, first)[:, 0], read.gather(1, first + held)[:, 0]
+        return low, read[:, _STEPS // 2], high
 
     def part(self, rows: Tensor) -> Pointed:
         """Of some of the nodes."""

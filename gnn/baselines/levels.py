@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.linalg import lsmr
+from scipy.sparse import coo_array, csr_array, diags_array, identity
+from scipy.sparse.linalg import cg
 
 from domain.place import FIBRE_KM_PER_MS
 from gnn import history
@@ -25,8 +25,11 @@ NOTHING_SEEN = "no answered packet of any pair was seen"
 PRIOR_PAIRS = 2.0
 """What all pairs do counts as so many pairs of a host."""
 
-ROUNDS, STEPS = 12, 40
-"""Of drawing weights anew, and of solving for each."""
+ROUNDS, STEPS, TOLERANCE = 12, 200, 1e-6
+"""Of drawing weights anew; the most steps of solving for each, and what may be left of what is solved."""
+
+MOST_AT_ONCE = 1500
+"""Terms whose weights are solved for at once, at a cost of their cube; more are solved for step by step."""
 
 RIDGE = 0.5
 """Pairs that speak for an effect of 0: a host with one pair has an effect of about two thirds of what it shows."""
@@ -296,21 +299,15 @@ def least_absolute(terms: csr_array, level: Floats, *, ridge: float = 0.0) -> Fl
     Args:
         terms: (N, T).
         level: (N,).
-        ridge: keeps weights of terms that few rows have small; in rows.
+        ridge: keeps weights of terms that few rows have small; in rows. Without it terms must not say the same.
     """
     found = np.zeros(terms.shape[1])
     weight = np.ones(len(level))
+    transposed = terms.T.tocsr()
+    damping = ridge * identity(terms.shape[1], format="csr")
     for _ in range(ROUNDS):
-        root = np.sqrt(weight)
-        found = lsmr(
-            terms.multiply(root[:, None]).tocsr(),
-            level * root,
-            damp=np.sqrt(ridge),
-            atol=0.0,
-            btol=0.0,
-            conlim=0.0,
-            maxiter=STEPS,
-        )[0]
+        squares = transposed.multiply(weight[None, :]).tocsr() @ terms + damping
+        found = _solved(squares, transposed @ (weight * level), found)
         wrong = np.abs(level - terms @ found)
         middle = float(np.median(wrong))
         if middle == 0.0:
@@ -318,3 +315,11 @@ def least_absolute(terms: csr_array, level: Floats, *, ridge: float = 0.0) -> Fl
         weight = 1.0 / np.maximum(wrong / middle, LEAST_ERROR)
         weight /= weight.mean()
     return found
+
+
+def _solved(squares: csr_array, sums: Floats, start: Floats) -> Floats:
+    """The solution of a positive definite system: at once, or where it is too large for that, from a start."""
+    if len(sums) <= MOST_AT_ONCE:
+        return np.asarray(np.linalg.solve(squares.toarray(), sums))
+    nearly = diags_array(1.0 / squares.diagonal())
+    return np.asarray(cg(squares, sums, x0=start, rtol=TOLERANCE, maxiter=STEPS, M=nearly)[0])

@@ -56,7 +56,6 @@ class GraphSettings:
         widening: of the layers of the model without a graph.
         pointer: RTT is pointed at among candidates; else it is regressed.
         residual: what is regressed is the difference from the base; else the value itself.
-        all_types: pairs hear each other over every edge type; else over those to mates only.
         same_masks: what is hidden while learning is drawn once; else for each epoch. Of large windows, whose graphs are dear to make.
         dropout: of features and messages.
         input_dropout, candidate_dropout: of the inputs, and of the candidates of the pointer head.
@@ -74,7 +73,6 @@ class GraphSettings:
     widening: int = 4
     pointer: bool = True
     residual: bool = True
-    all_types: bool = True
     same_masks: bool = False
     dropout: float = 0.1
     input_dropout: float = 0.05
@@ -94,7 +92,7 @@ class GraphSettings:
         require_in_range(
             {name: value for name, value in self.by_name().items() if name not in _OF_GRAPH},
             may_be_zero={
-                "layers", "pointer", "residual", "all_types", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
+                "layers", "pointer", "residual", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
             },
             below_one={"dropout", "input_dropout", "candidate_dropout", "average"},
         )  # fmt: skip
@@ -290,7 +288,7 @@ class GraphPredictor(Predictor):
         with one_thread(), torch.no_grad():
             said = self._fitted()(data, torch.arange(shape[0] * shape[1], device=self.device))
         if isinstance(said.rtt, Pointed):
-            rtt = said.rtt.quantiles_ms(torch.tensor(QUANTILES)).double().cpu().numpy()
+            rtt = torch.stack(said.rtt.interval_ms(), dim=-1).double().cpu().numpy()
         else:
             base = data[PAIR].base_ms
             rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
@@ -372,7 +370,7 @@ class GraphPredictor(Predictor):
     def _untrained(self, columns: int) -> PathNetwork:
         settings = self.settings
         mates = MATES if self.hears else ()
-        relations = RELATIONS if self.hears and settings.all_types else mates
+        relations = RELATIONS if self.hears and settings.graph.all_types else mates
         return PathNetwork(
             FeatureEncoder(
                 numbers=2 * columns,
