@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from bench.graph import exponent, median, peak_gib, ratio, timed
 from domain.selection import Selection
+from gnn.hearing import Table
 from gnn.models.graph_predictor import GraphPredictor, GraphSettings
 from gnn.models.typed_layers import Heard, TypedLayers
 from gnn.neighbours import RELATIONS
@@ -92,8 +93,8 @@ class OverEdges(nn.Module):
         super().__init__()
         self.convolution, self.lists, self.of_alone = convolution, lists, True
 
-    def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
-        index, there = self.lists[id(heard)]
+    def over_table(self, h: Tensor, heard: Table, edge: Tensor | None) -> Tensor:
+        index, there = self.lists[id(heard.heard)]
         return self.convolution(h, index) if edge is None else self.convolution(h, index, edge[there])
 
 
@@ -102,7 +103,7 @@ def encoders(arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.home is None:
         arrays = paths(arguments.pairs, 24)
     else:
-        with open_store("sqlite", arguments.home) as store:
+        with open_store("sqlite", arguments.home, create=False) as store:
             arrays = path_arrays(store, Selection())
     rows, edges = graphs(arrays, arguments.rows)
     figures: dict[str, object] = {
@@ -113,7 +114,9 @@ def encoders(arguments: argparse.Namespace) -> dict[str, object]:
         "reference": "the same layers of PyG, MessagePassing over lists of edges",
     }
     lists = {
-        id(of.heard): (edge_index(of.heard), of.heard < len(of.heard)) for row in rows for of in row.values()
+        id(of.heard.heard): (edge_index(of.heard.heard), of.heard.heard < of.heard.nodes)
+        for row in rows
+        for of in row.values()
     }
     for name in ENCODERS:
         kind = predictor_class(name)
@@ -161,7 +164,7 @@ def graphs(arrays: PathArrays, count: int) -> tuple[list[dict[str, Heard]], int]
         row = {}
         for (_, relation, _), store in data.edge_items():
             edge = edge_features(store.edge, config.rtt_unit_ms) if "edge" in store else None
-            row[relation] = Heard(heard=store.heard, edge=edge)
+            row[relation] = Heard(heard=Table(store.heard, data[PAIR].num_nodes), edge=edge)
             edges += int((store.heard < data[PAIR].num_nodes).sum())
         rows.append(row)
     return rows, edges
@@ -188,7 +191,9 @@ def in_pyg(encoder: nn.Module, lists: Mapping[int, tuple[Tensor, Tensor]]) -> Ty
 
 
 def epoch_row(network: nn.Module, h: Tensor, around: Mapping[str, Heard]) -> None:
-    network(h, around).square().mean().backward()
+    # Tables anew, as training makes them: turning them around is ours to pay.
+    fresh = {r: Heard(heard=Table(of.heard.heard, of.heard.nodes), edge=of.edge) for r, of in around.items()}
+    network(h, fresh).square().mean().backward()
 
 
 # Growth

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
+from gnn.hearing import Table
 from gnn.tensors import padded
 
 MOST_AT_ONCE = 20_000
@@ -60,10 +61,11 @@ class NodeTable:
 
     Args:
         said: (N, C).
+        heard: by all that hear; of a large graph its rows are asked for in blocks.
     """
 
-    def __init__(self, said: Tensor) -> None:
-        self._values = padded(said)
+    def __init__(self, said: Tensor, heard: Table) -> None:
+        self._values, self._heard = padded(said), heard
         self._link: Tensor | None = None
         self.gradient: Tensor | None = None
         if many(len(said)) and self._values.requires_grad:
@@ -73,9 +75,19 @@ class NodeTable:
     def rows(self, heard: Tensor) -> Tensor:
         """(B, k) numbers of nodes, N for nobody -> (B, k, C), zeros for nobody."""
         if self._link is None:
-            return self._values[heard]
+            return self._table(heard).rows(self._values)
         found: Tensor = _Heard.apply(self._link, self._values, heard, self)
         return found
+
+    def sums(self, heard: Tensor, weight: Tensor) -> Tensor:
+        """(B, k) numbers of nodes and as many weights -> (B, C) weighted sums."""
+        if self._link is None:
+            return self._table(heard).sums(self._values, weight)
+        return (weight[:, None, :] @ self.rows(heard))[:, 0]
+
+    def _table(self, heard: Tensor) -> Table:
+        # What is asked for whole is known already, and so is who is heard by whom.
+        return self._heard if heard is self._heard.heard else Table(heard, len(self._values) - 1)
 
     def add(self, heard: Tensor, gradient: Tensor) -> None:
         """Take in the gradient of what was heard."""

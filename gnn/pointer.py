@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch_geometric.data import HeteroData
 
 from gnn.blocks import NodeTable, in_blocks
+from gnn.hearing import Table
 from gnn.mates import EDGE_COLUMNS
 from gnn.tensors import PAIR, padded
 
@@ -196,7 +197,12 @@ class PointerHead(nn.Module):
         node = data[PAIR]
         lags = _some_lags(node.lag_ms)
         mine = h[asked]
-        said = {relation: NodeTable(self.mate_from_mate[relation](h)) for relation in self.relations}
+        said = {
+            relation: NodeTable(
+                self.mate_from_mate[relation](h), Table(data[PAIR, relation, PAIR].heard[asked], len(h))
+            )
+            for relation in self.relations
+        }
         alike = padded(in_blocks(self._alike, node.now_ms, lags)[0]) if lags.shape[1] > 0 else None
 
         def point(mine: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:

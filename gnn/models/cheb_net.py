@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch_geometric.nn import ChebConv
 
 from gnn.blocks import again, many
+from gnn.hearing import Table
 from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
@@ -25,21 +26,21 @@ class TableChebConv(ChebConv):  # type: ignore[misc]  # PyG has no types
 
     of_alone: ClassVar[bool] = True
 
-    def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
-        """(N, D) and (N, k) -> (N, D'). Polynomials need all nodes at once; of many, they are not kept."""
+    def over_table(self, h: Tensor, heard: Table, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
+        """(N, D) and a table of k -> (N, D'). Polynomials need all nodes at once; of many, they are not kept."""
         out: Tensor = again(self._filtered, h, heard) if many(len(h)) else self._filtered(h, heard)
         return out
 
-    def _filtered(self, h: Tensor, heard: Tensor) -> Tensor:
+    def _filtered(self, h: Tensor, heard: Table) -> Tensor:
         nodes = len(h)
-        there = heard < nodes
+        there = heard.heard < nodes
         # PyG takes the degree of the one who is heard: how many hear it.
-        degree = torch.bincount(heard.flatten(), minlength=nodes + 1)[:nodes].to(h)
+        degree = torch.bincount(heard.heard.flatten(), minlength=nodes + 1)[:nodes].to(h)
         root = torch.where(degree > 0, degree.clamp_min(1).rsqrt(), 0.0)
-        weight = -functional.pad(root, (0, 1))[heard] * root[:, None] * there
+        weight = -functional.pad(root, (0, 1))[heard.heard] * root[:, None] * there
 
         def filtered(x: Tensor) -> Tensor:
-            return functional.embedding_bag(heard, padded(x), per_sample_weights=weight, mode="sum")
+            return heard.sums(padded(x), weight)
 
         before = now = h
         out: Tensor = self.lins[0](h)

@@ -21,7 +21,8 @@ from gnn.blocks import in_blocks
 from gnn.checkpoint import Checkpoint
 from gnn.device import best_device, moved, one_thread
 from gnn.fingerprint import data_hash, question_hash
-from gnn.heads import QUANTILES, FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
+from gnn.heads import FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
+from gnn.hearing import Table
 from gnn.inputs import Inputs
 from gnn.mates import EDGE_COLUMNS
 from gnn.models.typed_layers import Heard, TypedLayers
@@ -149,7 +150,7 @@ class PathNetwork(nn.Module):
             edge = None
             if self.asks_edges and "edge" in store:
                 (edge,) = in_blocks(lambda raw: (edge_features(raw, self.unit_ms),), store.edge)
-            around[relation] = Heard(heard=store.heard, edge=edge)
+            around[relation] = Heard(heard=Table(store.heard, len(h)), edge=edge)
         h = self.encoder(h, around)
         mine = h[asked]
         rtt = self.rtt(h, data, asked) if isinstance(self.rtt, PointerHead) else self.rtt(mine)

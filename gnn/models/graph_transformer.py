@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch_geometric.nn import TransformerConv
 
 from gnn.blocks import NodeTable, in_blocks
+from gnn.hearing import Table
 from gnn.models.graph_predictor import GraphPredictor
 from gnn.models.typed_layers import Neighbourhood
 
@@ -27,24 +28,46 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
 
     of_alone: ClassVar[bool] = False
 
-    def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
-        """(N, D), (N, k) and (N, k, E) or None -> (N, heads x channels). Who hears nobody gets zeros."""
-        heads, channels, nobody = self.heads, self.out_channels, len(h)
-        query = self.lin_query(h)
-        said = [NodeTable(linear(h)) for linear in (self.lin_key, self.lin_value)]
+    def over_table(self, h: Tensor, heard: Table, edge: Tensor | None, asked: Tensor | None = None) -> Tensor:
+        """(N, D), a table of B by k, (B, k, E) or None, and who these B are, None for all -> (B, heads x channels).
 
-        def attend(query: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
+        Who hears nobody gets zeros.
+        """
+        channels, nobody = self.out_channels, len(h)
+        queries = self.lin_query(h if asked is None else h[asked])
+        keys, values = (
+            [NodeTable(one, heard) for one in linear(h).split(channels, dim=1)]
+            for linear in (self.lin_key, self.lin_value)
+        )
+        of_edge = None if edge is None else self.lin_edge.weight.view(self.heads, channels, -1).unbind()
+
+        def attend(queries: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
             there = (heard < nobody)[:, :, None]
-            key, value = (table.rows(heard).view(*heard.shape, heads, channels) for table in said)
-            if edge is not None:
-                told = self.lin_edge(edge).view(*heard.shape, heads, channels)
-                key, value = key + told, value + told
-            score = (query.view(-1, 1, heads, channels) * key).sum(dim=-1) / math.sqrt(channels)
-            alpha = torch.softmax(score.masked_fill(~there, -1e9), dim=1) * there
+            own = queries.split(channels, dim=1)
+            score = torch.stack(
+                [
+                    (key.rows(heard) * query[:, None, :]).sum(dim=-1)
+                    for query, key in zip(own, keys, strict=True)
+                ],
+                dim=-1,
+            )
+            if (
+                edge is not None and of_edge is not None
+            ):  # q (W e) as (q W) e: what W makes of each edge is never held
+                score = score + edge @ torch.stack(
+                    [query @ weight for query, weight in zip(own, of_edge, strict=True)], dim=-1
+                )
+            alpha = torch.softmax((score / math.sqrt(channels)).masked_fill(~there, -1e9), dim=1) * there
             alpha = functional.dropout(alpha, p=self.dropout, training=self.training)
-            return ((alpha[..., None] * value).sum(dim=1).flatten(1),)
+            told = [value.sums(heard, one) for value, one in zip(values, alpha.unbind(dim=-1), strict=True)]
+            if edge is not None and of_edge is not None:
+                of_edges = (alpha.transpose(1, 2) @ edge).unbind(dim=1)
+                told = [
+                    one + sums @ weight.T for one, sums, weight in zip(told, of_edges, of_edge, strict=True)
+                ]
+            return (torch.cat(told, dim=1),)
 
-        return in_blocks(attend, query, heard, edge)[0]
+        return in_blocks(attend, queries, heard.heard, edge)[0]
 
 
 class DegreeEncoding(nn.Module):
@@ -65,7 +88,7 @@ class DegreeEncoding(nn.Module):
 
     def forward(self, h: Tensor, around: Neighbourhood) -> Tensor:
         """(N, D) -> (N, D), what is added to the features."""
-        degree = [(around[relation].heard < len(h)).float().mean(dim=1) for relation in self.relations]
+        degree = [(around[relation].heard.heard < len(h)).float().mean(dim=1) for relation in self.relations]
         out: Tensor = self.linear(torch.stack(degree, dim=-1))
         return out
 

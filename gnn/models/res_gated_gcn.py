@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch_geometric.nn import ResGatedGraphConv
 
 from gnn.blocks import NodeTable, in_blocks
+from gnn.hearing import Table
 from gnn.models.graph_predictor import GraphPredictor
 
 
@@ -22,15 +23,19 @@ class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no 
 
     of_alone: ClassVar[bool] = False
 
-    def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:
-        """(N, D), (N, k) and (N, k, E) or None -> (N, D'). Who hears nobody gets zeros."""
+    def over_table(self, h: Tensor, heard: Table, edge: Tensor | None, asked: Tensor | None = None) -> Tensor:
+        """(N, D), a table of B by k, (B, k, E) or None, and who these B are, None for all -> (B, D').
+
+        Who hears nobody gets zeros.
+        """
         own, theirs, nobody = slice(0, h.shape[1]), slice(h.shape[1], None), len(h)
 
         def of_nodes(linear: nn.Module) -> Tensor:
             return functional.linear(h, linear.weight[:, own], linear.bias)  # type: ignore[index, arg-type]
 
         key = of_nodes(self.lin_key)
-        said = [NodeTable(of_nodes(linear)) for linear in (self.lin_query, self.lin_value)]
+        key = key if asked is None else key[asked]
+        said = [NodeTable(of_nodes(linear), heard) for linear in (self.lin_query, self.lin_value)]
 
         def open_gates(key: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
             there = (heard < nobody)[:, :, None]
@@ -44,7 +49,7 @@ class TableResGatedConv(ResGatedGraphConv):  # type: ignore[misc]  # PyG has no 
                 key, query, value = key + told[0], query + told[1], value + told[2]
             return ((torch.sigmoid(key + query) * value * there).sum(dim=1),)
 
-        return in_blocks(open_gates, key, heard, edge)[0]
+        return in_blocks(open_gates, key, heard.heard, edge)[0]
 
 
 class ResGatedGcn(GraphPredictor):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
 from torch_geometric.nn import SAGEConv
 
+from gnn.hearing import Table
 from gnn.models.graph_predictor import GraphPredictor
 from gnn.tensors import padded
 
@@ -17,10 +17,16 @@ class TableSageConv(SAGEConv):  # type: ignore[misc]  # PyG has no types
 
     of_alone: ClassVar[bool] = False
 
-    def over_table(self, h: Tensor, heard: Tensor, edge: Tensor | None) -> Tensor:  # noqa: ARG002  it asks no edge
-        """(N, D) and (N, k) -> (N, D'). Who hears nobody gets zeros."""
-        mean = functional.embedding_bag(heard, padded(h), mode="mean", padding_idx=len(h))
-        out: Tensor = self.lin_l(mean)
+    def over_table(
+        self,
+        h: Tensor,
+        heard: Table,
+        edge: Tensor | None,  # noqa: ARG002  it asks no edge
+        asked: Tensor | None = None,  # noqa: ARG002  nor who asks
+    ) -> Tensor:
+        """(N, D) and a table of B by k -> (B, D'). Who hears nobody gets zeros."""
+        count = (heard.heard < len(h)).sum(dim=1, keepdim=True)
+        out: Tensor = self.lin_l(heard.sums(padded(h)) / count.clamp_min(1))
         return out
 
 

@@ -10,22 +10,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnn.hearing import Table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
     """Whom N nodes hear over edges of one type.
 
     Attributes:
-        heard: (N, k) int64, N where there is no further one.
+        heard: by each of N, k at most.
         edge: (N, k, E) float32 features of the edges, or None.
     """
 
-    heard: Tensor
+    heard: Table
     edge: Tensor | None
 
 
 Neighbourhood: TypeAlias = Mapping[str, Heard]
 """Edge type -> who is heard."""
+
+MOST_OF_ALL = 0.9
+"""Where more hear somebody, all are asked: picking these out would cost more than the others do."""
 
 
 class TypedLayers(nn.Module):
@@ -40,8 +45,8 @@ class TypedLayers(nn.Module):
     Args:
         relations: edge types.
         edge_dims: edge type -> E, for those that have edge features.
-        convolution: makes one, of D features to D, given E or None; it has `over_table(h, heard, edge)`, and `of_alone` says whether it gives
-            anything to who hears nobody.
+        convolution: makes one, of D features to D, given E or None; it has `over_table(h, heard, edge, asked)`, and `of_alone` says whether it
+            gives anything to who hears nobody. If not, only who hears somebody is asked.
         position: adds to the features where in the graph a node is; None adds nothing.
         hidden: D.
         layers: hops.
@@ -72,13 +77,30 @@ class TypedLayers(nn.Module):
         """(N, D) float32 and who is heard -> (N, D)."""
         if self.position is not None:
             h = h + self.position(h, around)
+        hearing = {relation: _hearing(around[relation], len(h)) for relation in self.relations}
         for own, heard, norm in zip(self.own, self.heard, self.norms, strict=True):
             message = own(h)
             for relation in self.relations:
-                of = around[relation]
                 convolution = heard[relation]  # type: ignore[index]
-                # Where nobody hears anybody most convolutions give zeros, and need not be asked.
-                if convolution.of_alone or bool((of.heard < len(h)).any()):
+                if convolution.of_alone:
+                    of = around[relation]
                     message = message + convolution.over_table(h, of.heard, of.edge)
+                    continue
+                of, asked = hearing[relation]
+                if asked is None:
+                    message = message + convolution.over_table(h, of.heard, of.edge)
+                elif len(asked) > 0:
+                    told = convolution.over_table(h, of.heard, of.edge, asked)
+                    message = message.index_add(0, asked, told.to(message))
             h = h + functional.dropout(torch.relu(norm(message)), self.dropout, self.training)
         return h
+
+
+def _hearing(of: Heard, nodes: int) -> tuple[Heard, Tensor | None]:
+    """Who hears somebody, (B,), and whom; None, and the whole table, where nearly all do."""
+    some = (of.heard.heard < nodes).any(dim=1)
+    if int(some.sum()) > MOST_OF_ALL * nodes:
+        return of, None
+    asked = some.nonzero()[:, 0]
+    edge = None if of.edge is None else of.edge[asked]
+    return Heard(heard=Table(of.heard.heard[asked], nodes), edge=edge), asked

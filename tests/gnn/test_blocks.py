@@ -6,6 +6,7 @@ import torch
 
 from gnn import blocks
 from gnn.blocks import NodeTable, in_blocks
+from gnn.hearing import Table
 from gnn.models.graph_predictor import GraphSettings
 from gnn.path_graph import PathGraphConfig
 from gnn.protocols.forecast import Forecast
@@ -103,7 +104,7 @@ def test_a_node_that_is_heard_from_several_blocks_gets_the_gradients_of_all(monk
     _in_small_blocks(monkeypatch)
     said = torch.arange(24.0).reshape(12, 2).requires_grad_()
     heard = torch.tensor([[0, 12]] * 12)  # all hear the first, and nobody
-    table = NodeTable(said)
+    table = NodeTable(said, Table(heard, 12))
     (told,) = in_blocks(lambda own: (table.rows(own).sum(dim=1),), heard)
     told.sum().backward()
     expected = torch.zeros(12, 2)

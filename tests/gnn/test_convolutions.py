@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gnn.hearing import Table
 from gnn.models.cheb_net import TableChebConv
 from gnn.models.graph_predictor import GraphSettings
 from gnn.models.graph_transformer import DegreeEncoding, GraphTransformer, TableTransformerConv
@@ -58,7 +59,10 @@ def test_it_gives_the_numbers_and_the_gradients_of_pyg(name, edge_dim, seed):
     h, heard, edge = scene(seed)
     edge = None if edge_dim is None else edge
     found = []
-    for way in (convolution.over_table, lambda *given: over_edges(convolution, *given)):
+    for way in (
+        lambda h, heard, edge: convolution.over_table(h, Table(heard, NODES), edge),
+        lambda *given: over_edges(convolution, *given),
+    ):
         own, told = h.clone().requires_grad_(), None if edge is None else edge.clone().requires_grad_()
         convolution.zero_grad()
         out = way(own, heard, told)
@@ -74,7 +78,9 @@ def test_it_gives_the_numbers_and_the_gradients_of_pyg(name, edge_dim, seed):
 def test_who_hears_nobody_gets_zeros_unless_it_is_said_otherwise(name, edge_dim):
     convolution = CONVOLUTIONS[name](edge_dim).eval()
     h, _, edge = scene(0)
-    out = convolution.over_table(h, torch.full((NODES, K), NODES), None if edge_dim is None else edge)
+    out = convolution.over_table(
+        h, Table(torch.full((NODES, K), NODES), NODES), None if edge_dim is None else edge
+    )
     torch.testing.assert_close(
         out, over_edges(convolution, h, torch.full((NODES, K), NODES), None if edge_dim is None else edge)
     )
@@ -89,8 +95,8 @@ def test_what_is_said_of_nobody_and_its_edge_counts_for_nothing(name, edge_dim):
     noise = torch.cat(
         [torch.where((heard < NODES)[..., None], edge, 1e3), torch.full((NODES, 2, E), -1e3)], dim=1
     )
-    one = convolution.over_table(h, heard, None if edge_dim is None else edge)
-    other = convolution.over_table(h, wide, None if edge_dim is None else noise)
+    one = convolution.over_table(h, Table(heard, NODES), None if edge_dim is None else edge)
+    other = convolution.over_table(h, Table(wide, NODES), None if edge_dim is None else noise)
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -113,7 +119,10 @@ def test_typed_layers_are_the_sum_of_their_convolutions_with_a_residual(name):
     h, heard, edge = scene(2)
     _, near, _ = scene(3)
     edge = edge if name in WITH_EDGES else None
-    around = {"probe": Heard(heard=heard, edge=edge), "near": Heard(heard=near, edge=None)}
+    around = {
+        "probe": Heard(heard=Table(heard, NODES), edge=edge),
+        "near": Heard(heard=Table(near, NODES), edge=None),
+    }
     degrees = torch.stack([(one < NODES).float().mean(dim=1) for one in (heard, near)], dim=1)
     wanted = h + network.position.linear(degrees)
     for own, both, norm in zip(network.own, network.heard, network.norms, strict=True):
@@ -129,16 +138,23 @@ def test_a_node_is_answered_alike_whoever_it_is_asked_with(name):
     h, heard, edge = scene(2)
     edge = edge if name in WITH_EDGES else None
     nobody = torch.full((NODES, K), NODES)
-    alone = network(h, {"probe": Heard(heard=heard, edge=edge), "near": Heard(heard=nobody, edge=None)})
+    alone = network(
+        h,
+        {
+            "probe": Heard(heard=Table(heard, NODES), edge=edge),
+            "near": Heard(heard=Table(nobody, NODES), edge=None),
+        },
+    )
     both = [torch.where(one < NODES, one, 2 * NODES) for one in (heard, nobody)]
     beside = [torch.where(one < NODES, one + NODES, 2 * NODES) for one in (heard, heard)]
     together = network(
         torch.cat([h, h]),
         {
             "probe": Heard(
-                heard=torch.cat([both[0], beside[0]]), edge=None if edge is None else torch.cat([edge, edge])
+                heard=Table(torch.cat([both[0], beside[0]]), 2 * NODES),
+                edge=None if edge is None else torch.cat([edge, edge]),
             ),
-            "near": Heard(heard=torch.cat([both[1], beside[1]]), edge=None),
+            "near": Heard(heard=Table(torch.cat([both[1], beside[1]]), 2 * NODES), edge=None),
         },
     )
     torch.testing.assert_close(together[:NODES], alone, rtol=1e-4, atol=1e-5)
@@ -147,5 +163,5 @@ def test_a_node_is_answered_alike_whoever_it_is_asked_with(name):
 def test_attention_has_no_weights_that_nothing_asks():
     convolution = GraphTransformer(GraphSettings(hidden=D)).convolution(E)
     h, heard, edge = scene(2)
-    convolution.over_table(h, heard, edge).square().sum().backward()
+    convolution.over_table(h, Table(heard, NODES), edge).square().sum().backward()
     assert [name for name, weight in convolution.named_parameters() if weight.grad is None] == []
