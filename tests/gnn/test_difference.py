@@ -142,9 +142,7 @@ def test_where_those_that_gain_do_so_by_more_too_the_mean_is_only_said_to_be_ope
 def test_where_the_mean_is_clear_and_about_half_of_the_clusters_gain_that_most_do_is_not_clear():
     found = changed_by([-60.0] * 6 + [-0.1] * 15 + [2.0] * 19)
     assert (found.ci_high < 0.0, found.p_holm > 0.05) == (True, True)
-    assert (
-        found.why_tied() == "the mean error is lower, but that most clusters gain is not clear (52 % do)"
-    )
+    assert found.why_tied() == "the mean error is lower, but that most clusters gain is not clear (52 % do)"
 
 
 def test_nothing_is_explained_where_both_ways_of_asking_agree():
