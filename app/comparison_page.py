@@ -16,7 +16,9 @@ from app.comparison_figures import (
     decile_groups,
     forests,
     gain_figures,
+    head_figures,
     interval_figures,
+    interval_groups,
     quantile_groups,
     reliability_groups,
 )
@@ -26,6 +28,8 @@ from app.comparison_tables import (
     figure_tables,
     finding_table,
     paper_table,
+    qoe_tables,
+    quantile_tables,
     range_table,
     split_table,
     worst_table,
@@ -69,7 +73,7 @@ def comparison_page(document: Mapping[str, object]) -> str:
     kinds = {row.kind for row in read.rows}
     return environment.get_template("comparison.html").render(
         document=read,
-        # The first paragraph is the conclusion; a long one may go on in further ones.
+        # The first paragraph is the conclusion, a line a case.
         conclusion=[line for line in read.conclusion.splitlines() if line.strip()]
         or ["No conclusion was drawn."],
         markers=MARKERS,
@@ -78,9 +82,13 @@ def comparison_page(document: Mapping[str, object]) -> str:
         paper=paper_table(read),
         forests=forests(read),
         tables=figure_tables(read),
+        qoe=qoe_tables(read),
         gains=gain_figures(read),
+        heads=head_figures(read),
         intervals=interval_figures(read),
         deciles=decile_groups(read),
+        interval_groups=interval_groups(read),
+        quantile_tables=quantile_tables(read),
         quantiles=quantile_groups(read),
         reliability=reliability_groups(read),
         breakdowns=breakdown_groups(read),
