@@ -237,7 +237,7 @@ def quantile_tables(document: Document) -> list[Table]:
     nominal = next((one.nominal for one in document.quantiles), ())
     if len(nominal) != 3:
         return []
-    low, middle, high = (share(level) for level in nominal)
+    low, middle, high = (NOTHING if level is None else f"{100.0 * level:g}\u00a0%" for level in nominal)
     tables: list[Table] = []
     for case in cases_of(document, [one.case for one in document.quantiles]):
         own = [
@@ -251,9 +251,11 @@ def quantile_tables(document: Document) -> list[Table]:
                     title="Cells at or below" if len(document.cases) < 2 else f"Cells at or below: {case}",
                     heads=(
                         Head(text="model", words=True),
-                        *(Head(text=level, unit="before calibration") for level in (low, high)),
+                        Head(text=low, unit="before calibration"),
+                        Head(text=low, unit="after it"),
                         Head(text=middle, unit="the point"),
-                        *(Head(text=level, unit="after it") for level in (low, high)),
+                        Head(text=high, unit="before calibration"),
+                        Head(text=high, unit="after it"),
                     ),
                     rows=tuple(
                         (
@@ -262,9 +264,9 @@ def quantile_tables(document: Document) -> list[Table]:
                                 Cell(text=share(observed[row.model, case, of][index]))
                                 for of, index in (
                                     ("raw", 0),
-                                    ("raw", 2),
-                                    ("raw", 1),
                                     ("calibrated", 0),
+                                    ("raw", 1),
+                                    ("raw", 2),
                                     ("calibrated", 2),
                                 )
                             ),

@@ -121,7 +121,7 @@ def linear_scale(values: Iterable[float | None], *, most_ticks: int = 5) -> Scal
 def log_scale(values: Iterable[float | None]) -> Scale:
     """A logarithmic scale that holds all values above nearly nothing.
 
-    It has ticks at 1, 2 and 5 of each power of ten as far as they fit, and at others where there is none or one of these.
+    It has ticks at 1, 2 and 5 of each power of ten as far as they fit, and round ones where there is none or one of these.
     """
     known = [value for value in values if value is not None and value > _NOTHING]
     low, high = _apart(min(known, default=0.1), max(known, default=1.0))
@@ -129,11 +129,7 @@ def log_scale(values: Iterable[float | None]) -> Scale:
     coarse = _with_ticks(low, high, [step * 10.0**power for step in (1, 2, 5) for power in powers])
     if len(coarse.ticks) > 1:
         return coarse
-    return _with_ticks(
-        low,
-        high,
-        [step * 10.0**power for step in (1, 2, 5, 3, 4, 7, 1.5, 2.5, 3.5, 6, 8) for power in powers],
-    )
+    return _with_ticks(low, high, [value for value, _ in linear_scale([low, high]).ticks])
 
 
 def ratio_scale(values: Iterable[float | None], *, most: float = 4.0) -> Scale:

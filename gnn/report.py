@@ -607,10 +607,10 @@ def _luckier(
             for row in rows
             if (row["target"], row["case"]) == (target, case)
             and row["in_all_jobs"]
-            and ((row["kind"] == Kind.BASELINE) == (one["kind"] == Kind.BASELINE))
+            and (row["kind"] in LEARNED if one["kind"] in LEARNED else row["kind"] == one["kind"])
         ]
         first = min(own, key=lambda row: float(row[key]))
-        if first[key] < one[key]:
+        if f"{first[key]:.3g}" != f"{one[key]:.3g}":
             names.append(f"{first['model']} came to {first[key]:.3g}{unit}")
     return [f"Both were chosen before the test; in it {' and '.join(names)}."] if names else []
 

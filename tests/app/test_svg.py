@@ -90,7 +90,7 @@ def test_text_in_a_chart_is_never_markup() -> None:
 
 
 def test_a_logarithmic_scale_of_a_narrow_range_has_ticks_too() -> None:
-    for low, high in ((3.2, 4.4), (5.2, 9.6), (1.1, 1.9)):
+    for low, high in ((3.2, 4.4), (5.2, 9.6), (1.1, 1.9), (4.1, 4.3), (300.0, 302.0)):
         assert len(log_scale([low, high]).ticks) > 1
 
 
