@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.comparison_document import read_document
+from app.comparison_document import Document, read_document
 from app.comparison_figures import (
     FEW_CELLS,
     breakdown_groups,
@@ -74,8 +74,7 @@ def comparison_page(document: Mapping[str, object]) -> str:
     return environment.get_template("comparison.html").render(
         document=read,
         # The first paragraph is the conclusion, a line a case.
-        conclusion=[line for line in read.conclusion.splitlines() if line.strip()]
-        or ["No conclusion was drawn."],
+        conclusion=_conclusion(read) or [("", "No conclusion was drawn.")],
         markers=MARKERS,
         kinds=[(kind, says) for kind, says in KINDS.items() if kind in kinds],
         facts=fact_rows(read),
@@ -104,3 +103,13 @@ def comparison_page(document: Mapping[str, object]) -> str:
         created=minute(read.created),
         took=seconds(read.seconds),
     )
+
+
+def _conclusion(document: Document) -> list[tuple[str, str]]:
+    """Its lines: the case that a line begins with, where there are several, and what is said."""
+    named = {case.lower() for case in document.cases} if len(document.cases) > 1 else set()
+    lines: list[tuple[str, str]] = []
+    for line in document.conclusion.splitlines():
+        case, dot, rest = line.partition(".")
+        lines.append((case + dot, rest) if case.lower() in named else ("", line))
+    return [line for line in lines if "".join(line).strip()]

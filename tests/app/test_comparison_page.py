@@ -130,10 +130,11 @@ def test_the_page_asks_for_nothing_outside_itself_and_runs_no_script() -> None:
 
 def test_a_conclusion_of_several_cases_is_one_paragraph_with_a_line_for_each() -> None:
     document = small()
+    document["cases"] = ["next window", "6 h ahead"]
     document["conclusion"] = "Next window. It is tied.\n6 h ahead. It is better.\nThe data is synthetic."
     page = comparison_page(document)
     assert read(document).first_paragraph == document["conclusion"]
-    assert page.count("<span>6 h ahead. It is better.</span>") == 1
+    assert page.count("<span><b>6 h ahead.</b> It is better.</span>") == 1
 
 
 def test_a_tie_in_which_mean_and_ranks_differ_is_explained_wherever_the_verdict_stands() -> None:
