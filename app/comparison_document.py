@@ -73,7 +73,9 @@ class Part:
 class Row:
     """One model on one target in one case, over seeds and splits. None does not apply.
 
-    `ci_*` and `ratio*` set the mean error against the best baseline of the target, the row whose verdict is "reference".
+    `ci_*` and `ratio*` set the mean error against the best baseline of the target, the row whose verdict is "reference". A tie in which
+    the mean and the ranks do not say the same is explained in `verdict_why`, which else is empty. A row that is not `in_all_jobs` is of
+    other cells than those that are.
     """
 
     model: str
@@ -84,6 +86,7 @@ class Row:
     splits: int
     cells: int
     cells_left_out: int
+    in_all_jobs: bool
     mae_ms: Number | None
     medae_ms: Number | None
     median_relative_error: Number | None
@@ -97,6 +100,7 @@ class Row:
     loss_rmse: Number | None
     qoe_mae_points: Number | None
     coverage_90: Number | None
+    coverage_90_least_decile: Number | None
     width_90_ms: Number | None
     width_against_best: Number | None
     ci_low: Number | None
@@ -107,6 +111,7 @@ class Row:
     p_holm: Number | None
     clusters: int | None
     verdict: VerdictName | None
+    verdict_why: str
     tied_with_best: bool | None
     epochs: Number | None
     epochs_to_converge: Number | None
@@ -133,6 +138,20 @@ class Gain:
     ratio_high: Number | None
     p_holm: Number | None
     verdict: VerdictName | None
+    verdict_why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadGain(Gain):
+    """A variant of a model against the model itself, on the same cells; `error` and `error_over` are their mean errors there."""
+
+    seeds: int
+    splits: int
+    cells: int
+    clusters: int
+    error: Number | None
+    error_over: Number | None
+    stated: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +167,7 @@ class Breakdown:
     mae_ms: Number | None
     coverage_90: Number | None
     width_90_ms: Number | None
+    qoe_mae_points: Number | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,18 +195,22 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiles:
-    """Nominal levels against the share of cells below the predicted quantile."""
+    """Nominal levels against the share of cells at or below the predicted quantile, before or after calibration."""
 
     model: str
     case: str
+    of: Literal["raw", "calibrated"]
     nominal: tuple[Number | None, ...]
     observed: tuple[Number | None, ...]
+    cells: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worst:
-    """One of the pairs with the largest error, and why in words."""
+    """One of the pairs with the most summed error of a model, beside a baseline, and why in words."""
 
+    model: str
+    baseline: str
     probe: int | str
     target: str
     af: int
@@ -263,6 +287,7 @@ class Document:
     splits: tuple[Part, ...]
     rows: tuple[Row, ...]
     gains: tuple[Gain, ...]
+    heads: tuple[HeadGain, ...]
     breakdowns: tuple[Breakdown, ...]
     curves: tuple[Curve, ...]
     reliability: tuple[Reliability, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from app.comparison_document import Breakdown, Curve, Document, Gain, Row, TargetName
+from app.comparison_document import Breakdown, Curve, Document, Gain, HeadGain, Row, TargetName
 from app.comparison_tables import Cell, Head
 from app.comparison_words import (
     ERRORS,
@@ -53,6 +53,7 @@ FEW_CELLS = 30
 SPLIT_STYLES = 6
 """How many colours and dashes there are for splits; after them they begin again."""
 
+_BOUNDS = {"raw": "before calibration", "calibrated": "after it"}
 _NAMED = {"distance": "distance", "country": "country", "asn": "network (AS)"}
 _IN_ORDER = {"hour": "hour of the day, UTC", "window": "window"}
 
@@ -170,7 +171,55 @@ def _ratio_cell(row: Row | Gain) -> Cell:
         text=f"{ratio(row.ratio)} {verdict(row)}",
         best=row.verdict == "better",
         under=interval(row.ratio_low, row.ratio_high, ratio).replace(NOTHING, ""),
+        why=row.verdict_why,
     )
+
+
+def head_figures(document: Document) -> list[Strips]:
+    """A plain head, and one without a residual, each beside the pointer head of the same model on the same cells; of RTT."""
+    own = [gain for gain in document.heads if gain.target == "rtt"]
+    kinds: dict[str, str] = {row.model: row.kind for row in document.rows}
+    scale = _ratio_scale(own)
+    return [
+        _head_strips(title(document, "rtt", case), [gain for gain in own if gain.case == case], kinds, scale)
+        for case in cases_of(document, [gain.case for gain in own])
+    ]
+
+
+def _head_strips(name: str, gains: Sequence[HeadGain], kinds: Mapping[str, str], scale: Scale) -> Strips:
+    first = gains[0]
+    counts = (
+        f"{first.cells:,} cells, {first.clusters:,} clusters, splits: {first.splits}, seeds: {first.seeds}"
+    )
+    return Strips(
+        title=name,
+        says=f"{ERRORS['rtt']}; {counts}",
+        first="model",
+        plots=(("", strip_axis(scale)),),
+        heads=(
+            Head(text="ratio", unit="95 % interval", words=True),
+            Head(text="error", unit="ms; with the pointer head"),
+            Head(text="p", unit="Holm"),
+        ),
+        ends=("better", "worse"),
+        rows=tuple(
+            StripRow(
+                name=Cell(text=gain.over, kind=kinds.get(gain.over, ""), under=_head(gain)),
+                strips=(_ratio_strip(gain, kinds.get(gain.over, "other"), scale),),
+                cells=(
+                    _ratio_cell(gain),
+                    Cell(text=figure(gain.error), under=figure(gain.error_over)),
+                    Cell(text=probability(gain.p_holm)),
+                ),
+            )
+            for gain in gains
+        ),
+    )
+
+
+def _head(gain: HeadGain) -> str:
+    name = gain.model.removeprefix(gain.over)
+    return name if gain.stated is None else f"{name}: {gain.stated}"
 
 
 def gain_figures(document: Document) -> list[Strips]:
@@ -254,11 +303,26 @@ def interval_figures(document: Document) -> list[Strips]:
                             model=row.model, kind=row.kind, coverage=row.coverage_90, width_ms=row.width_90_ms
                         )
                     ],
-                    (Cell(text=_percent(row.coverage_90)), Cell(text=figure(row.width_90_ms))),
+                    (
+                        Cell(
+                            text=_percent(row.coverage_90),
+                            under=_percent(row.coverage_90_least_decile).replace(NOTHING, ""),
+                        ),
+                        Cell(
+                            text=figure(row.width_90_ms),
+                            under=""
+                            if row.width_against_best is None
+                            else f"{ratio(row.width_against_best)} ×",
+                        ),
+                    ),
                 )
                 for row in own
             ]
-            heads = (Head(text="covered", unit="%"), Head(text="width", unit="ms"))
+            least = any(row.coverage_90_least_decile is not None for row in own)
+            heads = (
+                Head(text="covered", unit="%; least decile" if least else "%"),
+                Head(text="width", unit="ms; × best baseline's"),
+            )
             if rows:
                 figures.append(_interval_strips(title(document, target, case), "model", rows, heads))
     return figures
@@ -274,21 +338,70 @@ def decile_groups(document: Document) -> list[Group]:
             own = [part for part in there if part.case == case]
             models = shown(document, target, case, [part.model for part in own])
             if models:
-                figures = (_decile_strips(own, models),)
+                figures = (_group_intervals("", "decile", own, models),)
                 groups.append(
                     Group(title=title(document, target, case), legend=legend(models), strips=figures)
                 )
     return groups
 
 
-def _decile_strips(parts: Sequence[Breakdown], models: Sequence[Row]) -> Strips:
+def interval_groups(document: Document) -> list[Group]:
+    """The same by distance, country, network, hour and window, of one model of each kind."""
+    parts = [part for part in document.breakdowns if part.by != "decile" and part.coverage_90 is not None]
+    groups: list[Group] = []
+    for target in targets_of(parts):
+        there = [part for part in parts if part.target == target]
+        for case in cases_of(document, [part.case for part in there]):
+            own = [part for part in there if part.case == case]
+            models = shown(document, target, case, [part.model for part in own])
+            if not models:
+                continue
+            by = {kind: [part for part in own if part.by == kind] for kind in (*_NAMED, *_IN_ORDER)}
+            groups.append(
+                Group(
+                    title=title(document, target, case),
+                    legend=legend(models),
+                    strips=tuple(
+                        _group_intervals(f"By {says}", says, by[kind], models)
+                        for kind, says in _NAMED.items()
+                        if by[kind]
+                    ),
+                    charts=tuple(
+                        chart
+                        for kind, says in _IN_ORDER.items()
+                        if by[kind]
+                        for chart in _interval_charts(says, by[kind], models)
+                    ),
+                )
+            )
+    return groups
+
+
+def _interval_charts(by: str, parts: Sequence[Breakdown], models: Sequence[Row]) -> tuple[Chart, Chart]:
+    """Coverage, with a line at what was promised, and width."""
+    covered = {(part.group, part.model): part.coverage_90 for part in parts}
+    width = {(part.group, part.model): part.width_90_ms for part in parts}
+    names = list(dict.fromkeys(part.group for part in parts))
+    coverages = linear_scale(
+        [0.85, 0.95, *(covered.get((name, row.model)) for name in names for row in models)]
+    )
+    widths = linear_scale([0.0, *(width.get((name, row.model)) for name in names for row in models)])
+    return (
+        _ordered_chart(f"Coverage by {by}", by, "covered", coverages, (names, covered, models), level=0.9),
+        _ordered_chart(f"Width by {by}", by, "width, ms", widths, (names, width, models)),
+    )
+
+
+def _group_intervals(name: str, first: str, parts: Sequence[Breakdown], models: Sequence[Row]) -> Strips:
     place = {(part.group, part.model): part for part in parts}
+    cells = _cells_of(parts)
+    names = list(dict.fromkeys(part.group for part in parts)) if first == "decile" else _most(cells, first)
     rows = []
-    for name in dict.fromkeys(part.group for part in parts):
-        found = [(row, place[name, row.model]) for row in models if (name, row.model) in place]
+    for group in names:
+        found = [(row, place[group, row.model]) for row in models if (group, row.model) in place]
         rows.append(
             (
-                Cell(text=name),
+                Cell(text=group, under="" if first == "decile" else f"{cells[group]:,} cells"),
                 [
                     _Intervals(
                         model=row.model, kind=row.kind, coverage=part.coverage_90, width_ms=part.width_90_ms
@@ -297,16 +410,17 @@ def _decile_strips(parts: Sequence[Breakdown], models: Sequence[Row]) -> Strips:
                 ],
                 tuple(
                     Cell(
-                        text=_percent(place[name, row.model].coverage_90)
-                        if (name, row.model) in place
-                        else NOTHING
+                        text=_percent(place[group, row.model].coverage_90),
+                        under=figure(place[group, row.model].width_90_ms),
                     )
+                    if (group, row.model) in place
+                    else Cell(text=NOTHING)
                     for row in models
                 ),
             )
         )
-    heads = tuple(Head(text=row.model, unit="%", kind=row.kind) for row in models)
-    return _interval_strips("", "decile", rows, heads)
+    heads = tuple(Head(text=row.model, unit="%; ms", kind=row.kind) for row in models)
+    return replace(_interval_strips(name, first, rows, heads), says=_of_how_many(names, cells))
 
 
 def _percent(value: float | None) -> str:
@@ -378,22 +492,20 @@ class _Told:
 
 
 def quantile_groups(document: Document) -> list[Group]:
-    """Whether as many cells lie below a quantile of the RTT as its level says."""
-    return [
-        _calibration(
-            document,
-            "rtt",
-            case,
-            [
+    """Whether as many cells lie at or below a quantile of the RTT as its level says, before calibration and after it."""
+    groups: list[Group] = []
+    for case in cases_of(document, [one.case for one in document.quantiles]):
+        for of, says in _BOUNDS.items():
+            told = [
                 _Told(model=one.model, said=one.nominal, came=one.observed)
                 for one in document.quantiles
-                if one.case == case
-            ],
-            ("level of the quantile", "share of cells below it"),
-            linear_scale([0.0, 1.0]),
-        )
-        for case in cases_of(document, [one.case for one in document.quantiles])
-    ]
+                if (one.case, one.of) == (case, of)
+            ]
+            if told:
+                axes = ("level of the quantile", "share of cells at or below it")
+                drawn = _calibration(document, "rtt", case, told, axes, linear_scale([0.0, 1.0]))
+                groups.append(replace(drawn, title=f"{drawn.title}, {says}"))
+    return groups
 
 
 def reliability_groups(document: Document) -> list[Group]:
@@ -427,7 +539,9 @@ def _calibration(
     scale: Scale,
 ) -> Group:
     """One model of each kind in front, the others thin and grey behind them."""
-    front = shown(document, target, case, [one.model for one in told])
+    there = {row.model for row in rows_of(document, target, case)}
+    told = [one for one in told if one.model in there]
+    front = shown(document, target, case, there & {one.model for one in told})
     styles: dict[str, str] = {row.model: row.kind for row in front}
     lines = [
         Line(
@@ -488,24 +602,41 @@ def breakdown_groups(document: Document) -> list[Group]:
     return groups
 
 
-def _breakdown_strips(by: str, parts: Sequence[Breakdown], models: Sequence[Row]) -> Strips:
+def _cells_of(parts: Sequence[Breakdown]) -> dict[str, int]:
+    """Cells of each group; of models that differ in how many they predict, the most."""
     cells: dict[str, int] = {}
     for part in parts:
         cells[part.group] = max(part.cells, cells.get(part.group, 0))
-    names = list(cells)
-    if by != _NAMED["distance"]:  # distances have an order of their own
-        names = sorted(names, key=lambda name: -cells[name])
-    names = names[:MOST_GROUPS]
+    return cells
+
+
+def _most(cells: Mapping[str, int], by: str) -> list[str]:
+    """The groups that are drawn: those with the most cells first, but distances have an order of their own."""
+    names = list(cells) if by == _NAMED["distance"] else sorted(cells, key=lambda name: -cells[name])
+    return names[:MOST_GROUPS]
+
+
+def _of_how_many(names: Sequence[str], cells: Mapping[str, int]) -> str:
+    return f"the {len(names)} of {len(cells)} with the most cells" if len(names) < len(cells) else ""
+
+
+def _breakdown_strips(by: str, parts: Sequence[Breakdown], models: Sequence[Row]) -> Strips:
+    cells = _cells_of(parts)
+    names = _most(cells, by)
+    points = {(part.group, part.model): part.qoe_mae_points for part in parts}
+    in_points = any(value is not None for value in points.values())
     error = {(part.group, part.model): part.mae_ms for part in parts}
     scale = linear_scale(
         [0.0, *(error.get((name, row.model)) for name in names for row in models)], most_ticks=3
     )
     return Strips(
         title=f"By {by}",
-        says=f"the {len(names)} of {len(cells)} with the most cells" if len(names) < len(cells) else "",
+        says=_of_how_many(names, cells),
         first=by,
         plots=(("MAE, ms", strip_axis(scale)),),
-        heads=tuple(Head(text=row.model, unit="ms", kind=row.kind) for row in models),
+        heads=tuple(
+            Head(text=row.model, unit="ms; QoE" if in_points else "ms", kind=row.kind) for row in models
+        ),
         rows=tuple(
             StripRow(
                 name=Cell(text=name, under=f"{cells[name]:,} cells"),
@@ -520,7 +651,13 @@ def _breakdown_strips(by: str, parts: Sequence[Breakdown], models: Sequence[Row]
                         scale,
                     ),
                 ),
-                cells=tuple(Cell(text=figure(error.get((name, row.model)))) for row in models),
+                cells=tuple(
+                    Cell(
+                        text=figure(error.get((name, row.model))),
+                        under=figure(points.get((name, row.model))) if in_points else "",
+                    )
+                    for row in models
+                ),
             )
             for name in names
         ),
@@ -530,11 +667,35 @@ def _breakdown_strips(by: str, parts: Sequence[Breakdown], models: Sequence[Row]
 def _breakdown_chart(by: str, parts: Sequence[Breakdown], models: Sequence[Row]) -> Chart:
     names = list(dict.fromkeys(part.group for part in parts))
     error = {(part.group, part.model): part.mae_ms for part in parts}
+    scale = linear_scale([0.0, *(error.get((name, row.model)) for name in names for row in models)])
+    return _ordered_chart(f"By {by}", by, "MAE, ms", scale, (names, error, models))
+
+
+def _ordered_chart(
+    name: str,
+    by: str,
+    what: str,
+    scale: Scale,
+    of: tuple[Sequence[str], Mapping[tuple[str, str], float | None], Sequence[Row]],
+    *,
+    level: float | None = None,
+) -> Chart:
+    """A line a model over groups in their order.
+
+    Args:
+        name: title.
+        by: what the groups are.
+        what: is drawn.
+        scale: of it.
+        of: names of the groups, the value of each group and model, and the models.
+        level: a value that is marked.
+    """
+    names, values, models = of
     lines = [
         Line(
             style=row.kind,
             x=range(len(names)),
-            y=[error.get((name, row.model)) for name in names],
+            y=[values.get((group, row.model)) for group in names],
             marked=len(names) <= 24,
             says=row.model,
         )
@@ -543,13 +704,14 @@ def _breakdown_chart(by: str, parts: Sequence[Breakdown], models: Sequence[Row])
     svg = line_chart(
         lines,
         x=_indices(len(names)),
-        y=linear_scale([0.0, *(value for line in lines for value in line.y)]),
-        says=f"Mean absolute error by {by}",
+        y=scale,
+        says=f"{what} by {by}",
         x_says=by,
-        y_says="MAE, ms",
-        names=[_short_time(name) for name in names],
+        y_says=what,
+        names=[_short_time(group) for group in names],
+        level=level,
     )
-    return Chart(title=f"By {by}", svg=svg)
+    return Chart(title=name, svg=svg)
 
 
 def _short_time(name: str) -> str:

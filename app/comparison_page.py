@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.comparison_document import read_document
+from app.comparison_document import Document, read_document
 from app.comparison_figures import (
     FEW_CELLS,
     breakdown_groups,
@@ -16,7 +16,9 @@ from app.comparison_figures import (
     decile_groups,
     forests,
     gain_figures,
+    head_figures,
     interval_figures,
+    interval_groups,
     quantile_groups,
     reliability_groups,
 )
@@ -26,6 +28,8 @@ from app.comparison_tables import (
     figure_tables,
     finding_table,
     paper_table,
+    qoe_tables,
+    quantile_tables,
     range_table,
     split_table,
     worst_table,
@@ -69,18 +73,21 @@ def comparison_page(document: Mapping[str, object]) -> str:
     kinds = {row.kind for row in read.rows}
     return environment.get_template("comparison.html").render(
         document=read,
-        # The first paragraph is the conclusion; a long one may go on in further ones.
-        conclusion=[line for line in read.conclusion.splitlines() if line.strip()]
-        or ["No conclusion was drawn."],
+        # The first paragraph is the conclusion, a line a case.
+        conclusion=_conclusion(read) or [("", "No conclusion was drawn.")],
         markers=MARKERS,
         kinds=[(kind, says) for kind, says in KINDS.items() if kind in kinds],
         facts=fact_rows(read),
         paper=paper_table(read),
         forests=forests(read),
         tables=figure_tables(read),
+        qoe=qoe_tables(read),
         gains=gain_figures(read),
+        heads=head_figures(read),
         intervals=interval_figures(read),
         deciles=decile_groups(read),
+        interval_groups=interval_groups(read),
+        quantile_tables=quantile_tables(read),
         quantiles=quantile_groups(read),
         reliability=reliability_groups(read),
         breakdowns=breakdown_groups(read),
@@ -96,3 +103,13 @@ def comparison_page(document: Mapping[str, object]) -> str:
         created=minute(read.created),
         took=seconds(read.seconds),
     )
+
+
+def _conclusion(document: Document) -> list[tuple[str, str]]:
+    """Its lines: the case that a line begins with, where there are several, and what is said."""
+    named = {case.lower() for case in document.cases} if len(document.cases) > 1 else set()
+    lines: list[tuple[str, str]] = []
+    for line in document.conclusion.splitlines():
+        case, dot, rest = line.partition(".")
+        lines.append((case + dot, rest) if case.lower() in named else ("", line))
+    return [line for line in lines if "".join(line).strip()]

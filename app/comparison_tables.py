@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.comparison_document import Document, PaperFigures, Row, TargetName
 from app.comparison_words import (
     KINDS,
+    TARGETS,
     cases_of,
     decimals,
     figure,
@@ -38,12 +39,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell: `best` of its column; `kind` puts that mark before it; `under` is a second, smaller line."""
+    """A cell: `best` of its column; `kind` puts that mark before it; `under` and `why` are further, smaller lines."""
 
     text: str
     best: bool = False
     kind: str = ""
     under: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,7 @@ def _figure_table(document: Document, target: TargetName, case: str) -> Table:
                     text=verdict(row),
                     best=row.verdict == "better",
                     under=interval(row.ci_low, row.ci_high, signed).replace(NOTHING, ""),
+                    why=row.verdict_why,
                 ),
                 Cell(text=probability(row.p_holm)),
                 *(cells[index] for _, cells in others),
@@ -177,6 +180,102 @@ def _columns(columns: Iterable[_Column], rows: Sequence[Row]) -> list[tuple[Head
             (column.head, [Cell(text=text, best=text == best) for text in map(column.words, values)])
         )
     return filled
+
+
+def qoe_tables(document: Document) -> list[Table]:
+    """How far QoE scores are off when one metric is predicted and the others are as measured: a table a case, a column a metric."""
+    tables: list[Table] = []
+    for case in cases_of(document, [row.case for row in document.rows]):
+        found = {
+            (row.model, row.target): row.qoe_mae_points
+            for target in TARGETS
+            for row in rows_of(document, target, case)
+            if row.qoe_mae_points is not None
+        }
+        kinds: dict[str, str] = {
+            row.model: row.kind for target in TARGETS for row in rows_of(document, target, case)
+        }
+        models = [model for model in kinds if any(name == model for name, _ in found)]
+        targets = [target for target in TARGETS if any(of == target for _, of in found)]
+        if not models:
+            continue
+        least = {
+            target: figure(min(points for (_, of), points in found.items() if of == target))
+            for target in targets
+        }
+        texts = {key: figure(points) for key, points in found.items()}
+        tables.append(
+            Table(
+                title=case if len(document.cases) > 1 else "",
+                heads=(
+                    Head(text="model", words=True),
+                    *(Head(text=TARGETS[target], unit="QoE points") for target in targets),
+                ),
+                rows=tuple(
+                    (
+                        Cell(text=model, kind=kinds[model]),
+                        *(
+                            Cell(
+                                text=texts.get((model, target), NOTHING),
+                                best=texts.get((model, target)) == least[target],
+                            )
+                            for target in targets
+                        ),
+                    )
+                    for model in models
+                ),
+            )
+        )
+    return tables
+
+
+def quantile_tables(document: Document) -> list[Table]:
+    """The share of cells at or below each bound, a table a case: what is hardly off the diagonal is read in percent."""
+    observed: dict[tuple[str, str, str], tuple[float | None, ...]] = {
+        (one.model, one.case, one.of): one.observed for one in document.quantiles
+    }
+    nominal = next((one.nominal for one in document.quantiles), ())
+    if len(nominal) != 3:
+        return []
+    low, middle, high = (NOTHING if level is None else f"{100.0 * level:g}\u00a0%" for level in nominal)
+    tables: list[Table] = []
+    for case in cases_of(document, [one.case for one in document.quantiles]):
+        own = [
+            row
+            for row in rows_of(document, "rtt", case)
+            if all((row.model, case, of) in observed for of in ("raw", "calibrated"))
+        ]
+        if own:
+            tables.append(
+                Table(
+                    title="Cells at or below" if len(document.cases) < 2 else f"Cells at or below: {case}",
+                    heads=(
+                        Head(text="model", words=True),
+                        Head(text=low, unit="before calibration"),
+                        Head(text=low, unit="after it"),
+                        Head(text=middle, unit="the point"),
+                        Head(text=high, unit="before calibration"),
+                        Head(text=high, unit="after it"),
+                    ),
+                    rows=tuple(
+                        (
+                            Cell(text=row.model, kind=row.kind),
+                            *(
+                                Cell(text=share(observed[row.model, case, of][index]))
+                                for of, index in (
+                                    ("raw", 0),
+                                    ("calibrated", 0),
+                                    ("raw", 1),
+                                    ("raw", 2),
+                                    ("calibrated", 2),
+                                )
+                            ),
+                        )
+                        for row in own
+                    ),
+                )
+            )
+    return tables
 
 
 def cost_table(document: Document) -> Table | None:
@@ -218,21 +317,24 @@ def _cost(row: Row) -> tuple[float | None, ...]:
 
 
 def worst_table(document: Document) -> Table | None:
-    """The pairs with the largest error, as the document orders them."""
+    """The pairs with the most summed error of a model, as the document orders them."""
     if not document.worst:
         return None
     several = len(document.cases) > 1
+    of = ", ".join(dict.fromkeys(pair.model for pair in document.worst))
+    beside = ", ".join(dict.fromkeys(pair.baseline for pair in document.worst))
     return Table(
-        title="",
+        title=f"Errors of {of}",
+        says=f"beside those of {beside}",
         heads=(
             Head(text="probe", words=True),
             Head(text="target", words=True),
             *([Head(text="case", words=True)] if several else []),
             Head(text="cells"),
             Head(text="error", unit="ms"),
-            Head(text="best baseline's", unit="ms"),
-            Head(text="measured", unit="ms"),
-            Head(text="predicted", unit="ms"),
+            Head(text="the baseline's", unit="ms"),
+            Head(text="measured", unit="ms, mean"),
+            Head(text="predicted", unit="ms, mean"),
             Head(text="why", words=True),
         ),
         rows=tuple(

@@ -23,7 +23,7 @@ ERRORS: Mapping[TargetName, str] = {
     "loss": "mean squared error of the ratio",
     "jitter": "mean absolute error",
 }
-"""What is averaged and compared on each target, as `gnn.evaluation` does."""
+"""What is averaged and compared on each target, as `gnn.scoring` does."""
 
 KINDS: Mapping[str, str] = {
     "baseline": "baseline",
@@ -145,8 +145,8 @@ def title(document: Document, target: TargetName, case: str) -> str:
 
 
 def rows_of(document: Document, target: TargetName, case: str) -> list[Row]:
-    """The rows of a target in a case, the least error first."""
-    own = [row for row in document.rows if row.target == target and row.case == case]
+    """The rows of a target in a case, the least error first; those of other cells than the rest are not among them."""
+    own = [row for row in document.rows if row.target == target and row.case == case and row.in_all_jobs]
     return sorted(own, key=lambda row: (_error(row), row.verdict != "reference", row.model))
 
 

@@ -119,11 +119,17 @@ def linear_scale(values: Iterable[float | None], *, most_ticks: int = 5) -> Scal
 
 
 def log_scale(values: Iterable[float | None]) -> Scale:
-    """A logarithmic scale that holds all values above nearly nothing, with a tick at 1, 2 and 5 of each power of ten as far as they fit."""
+    """A logarithmic scale that holds all values above nearly nothing.
+
+    It has ticks at 1, 2 and 5 of each power of ten as far as they fit, and round ones where there is none or one of these.
+    """
     known = [value for value in values if value is not None and value > _NOTHING]
     low, high = _apart(min(known, default=0.1), max(known, default=1.0))
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return _with_ticks(low, high, [step * 10.0**power for step in (1, 2, 5) for power in powers])
+    coarse = _with_ticks(low, high, [step * 10.0**power for step in (1, 2, 5) for power in powers])
+    if len(coarse.ticks) > 1:
+        return coarse
+    return _with_ticks(low, high, [value for value, _ in linear_scale([low, high]).ticks])
 
 
 def ratio_scale(values: Iterable[float | None], *, most: float = 4.0) -> Scale:
@@ -171,6 +177,7 @@ def line_chart(
     y_says: str,
     names: Sequence[str] = (),
     diagonal: bool = False,
+    level: float | None = None,
     height: int = HEIGHT,
 ) -> Markup:
     """A line chart.
@@ -184,6 +191,7 @@ def line_chart(
         y_says: above its axis.
         names: of x at 0, 1, 2 …, in place of its ticks, as many as fit.
         diagonal: draw where y is x.
+        level: a value of y that is marked by a line across.
         height: of the whole; all charts are `WIDTH` wide.
     """
     frame = _Frame(x=x, y=y, height=height)
@@ -215,6 +223,8 @@ def line_chart(
     if diagonal:
         ends = max(x.low, y.low), min(x.high, y.high)
         parts.append(_path("level", [(frame.x_of(value), frame.y_of(value)) for value in ends]))
+    if level is not None:
+        parts.append(_path("level", [(frame.x_of(value), frame.y_of(level)) for value in (x.low, x.high)]))
     parts += [_line(line, frame) for line in lines]
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, height, says, Markup("").join(parts)

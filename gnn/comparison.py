@@ -88,19 +88,27 @@ class Asked:
     partial: tuple[str, ...]
 
 
+RAW, CALIBRATED = "raw", "calibrated"
+"""Bounds of intervals before and after they are calibrated."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """What is shown of one predictor's RTT, and probability of loss, in one job: sums that add up over jobs.
 
     Attributes:
-        groups: (by, group) -> cells, summed absolute error in ms, covered cells, summed width in ms.
+        groups: (by, group) -> (7,) cells; summed absolute error in ms; cells with an interval, those inside it, and the summed width
+            in ms; cells with a QoE score, and the summed absolute error in QoE points.
         pairs: (4, P) cells, summed absolute error, measured and predicted RTT of each pair.
         reliability: rows of mean predicted probability, observed frequency, cells.
+        quantiles: RAW and CALIBRATED -> (2, 3) cells that are measured at or below the lower bound, the point and the upper bound;
+            and the cells that have such a bound.
     """
 
-    groups: Mapping[tuple[str, str], tuple[float, float, float, float]]
+    groups: Mapping[tuple[str, str], Floats]
     pairs: Floats
     reliability: tuple[tuple[float, float, int], ...]
+    quantiles: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +169,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     split = protocol.splits(arrays, seed=job.split_seed)[job.split]
     told: dict[str, Prediction] = {}
     calibrating: dict[str, Prediction] = {}
+    raw: dict[str, Prediction] = {}
     costs: dict[str, Cost] = {}
     verdicts: dict[str, Verdict] = {}
     fitted: dict[str, Predictor] = {} if keep is None else keep
@@ -179,6 +188,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         verdicts[name] = verdict.with_other(answers).with_other(
             audit_statistics(arrays, split.test, told[name])
         )
+        raw[name] = predictor.raw(arrays, split.test)
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
         costs[name] = Cost(
@@ -189,7 +199,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     scored, asked = _scored(job, split, told, calibrating)
     cases = protocol.cases(arrays.window_s)
     details = {
-        (name, cases[case]): _detail(arrays, split.test, case, prediction)
+        (name, cases[case]): _detail(arrays, split.test, case, prediction, raw[name], job.profile)
         for name, prediction in told.items()
         for case in np.unique(split.test.case)
     }
@@ -268,7 +278,9 @@ def _calibration_errors(
     return {name: float(error(said[cells], measured[cells], target).mean()) for name, said in points.items()}
 
 
-def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction) -> Detail:
+def _detail(
+    arrays: PathArrays, question: Question, case: int, told: Prediction, raw: Prediction, profile: Profile
+) -> Detail:
     """What is shown of one predictor in one case."""
     measured, could = truth(arrays, question, Target.RTT)
     could = could & (question.case == case)[:, None] & np.isfinite(told.rtt_ms)
@@ -276,17 +288,24 @@ def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction)
     said, came = told.rtt_ms[could], measured[could]
     low, high = told.rtt_low_ms[could], told.rtt_high_ms[could]
     wrong = np.abs(said - came)
-    inside, width = (low <= came) & (came <= high), high - low
-    groups: dict[tuple[str, str], tuple[float, float, float, float]] = {}
-    for by, labels in _labels(arrays, question, row, pair, said).items():
-        for label in np.unique(labels):
-            of = labels == label
-            groups[by, str(label)] = (
-                float(of.sum()),
-                float(wrong[of].sum()),
-                float(inside[of].sum()),
-                float(np.nansum(width[of])),
-            )
+    bounded = np.isfinite(low) & np.isfinite(high)
+    points = qoe_points_off(arrays, question, Target.RTT, could, profile)(said)
+    shown: Floats = np.stack(
+        [
+            np.ones_like(wrong),
+            wrong,
+            bounded,
+            (low <= came) & (came <= high),
+            np.where(bounded, high - low, 0.0),
+            np.isfinite(points),
+            np.nan_to_num(points),
+        ]
+    )
+    groups = {
+        (by, str(label)): shown[:, labels == label].sum(axis=1)
+        for by, labels in _labels(arrays, question, row, pair, said).items()
+        for label in np.unique(labels)
+    }
     sums: Floats = np.stack(
         [
             np.bincount(pair, weights=weights, minlength=arrays.pairs)
@@ -301,7 +320,19 @@ def _detail(arrays: PathArrays, question: Question, case: int, told: Prediction)
         bins = tuple(
             zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True)
         )
-    return Detail(groups=groups, pairs=sums, reliability=bins)
+    quantiles = {
+        name: _at_or_below(came, (one.rtt_low_ms[could], one.rtt_ms[could], one.rtt_high_ms[could]))
+        for name, one in ((RAW, raw), (CALIBRATED, told))
+    }
+    return Detail(groups=groups, pairs=sums, reliability=bins, quantiles=quantiles)
+
+
+def _at_or_below(came: Floats, bounds: Sequence[Floats]) -> Floats:
+    """(2, B) how many of the (N,) measured values lie at or below each bound, and how many have one."""
+    return np.array(
+        [[(came <= bound).sum() for bound in bounds], [np.isfinite(bound).sum() for bound in bounds]],
+        dtype=np.float64,
+    )
 
 
 DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
@@ -51,6 +52,9 @@ class Difference:
         p_holm: the same, adjusted for all models that were compared together.
         rank_correlation: of that test, -1 (the model has less error in every cluster) to 1.
         clusters: how many.
+        gaining, losing: share of the clusters in which the model has less error, and more.
+        lost_to_gained: summed error that a losing cluster adds over what a gaining one takes away, each the mean over theirs. None
+            where no cluster gains, or none loses.
     """
 
     mean: float
@@ -63,6 +67,9 @@ class Difference:
     p_holm: float
     rank_correlation: float
     clusters: int
+    gaining: float
+    losing: float
+    lost_to_gained: float | None
 
     @property
     def outcome(self) -> Outcome:
@@ -75,6 +82,38 @@ class Difference:
             if self.ci_low > 0.0 and self.rank_correlation > 0.0:
                 return Outcome.WORSE
         return Outcome.TIED
+
+    def why_tied(self, clusters: str = "clusters") -> str:
+        """How a tie comes about in which the mean and the ranks do not say the same; "" where they do, or it is no tie.
+
+        Args:
+            clusters: what clusters are called.
+        """
+        if self.outcome is not Outcome.TIED:
+            return ""
+        mean_is_clear = self.ci_high < 0.0 or self.ci_low > 0.0
+        if mean_is_clear:
+            return self._won_by_few(clusters)
+        return self._not_in_the_mean(clusters) if self.p_holm < SIGNIFICANCE else ""
+
+    def _won_by_few(self, clusters: str) -> str:
+        """The mean is clear, and the ranks are not, or say the opposite."""
+        gains = self.ci_high < 0.0
+        own, other = (self.gaining, self.losing) if gains else (self.losing, self.gaining)
+        verb, opposite, mean = ("gain", "lose", "lower") if gains else ("lose", "gain", "higher")
+        if own < other:
+            return f"fewer {clusters} {verb} ({_percent(own)}) than {opposite}, but those by more"
+        return f"the mean error is {mean}, but that most {clusters} {verb} is not clear ({_percent(own)} do)"
+
+    def _not_in_the_mean(self, clusters: str) -> str:
+        """The ranks are clear, and the mean could be the same."""
+        gains = self.rank_correlation < 0.0
+        own, other = (self.gaining, self.losing) if gains else (self.losing, self.gaining)
+        verb, opposite = ("gain", "lose") if gains else ("lose", "gain")
+        times = self.lost_to_gained
+        if times is not None and (times if gains else 1.0 / times) > 1.0:
+            return f"{_percent(own)} of the {clusters} {verb}, but the {_percent(other)} that {opposite} do so by more"
+        return f"{_percent(own)} of the {clusters} {verb}, but the mean error could be the same"
 
 
 def compare(
@@ -134,6 +173,7 @@ def compare(
             p_holm=adjusted[name],
             rank_correlation=tests[name][1],
             clusters=len(counts),
+            **_gained_and_lost(sums[:, i] - sums[:, 0]),
         )
     return found
 
@@ -188,6 +228,20 @@ def _drawn(sums: Floats, counts: Floats, generator: np.random.Generator) -> tupl
     ]
     drawn = np.concatenate(parts)
     return drawn[:, :-1], drawn[:, -1]
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.0f} %"
+
+
+def _gained_and_lost(changes: Floats) -> dict[str, Any]:
+    """How many of the clusters gain and lose, and how much, from the (K,) changes of their summed errors."""
+    gains, losses = -changes[changes < 0.0], changes[changes > 0.0]
+    return {
+        "gaining": len(gains) / len(changes),
+        "losing": len(losses) / len(changes),
+        "lost_to_gained": float(losses.mean() / gains.mean()) if len(gains) > 0 and len(losses) > 0 else None,
+    }
 
 
 def _interval(values: Floats) -> tuple[float, float]:

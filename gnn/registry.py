@@ -92,7 +92,10 @@ def predictor_named(
 
 def stated(name: str) -> str | None:
     """What is said of a model in a report: what its RTT is made of."""
-    if predictor_class(name).kind not in (Kind.GNN, Kind.MLP):
+    kind = predictor_class(name).kind
+    if kind is Kind.MLP:
+        return "points at past values, or near the base"
+    if kind is not Kind.GNN:
         return None
     return {
         "": "points at past values, at what mates tell, or near the base",

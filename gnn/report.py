@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
 
-from gnn.comparison import Asked, Cost, Done, Scored
-from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare
+from gnn.comparison import CALIBRATED, RAW, Asked, Cost, Done, Scored
+from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare, holm
 from gnn.predictor import Kind
 from gnn.registry import predictor_class, stated
 from gnn.scoring import Target, mean_of
-from kg.arrays import Floats, PathArrays
+from kg.arrays import Floats, Ints, PathArrays
 
 WORST = 20
 """Pairs that are shown, of those with the most summed error."""
@@ -21,15 +21,34 @@ WORST = 20
 REFERENCE = "reference"
 """The outcome of the best baseline beside itself."""
 
+COVERAGE_ASKED: Final = (0.88, 0.92)
+"""Share of the cells that a 90 % interval may hold and still be said to do what it says."""
+
+COVERAGE_ASKED_OF_FEW_HOSTS: Final = (0.85, 0.95)
+"""The same where whole hosts are hidden: intervals are calibrated on few of them, and those asked are few too."""
+
+DECILE_COVERAGE_ASKED: Final = 0.85
+"""The least in each decile of what is predicted."""
+
+NOMINAL: Final = (0.05, 0.5, 0.95)
+"""Levels of the lower bound, the point and the upper bound."""
+
 _NO_DIFFERENCE: Final = {
-    "ci_low": None, "ci_high": None, "ratio": None, "ratio_low": None, "ratio_high": None, "p_holm": None,
+    "ci_low": None, "ci_high": None, "ratio": None, "ratio_low": None, "ratio_high": None, "p_holm": None, "verdict_why": "",
 }  # fmt: skip
 
 
 def rows_and_gains(
-    done: Sequence[Done], cases: Sequence[str], seed: int
+    done: Sequence[Done], cases: Sequence[str], seed: int, *, clusters: str = "clusters"
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Every model on every case and target beside the best baseline; and graph models beside the MLP."""
+    """Every model on every case and target beside the best baseline; and graph models beside the MLP.
+
+    Args:
+        done: what came of all jobs.
+        cases: in the order of the document.
+        seed: of the resamples.
+        clusters: what clusters are called where a tie is explained.
+    """
     rows: list[dict[str, Any]] = []
     gains: list[dict[str, Any]] = []
     for case in cases:
@@ -40,7 +59,13 @@ def rows_and_gains(
             names = _scored_in_all(jobs, case, target)
             best = _best_baseline(jobs, case, target, names)
             of_best = {} if best is None else _differences(jobs, case, target, names, best, seed)
-            rows += [_row(jobs, case, target, name, best, of_best.get(name)) for name in names]
+            rows += [
+                {
+                    **_row(jobs, case, target, name, best, _as_gain(of_best.get(name), clusters)),
+                    "in_all_jobs": True,
+                }
+                for name in names
+            ]
             # Variants are in one job: they are set against the best baseline there.
             few = [one for one in jobs if len(one.costs) > len(names)]
             variants = (
@@ -48,7 +73,13 @@ def rows_and_gains(
             )
             if best is not None and variants:
                 of_best = _differences(few, case, target, [*variants, best], best, seed)
-                rows += [_row(few, case, target, name, best, of_best.get(name)) for name in variants]
+                rows += [
+                    {
+                        **_row(few, case, target, name, best, _as_gain(of_best.get(name), clusters)),
+                        "in_all_jobs": False,
+                    }
+                    for name in variants
+                ]
             learned = [name for name in names if predictor_class(name).kind in (Kind.GNN, Kind.ENSEMBLE)]
             for over in _compared_with(names, best):
                 against = _differences(jobs, case, target, [*learned, over], over, seed)
@@ -58,7 +89,7 @@ def rows_and_gains(
                         "over": over,
                         "target": str(target),
                         "case": case,
-                        **_as_gain(against[name]),
+                        **_as_gain(against[name], clusters),
                     }
                     for name in learned
                     if name in against
@@ -87,10 +118,64 @@ def _compared_with(names: Sequence[str], best: str | None) -> list[str]:
     return [name for name in ("mlp", "boosting", "boosting-around") if name in names and name != best]
 
 
+def heads(
+    done: Sequence[Done], cases: Sequence[str], seed: int, *, clusters: str = "clusters"
+) -> list[dict[str, Any]]:
+    """Every variant of a model beside the model itself, on the cells that both predicted in the jobs that both were in.
+
+    Args:
+        done: what came of all jobs.
+        cases: in the order of the document.
+        seed: of the resamples.
+        clusters: what clusters are called where a tie is explained.
+    """
+    found: list[dict[str, Any]] = []
+    for case in cases:
+        for target in Target:
+            of: dict[str, tuple[Difference, dict[str, Floats], list[Done], int]] = {}
+            scored = dict.fromkeys(
+                name for one in done for name, *what in one.scored if what == [case, target]
+            )
+            for name in (name for name in scored if "/" in name):
+                both = (name, name.partition("/")[0])
+                jobs = [one for one in done if all((model, case, target) in one.scored for model in both)]
+                if jobs:
+                    errors, cluster_of = _errors(jobs, case, target, both)
+                    beside = compare(errors, cluster_of, both[1], np.random.default_rng([seed, 0xB007]))[name]
+                    of[name] = (beside, errors, jobs, len(cluster_of))
+            adjusted = holm({name: beside.p_wilcoxon for name, (beside, *_) in of.items()})
+            found += [
+                {
+                    "model": name,
+                    "over": name.partition("/")[0],
+                    "target": str(target),
+                    "case": case,
+                    "seeds": len({job.seed for job in jobs}),
+                    "splits": len({job.split for job in jobs}),
+                    "cells": cells,
+                    "clusters": beside.clusters,
+                    "error": float(errors[name].mean()),
+                    "error_over": float(errors[name.partition("/")[0]].mean()),
+                    **_as_gain(replace(beside, p_holm=adjusted[name]), clusters),
+                    "stated": stated(name),
+                }
+                for name, (beside, errors, jobs, cells) in of.items()
+            ]
+    return found
+
+
 def _differences(
     jobs: Sequence[Done], case: str, target: Target, names: Sequence[str], reference: str, seed: int
 ) -> Mapping[str, Difference]:
-    """Each model beside the reference: errors of a cell are averaged over the seeds first, whatever split they are of."""
+    """Each model beside the reference."""
+    errors, cluster_of = _errors(jobs, case, target, names)
+    return compare(errors, cluster_of, reference, np.random.default_rng([seed, 0xB007]))
+
+
+def _errors(
+    jobs: Sequence[Done], case: str, target: Target, names: Sequence[str]
+) -> tuple[dict[str, Floats], Ints]:
+    """(N,) each model's errors, and the clusters: errors of a cell are averaged over the seeds first, whatever split they are of."""
     keys = np.concatenate([job.asked[case, target].cells for job in jobs])
     cluster_of = np.concatenate([job.asked[case, target].clusters for job in jobs])
     _, first, cell = np.unique(keys, return_index=True, return_inverse=True)
@@ -99,10 +184,12 @@ def _differences(
     for name in dict.fromkeys(names):
         every = np.concatenate([job.scored[name, case, target].errors for job in jobs]).astype(np.float64)
         errors[name] = np.bincount(cell, weights=every) / times
-    return compare(errors, cluster_of[first], reference, np.random.default_rng([seed, 0xB007]))
+    return errors, cluster_of[first]
 
 
-def _as_gain(difference: Difference) -> dict[str, Any]:
+def _as_gain(difference: Difference | None, clusters: str) -> dict[str, Any]:
+    if difference is None:
+        return {**_NO_DIFFERENCE, "difference": None, "verdict": None}
     return {
         "difference": difference.mean,
         "ci_low": difference.ci_low,
@@ -112,6 +199,7 @@ def _as_gain(difference: Difference) -> dict[str, Any]:
         "ratio_high": difference.ratio_high,
         "p_holm": difference.p_holm,
         "verdict": str(difference.outcome),
+        "verdict_why": difference.why_tied(clusters),
     }
 
 
@@ -121,7 +209,7 @@ def _row(
     target: Target,
     name: str,
     best: str | None,
-    difference: Difference | None,
+    gain: Mapping[str, Any],
 ) -> dict[str, Any]:
     asked: list[Asked] = [job.asked[case, target] for job in jobs]
     scored: list[Scored] = [job.scored[name, case, target] for job in jobs]
@@ -131,16 +219,13 @@ def _row(
     if best is not None and found.width_90_ms is not None:
         of_best = mean_of([job.scored[best, case, target].metrics for job in jobs]).width_90_ms
         width = None if not of_best else found.width_90_ms / of_best
+    before = float(np.mean([one.calibration_error for one in scored]))
     cells = np.unique(np.concatenate([one.cells for one in asked]))
-    verdict = tied = None
-    beside = dict(_NO_DIFFERENCE)
+    beside = {key: gain[key] for key in _NO_DIFFERENCE}
+    verdict: str | None = gain["verdict"]
+    tied = None if verdict in (None, Outcome.TOO_FEW_CLUSTERS) else verdict == Outcome.TIED
     if name == best:
         verdict, tied = REFERENCE, True
-    elif difference is not None:
-        gain = _as_gain(difference)
-        beside = {key: gain[key] for key in beside}
-        verdict = str(difference.outcome)
-        tied = None if difference.outcome is Outcome.TOO_FEW_CLUSTERS else difference.outcome is Outcome.TIED
     return {
         "model": name,
         "kind": str(predictor_class(name).kind),
@@ -150,7 +235,9 @@ def _row(
         "splits": len({job.split for job in jobs}),
         "cells": len(cells),
         "cells_left_out": sum(one.asked - len(one.cells) for one in asked),
+        "calibration_error": before if np.isfinite(before) else None,
         **asdict(found),
+        "coverage_90_least_decile": _least_of_deciles(jobs, case, name) if target is Target.RTT else None,
         "width_against_best": width,
         **beside,
         "clusters": len(np.unique(np.concatenate([one.clusters for one in asked]))),
@@ -170,6 +257,17 @@ def _row(
     }
 
 
+def _least_of_deciles(jobs: Sequence[Done], case: str, name: str) -> float | None:
+    """The least coverage of RTT in a decile of what is predicted, cells of all jobs together."""
+    sums: dict[str, Floats] = {}
+    for job in jobs:
+        for (by, group), values in job.details[name, case].groups.items():
+            if by == "decile":
+                sums[group] = sums.get(group, np.zeros(7)) + values
+    known = [inside / bounded for _, _, bounded, inside, *_ in sums.values() if bounded > 0.0]
+    return float(min(known)) if known else None
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return round(float(np.mean(known)), 3) if known else None
@@ -182,7 +280,7 @@ def breakdowns(done: Sequence[Done]) -> list[dict[str, Any]]:
         for (model, case), detail in job.details.items():
             for (by, group), values in detail.groups.items():
                 key = (model, case, by, group)
-                sums[key] = sums.get(key, np.zeros(4)) + np.array(values)
+                sums[key] = sums.get(key, np.zeros(7)) + values
     return [
         {
             "model": model,
@@ -191,11 +289,13 @@ def breakdowns(done: Sequence[Done]) -> list[dict[str, Any]]:
             "by": by,
             "group": group,
             "cells": int(cells),
-            "mae_ms": error / cells,
-            "coverage_90": inside / cells,
-            "width_90_ms": width / cells,
+            "mae_ms": float(error / cells),
+            "coverage_90": float(inside / bounded) if bounded else None,
+            "width_90_ms": float(width / bounded) if bounded else None,
+            "qoe_mae_points": float(points / scored) if scored else None,
         }
-        for (model, case, by, group), (cells, error, inside, width) in sorted(sums.items())
+        for (model, case, by, group), of in sorted(sums.items())
+        for cells, error, bounded, inside, width, scored, points in [of]
     ]
 
 
@@ -239,10 +339,38 @@ def reliabilities(done: Sequence[Done]) -> list[dict[str, Any]]:
     return found
 
 
+def quantiles(done: Sequence[Done]) -> list[dict[str, Any]]:
+    """How many cells are measured at or below the bounds and the point of RTT, of all jobs together, before and after calibration.
+
+    After it, the nominal levels are those of an interval that misses as much on both sides. `gnn.conformal` chooses how much it misses on
+    which side, so that only the sum of the two is promised.
+    """
+    sums: dict[tuple[str, str, str], Floats] = {}
+    for job in done:
+        for (model, case), detail in job.details.items():
+            for of, counts in detail.quantiles.items():
+                sums[model, case, of] = sums.get((model, case, of), np.zeros((2, 3))) + counts
+    return [
+        {
+            "model": model,
+            "case": case,
+            "of": of,
+            "nominal": list(NOMINAL),
+            "observed": [
+                float(below / cells) if cells else None for below, cells in zip(*counts, strict=True)
+            ],
+            "cells": [int(cells) for cells in counts[1]],
+        }
+        for of in (RAW, CALIBRATED)
+        for (model, case, own), counts in sorted(sums.items())
+        if own == of
+    ]
+
+
 def worst_pairs(
     arrays: PathArrays, done: Sequence[Done], case: str, model: str, baseline: str
 ) -> list[dict[str, Any]]:
-    """The pairs that a model's error is largest on, and what is to be seen of them."""
+    """The pairs with the most summed error of a model, and what is to be seen of them."""
     own = sum((job.details[model, case].pairs for job in done), np.zeros((4, arrays.pairs)))
     other = sum((job.details[baseline, case].pairs for job in done), np.zeros((4, arrays.pairs)))
     order = np.argsort(-own[1], kind="stable")[:WORST]
@@ -254,6 +382,8 @@ def worst_pairs(
         beside = float(other[1, pair] / other[0, pair]) if other[0, pair] > 0.0 else None
         found.append(
             {
+                "model": model,
+                "baseline": baseline,
                 "probe": int(arrays.probe_id[pair]),
                 "target": str(arrays.target[pair]),
                 "af": int(arrays.af[pair]),
@@ -272,21 +402,35 @@ def worst_pairs(
 
 
 def _why(arrays: PathArrays, pair: int, mae_ms: float, beside_ms: float | None, bias_ms: float) -> str:
-    """What is to be seen of a pair that is predicted badly: how it moves, what is known of it, and how others do."""
+    """What is to be seen of a pair that is predicted badly: how it moves, what is known of it, and how others do.
+
+    Args:
+        arrays: the measurements, of all windows: it is told afterwards, and nobody learns from it.
+        pair: which.
+        mae_ms: mean absolute error of the model, in ms.
+        beside_ms: that of the baseline; None where it says nothing.
+        bias_ms: mean of what was predicted less what was measured, in ms.
+    """
     series = arrays.rtt_ms[:, pair]
     known = series[np.isfinite(series)]
     said: list[str] = []
     if len(known) > 2:
         middle, low, high = np.median(known), *np.quantile(known, [0.1, 0.9])
-        jumps = float(np.median(np.abs(np.diff(known))))
+        step = float(np.median(np.abs(np.diff(known))))
         if high - low > 0.5 * mae_ms:
-            said.append(f"it moves between {low:.0f} and {high:.0f} ms (middle {middle:.0f})")
-        if jumps > 0.25 * mae_ms:
-            said.append(f"by {jumps:.0f} ms from one window to the next in the median")
-        if len(known) < 0.5 * len(series):
-            said.append(f"measured in {len(known)} of {len(series)} windows only")
+            said.append(
+                f"it moves: eight windows of ten are between {low:.0f} and {high:.0f} ms, half below {middle:.0f}"
+            )
+        if step > 0.25 * mae_ms:
+            said.append(
+                f"half of its steps from one measured window to the next are of {step:.0f} ms or more"
+            )
+    if len(known) < 0.5 * len(series):
+        said.append(f"measured in only {len(known)} of {len(series)} windows")
     if abs(bias_ms) > 0.7 * mae_ms:
-        said.append(f"predicted {'above' if bias_ms > 0 else 'below'} what came nearly always")
+        said.append(
+            f"mostly to one side: predicted {abs(bias_ms):.0f} ms too {'high' if bias_ms > 0 else 'low'} on average"
+        )
     ends = {"probe": arrays.probe_end, "target": arrays.target_end}
     unknown = [name for name, end in ends.items() if not np.isfinite(end.latitude[pair])]
     if unknown:
@@ -296,65 +440,195 @@ def _why(arrays: PathArrays, pair: int, mae_ms: float, beside_ms: float | None, 
     return "; ".join(said) or "nothing of it stands out"
 
 
-def conclusion(rows: Sequence[Mapping[str, Any]], case: str, *, synthetic: bool) -> str:
-    """In words: the best graph model beside the best baseline and the MLP, on RTT and on loss."""
-    sentences: list[str] = []
-    for target, what, unit, key in (
-        (Target.RTT, "mean absolute RTT error", " ms", "mae_ms"),
-        (Target.ANY_LOSS, "Brier score of any loss", "", "brier"),
-    ):
-        own = [
-            row for row in rows if row["target"] == target and row["case"] == case and row[key] is not None
+# In words.
+
+
+def chosen(
+    rows: Sequence[Mapping[str, Any]], case: str, target: Target, kinds: Sequence[Kind]
+) -> Mapping[str, Any] | None:
+    """The row of the model of these kinds with the least error on the calibration cells, as the best baseline is chosen."""
+    own = [
+        row
+        for row in rows
+        if (row["target"], row["case"]) == (target, case) and row["in_all_jobs"] and row["kind"] in kinds
+    ]
+    known = [row for row in own if row["calibration_error"] is not None]
+    if known:
+        return min(known, key=lambda row: float(row["calibration_error"]))
+    return min(own, key=lambda row: float(row[ERROR_OF[target]]), default=None)
+
+
+ERROR_OF: Final[Mapping[str, str]] = {
+    Target.RTT: "mae_ms",
+    Target.JITTER: "mae_ms",
+    Target.ANY_LOSS: "brier",
+    Target.LOSS: "loss_rmse",
+}
+"""The figure of a row that goes with what is compared."""
+
+LEARNED: Final = (Kind.GNN, Kind.ENSEMBLE)
+
+
+def best_rows(
+    rows: Sequence[Mapping[str, Any]], case: str, target: Target
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """The best baseline, and the best graph model or, where there is none, the MLP; both chosen before the test."""
+    own = [row for row in rows if (row["target"], row["case"]) == (target, case)]
+    best = next((row for row in own if row["verdict"] == REFERENCE), None)
+    return best, chosen(own, case, target, LEARNED) or chosen(own, case, target, [Kind.MLP])
+
+
+def conclusion(
+    rows: Sequence[Mapping[str, Any]],
+    gains: Sequence[Mapping[str, Any]],
+    cases: Sequence[str],
+    *,
+    coverage_asked: tuple[float, float] = COVERAGE_ASKED,
+    synthetic: bool,
+) -> str:
+    """In words, a line for each case: the best model beside the best baseline and the MLP on RTT, on loss, and its intervals.
+
+    Args:
+        rows: of `rows_and_gains`.
+        gains: likewise.
+        cases: in the order of the document.
+        coverage_asked: the least and the most that 90 % intervals may cover.
+        synthetic: the data is of the testbed.
+    """
+    lines: list[str] = []
+    for case in cases:
+        told = [
+            *_of_rtt(rows, case),
+            *_of_the_graph(rows, gains, case),
+            *_of_loss(rows, case),
+            *_of_intervals(rows, case, coverage_asked),
         ]
-        best = next((row for row in own if row["verdict"] == REFERENCE), None)
-        learned = [row for row in own if row["kind"] in (Kind.GNN, Kind.ENSEMBLE)]
-        if best is None:
-            continue
-        if not learned:
-            sentences.append(f"The best baseline is {best['model']}, with a {what} of {best[key]:.3g}{unit}.")
-            continue
-        row = min(learned, key=lambda one: float(one[key]))
-        sentences.append(
-            f"{row['model']} has a {what} of {row[key]:.3g}{unit}, {_beside(row, best, key, unit)}."
-        )
-        luckier = min((one for one in own if one["kind"] == Kind.BASELINE), key=lambda one: float(one[key]))
-        if luckier[key] < best[key]:
-            sentences.append(
-                f"{best['model']} was the best baseline before the test; in it {luckier['model']} came to {luckier[key]:.3g}{unit}."
-            )
-        without = next((one for one in own if one["kind"] == Kind.MLP), None)
-        if without is not None:
-            sentences.append(f"The same network without the graph comes to {without[key]:.3g}{unit}.")
-        if target is Target.RTT and row["medae_ms"] is not None and best["medae_ms"] is not None:
-            # A mean can be won or lost on a few paths that jump. These are medians over cells, and no test of a difference.
-            sentences.append(
-                f"In the median cell the error is {row['medae_ms']:.3g} against {best['medae_ms']:.3g} ms."
-            )
-    if not sentences:
-        sentences.append("Nothing could be scored.")
+        if told:
+            named = f"{case[0].upper()}{case[1:]}. " if len(cases) > 1 else ""
+            lines.append(named + " ".join(told))
+    if not lines:
+        lines.append("Nothing could be scored.")
     if synthetic:
-        sentences.append(
-            "The data is synthetic: these figures say nothing about the accuracy on the Internet."
+        lines.append("The data is synthetic: these figures say nothing about the accuracy on the Internet.")
+    return "\n".join(lines)
+
+
+def _of_rtt(rows: Sequence[Mapping[str, Any]], case: str) -> list[str]:
+    best, row = best_rows(rows, case, Target.RTT)
+    if best is None:
+        return []
+    if row is None:
+        return [
+            f"The best baseline is {best['model']}, with a mean absolute RTT error of {best['mae_ms']:.3g} ms."
+        ]
+    told = [
+        f"{row['model']} has a mean absolute RTT error of {row['mae_ms']:.3g} ms, against {best['mae_ms']:.3g} ms of the best "
+        f"baseline, {best['model']}{_beside(row)}."
+    ]
+    others = [
+        f"{row[key]:.3g} against {best[key]:.3g} {unit}"
+        for key, unit in (("medae_ms", "ms in the median cell"), ("qoe_mae_points", "QoE points in the mean"))
+        if row[key] is not None and best[key] is not None
+    ]
+    # A mean can be won or lost on a few paths that jump. Of these no difference is tested.
+    if others:
+        told.append(f"The error is {', and '.join(others)}.")
+    return [*told, *_luckier(rows, case, Target.RTT, (best, row), " ms")]
+
+
+def _of_the_graph(
+    rows: Sequence[Mapping[str, Any]], gains: Sequence[Mapping[str, Any]], case: str
+) -> list[str]:
+    row = chosen(rows, case, Target.RTT, [Kind.GNN])
+    if row is None:
+        return []
+    of = ("mlp", Target.RTT, case, row["model"])
+    gain = next((one for one in gains if (one["over"], one["target"], one["case"], one["model"]) == of), None)
+    if gain is None:
+        return []
+    return [
+        f"What the graph adds: {row['model']} against the same network without the graph{_beside({**gain, 'clusters': row['clusters']})}."
+    ]
+
+
+def _of_loss(rows: Sequence[Mapping[str, Any]], case: str) -> list[str]:
+    best, row = best_rows(rows, case, Target.ANY_LOSS)
+    if best is None or row is None:
+        return []
+    return [
+        f"On loss {row['model']} has a Brier score of {row['brier']:.3g}, against {best['brier']:.3g} of the best baseline, "
+        f"{best['model']}{_beside(row)}.",
+        *_luckier(rows, case, Target.ANY_LOSS, (best, row), ""),
+    ]
+
+
+def _of_intervals(rows: Sequence[Mapping[str, Any]], case: str, asked: tuple[float, float]) -> list[str]:
+    best, row = best_rows(rows, case, Target.RTT)
+    row = best if row is None else row
+    if row is None:
+        return []
+    covered, least, width = (
+        row[key] for key in ("coverage_90", "coverage_90_least_decile", "width_against_best")
+    )
+    if covered is None:
+        return [f"{row['model']} gives no interval for some cells."]
+    low, high = asked
+    told = (
+        f"The 90 % intervals of {row['model']} hold {100.0 * covered:.1f} % of the RTTs "
+        f"({100.0 * low:.0f} to {100.0 * high:.0f} are asked: {_met(low <= covered <= high)})"
+    )
+    if least is not None:
+        told += (
+            f", and in each decile of the predicted RTT at least {100.0 * least:.1f} % "
+            f"({100.0 * DECILE_COVERAGE_ASKED:.0f} are asked: {_met(least >= DECILE_COVERAGE_ASKED)})"
         )
-    return " ".join(sentences)
+    if width is not None and row is not best:
+        told += f"; they are {width:.2f} times as wide as those of the best baseline"
+    return [told + "."]
 
 
-def _beside(row: Mapping[str, Any], best: Mapping[str, Any], key: str, unit: str) -> str:
-    against = f"against {best[key]:.3g}{unit} of the best baseline, {best['model']}"
-    verdict = row["verdict"]
-    if verdict == Outcome.TOO_FEW_CLUSTERS:
-        return f"{against}; {row['clusters']} clusters are too few to tell the two apart (at least {LEAST_CLUSTERS})"
+def _met(holds: bool) -> str:
+    return "met" if holds else "not met"
+
+
+def _luckier(
+    rows: Sequence[Mapping[str, Any]],
+    case: str,
+    target: Target,
+    told: Sequence[Mapping[str, Any]],
+    unit: str,
+) -> list[str]:
+    """Who did better in the test than those that were chosen before it."""
+    key = ERROR_OF[target]
+    names: list[str] = []
+    for one in told:
+        own = [
+            row
+            for row in rows
+            if (row["target"], row["case"]) == (target, case)
+            and row["in_all_jobs"]
+            and (row["kind"] in LEARNED if one["kind"] in LEARNED else row["kind"] == one["kind"])
+        ]
+        first = min(own, key=lambda row: float(row[key]))
+        if f"{first[key]:.3g}" != f"{one[key]:.3g}":
+            names.append(f"{first['model']} came to {first[key]:.3g}{unit}")
+    return [f"Both were chosen before the test; in it {' and '.join(names)}."] if names else []
+
+
+def _beside(of: Mapping[str, Any]) -> str:
+    """The ratio and the verdict, to be said after what is compared."""
+    if of["verdict"] == Outcome.TOO_FEW_CLUSTERS:
+        return f"; {of['clusters']} clusters are too few to tell the two apart (at least {LEAST_CLUSTERS})"
     ratio = ""
-    if row["ratio"] is not None:
-        ratio = f", a ratio of {row['ratio']:.3f}"
-        if row["ratio_low"] is not None:
-            ratio += f" ({row['ratio_low']:.3f} to {row['ratio_high']:.3f} at 95 %)"
+    if of["ratio"] is not None:
+        ratio = f", a ratio of {of['ratio']:.3f} ({of['ratio_low']:.3f} to {of['ratio_high']:.3f} at 95 %)"
     words = {
-        Outcome.BETTER: "it beats it",
-        Outcome.WORSE: "it does not beat it, and is worse",
-        Outcome.TIED: "it does not beat it; the two are tied",
+        Outcome.BETTER: "better",
+        Outcome.WORSE: "worse",
+        Outcome.TIED: "tied",
     }
-    return f"{against}{ratio}: {words.get(verdict, 'they were not set against each other')}"
+    why = f", as {of['verdict_why']}" if of["verdict_why"] else ""
+    return f"{ratio}: {words.get(of['verdict'], 'they were not set against each other')}{why}"
 
 
 def out_of_range(done: Sequence[Done]) -> dict[str, Any]:

@@ -27,14 +27,20 @@ from gnn.protocols import PAPER, protocol_named
 from gnn.protocols.protocol import Protocol, Split
 from gnn.registry import PREDICTORS, VARIANTS, predictor_class
 from gnn.report import (
+    COVERAGE_ASKED,
+    COVERAGE_ASKED_OF_FEW_HOSTS,
+    best_rows,
     breakdowns,
     conclusion,
     curves,
+    heads,
     out_of_range,
+    quantiles,
     reliabilities,
     rows_and_gains,
     worst_pairs,
 )
+from gnn.scoring import Target
 from gnn.statistical_audit import noise_floor_ms
 from kg.arrays import Ends, PathArrays, path_arrays
 from kg.store import GraphStore
@@ -315,6 +321,7 @@ def _paper(
         "splits": [],
         "rows": [],
         "gains": [],
+        "heads": [],
         "breakdowns": [],
         "curves": [],
         "reliability": [],
@@ -347,7 +354,8 @@ def _document(
         for case in rule.cases(arrays.window_s)
         if any(key[0] == case for one in done for key in one.asked)
     ]
-    rows, gains = rows_and_gains(done, cases, seed)
+    clusters = "days of probes" if rule.by_day else "probes"
+    rows, gains = rows_and_gains(done, cases, seed, clusters=clusters)
     splits = _splits(arrays, rule, seeds, seed, {one.split for one in done})
     audit = _audit(arrays, rule, done, seed)
     best = _best(rows, cases)
@@ -357,15 +365,22 @@ def _document(
         "about": rule.about,
         "cases": cases,
         "audit": audit,
-        "conclusion": conclusion(rows, cases[0] if cases else "", synthetic=arrays.synthetic),
+        "conclusion": conclusion(
+            rows,
+            gains,
+            cases,
+            coverage_asked=COVERAGE_ASKED if rule.pairs_seen is None else COVERAGE_ASKED_OF_FEW_HOSTS,
+            synthetic=arrays.synthetic,
+        ),
         "notes": _notes(done),
         "splits": splits,
         "rows": rows,
         "gains": gains,
+        "heads": heads(done, cases, seed, clusters=clusters),
         "breakdowns": breakdowns(done),
         "curves": curves(done),
         "reliability": reliabilities(done),
-        "quantiles": [],
+        "quantiles": quantiles(done),
         "worst": [] if best is None else worst_pairs(arrays, done, *best),
         "range": out_of_range(done),
         "paper": None,
@@ -451,18 +466,13 @@ def _audit(arrays: PathArrays, rule: Protocol, done: Sequence[Done], seed: int) 
 
 
 def _best(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> tuple[str, str, str] | None:
-    """The first case, the model with the least RTT error that is no baseline, and the best baseline."""
-    own = [
-        row
-        for row in rows
-        if row["target"] == "rtt" and row["case"] == cases[0] and row["mae_ms"] is not None
-    ]
-    baselines = [row for row in own if row["kind"] == PredictorKind.BASELINE]
-    models = [row for row in own if row["kind"] != PredictorKind.BASELINE] or baselines
-    if not baselines:
+    """The first case, the best model on RTT, and the best baseline; this one beside itself where there is no model."""
+    if not cases:
         return None
-    model = min(models, key=lambda row: float(row["mae_ms"]))["model"]
-    return cases[0], model, min(baselines, key=lambda row: float(row["mae_ms"]))["model"]
+    best, model = best_rows(rows, cases[0], Target.RTT)
+    if best is None:
+        return None
+    return cases[0], (best if model is None else model)["model"], best["model"]
 
 
 def _notes(done: Sequence[Done]) -> list[str]:

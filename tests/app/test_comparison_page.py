@@ -21,7 +21,7 @@ from tests.app.comparison_documents import MODELS, comparison_document
 
 VOID = {"meta", "br", "col"}
 EVIL = '<script>alert("1")</script>&amp;\'{{ 7 * 7 }}'
-CLOSED = {"kind", "target", "verdict", "by"}
+CLOSED = {"kind", "target", "verdict", "by", "of"}
 """Keys whose values are of a closed set; `target` of a worst pair is an address, and is not."""
 
 
@@ -98,6 +98,7 @@ def test_the_conclusion_is_the_first_paragraph_and_every_part_follows_in_its_ord
         "Against the best baseline",
         "Every model on every target",
         "What the graph adds",
+        "The head and the residual",
         "Intervals",
         "Calibration",
         "Where the errors are",
@@ -125,6 +126,83 @@ def test_the_page_asks_for_nothing_outside_itself_and_runs_no_script() -> None:
     assert all(value.startswith("#") for _, name, value in attributes if name in ("href", "src"))
     named = {value for _, name, value in attributes if name == "id"}
     assert {value[1:] for _, name, value in attributes if name == "href"} <= named
+
+
+def test_a_conclusion_of_several_cases_is_one_paragraph_with_a_line_for_each() -> None:
+    document = small()
+    document["cases"] = ["next window", "6 h ahead"]
+    document["conclusion"] = "Next window. It is tied.\n6 h ahead. It is better.\nThe data is synthetic."
+    page = comparison_page(document)
+    assert read(document).first_paragraph == document["conclusion"]
+    assert page.count("<span><b>6 h ahead.</b> It is better.</span>") == 1
+
+
+def test_a_tie_in_which_mean_and_ranks_differ_is_explained_wherever_the_verdict_stands() -> None:
+    document = small()
+    why = "fewer probes gain (41 %) than lose, but those by more"
+    for row in (*document["rows"], *document["gains"], *document["heads"]):
+        row["verdict_why"] = why if row["model"].startswith("sage") else ""
+    page = comparison_page(document)
+    for begin, end in (
+        ("against", "tables"),
+        ("tables", "gains"),
+        ("gains", "heads"),
+        ("heads", "intervals"),
+    ):
+        part = page[page.index(f'id="{begin}"') : page.index(f'id="{end}"')]
+        assert part.count(f'<small class="why">{why}</small>') == 2
+
+
+def test_a_row_of_other_cells_is_in_no_table_beside_those_of_all_jobs() -> None:
+    document = small()
+    alike = comparison_page(document)
+    for row in [row for row in document["rows"] if row["model"] == "sage"]:
+        document["rows"].append({**row, "model": "sage/plain", "mae_ms": 0.001, "in_all_jobs": False})
+    page = comparison_page(document)
+    without, own = (text[text.index('id="against"') : text.index('id="heads"')] for text in (alike, page))
+    assert own == without
+    heads = page[page.index('id="heads"') : page.index('id="intervals"')]
+    assert "/plain: a difference from the base" in heads
+    assert "14,214 cells" in heads
+
+
+def test_quantiles_are_drawn_before_calibration_and_after_it() -> None:
+    page = comparison_page(small())
+    calibration = page[page.index('id="calibration"') : page.index('id="where"')]
+    assert "Round-trip time, before calibration" in calibration
+    assert "Round-trip time, after it" in calibration
+    shares = {one["model"]: one["observed"] for one in small()["quantiles"] if one["of"] == "raw"}
+    assert all(f"{100 * level:.1f}\u00a0%" in calibration for level in shares["sage"])
+
+
+def test_coverage_and_width_stand_by_distance_country_network_hour_and_window() -> None:
+    page = comparison_page(small())
+    intervals = page[page.index('id="intervals"') : page.index('id="calibration"')]
+    for said in (
+        "By distance",
+        "By country",
+        "By network (AS)",
+        "Coverage by window",
+        "Width by hour of the day",
+    ):
+        assert said in intervals
+
+
+def test_errors_stand_in_qoe_points_too_of_each_model_and_by_group() -> None:
+    document = small()
+    page = comparison_page(document)
+    points = page[page.index('id="qoe"') : page.index('id="gains"')]
+    for row in document["rows"]:
+        if row["qoe_mae_points"] is not None:
+            assert f"{row['qoe_mae_points']:#.3g}" in points
+    assert "ms; QoE" in page[page.index('id="where"') :]
+
+
+def test_the_worst_pairs_name_the_model_that_errs_and_the_baseline_beside_it() -> None:
+    page = comparison_page(comparison_document())
+    worst = page[page.index('id="worst"') : page.index('id="audit"')]
+    assert "Errors of graph-transformer" in worst
+    assert "beside those of gradient-boosting" in worst
 
 
 def test_a_page_of_all_models_stays_below_a_megabyte() -> None:
@@ -212,7 +290,7 @@ def test_markup_in_any_text_is_shown_and_never_obeyed() -> None:
 
 def test_every_figure_may_be_unknown() -> None:
     page = read(changed(comparison_document(paper=True), without_numbers))
-    assert len(page.heads) == 11
+    assert len(page.heads) == 12
     assert "None" not in page.text
     assert "nan" not in page.text.split()
 
@@ -226,6 +304,7 @@ def test_there_may_be_nothing_to_draw() -> None:
         "splits",
         "rows",
         "gains",
+        "heads",
         "breakdowns",
         "curves",
         "reliability",
@@ -239,6 +318,7 @@ def test_there_may_be_nothing_to_draw() -> None:
     assert page.first_paragraph == "No conclusion was drawn."
     assert "No target could be scored." in page.text
     assert "What the graph adds" not in page.heads
+    assert "The head and the residual" not in page.heads
 
 
 @pytest.mark.parametrize("cases", [("half hidden",), ("k = 0", "k = 1", "k = 4", "k = 16")])

@@ -80,7 +80,7 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     assert {row["case"] for row in document["rows"]} == set(document["cases"])
     assert read_document(document).protocol == "forecast"
     page = (out / "index.html").read_text()
-    assert document["conclusion"] in page
+    assert all(f"{line.partition('. ')[2]}</span>" in page for line in document["conclusion"].splitlines())
     assert "synthetic" in page
 
 

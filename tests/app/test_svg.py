@@ -87,3 +87,16 @@ def test_text_in_a_chart_is_never_markup() -> None:
         [Line(style="gnn", x=[0.0], y=[1.0], says="<b>")], x=scale, y=scale, says='"<i>', x_says="<u>", y_says="<s>", names=["<q>"]
     )  # fmt: skip
     assert not re.search(r"<(b|i|u|s|q)>", chart)
+
+
+def test_a_logarithmic_scale_of_a_narrow_range_has_ticks_too() -> None:
+    for low, high in ((3.2, 4.4), (5.2, 9.6), (1.1, 1.9), (4.1, 4.3), (300.0, 302.0)):
+        assert len(log_scale([low, high]).ticks) > 1
+
+
+def test_a_level_is_drawn_across_a_chart() -> None:
+    scale = linear_scale([0.0, 1.0])
+    chart = line_chart([], x=scale, y=scale, says="", x_says="", y_says="", level=0.9)
+    (path,) = re.findall(r'<path class="level" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', chart)
+    assert path[1] == path[3]
+    assert float(path[0]) < float(path[2])

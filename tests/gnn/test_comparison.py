@@ -11,7 +11,18 @@ import pytest
 from domain.errors import LeakError
 from gnn.comparison import Job, run, run_all
 from gnn.protocols import protocol_named
-from gnn.report import REFERENCE, breakdowns, conclusion, curves, out_of_range, rows_and_gains, worst_pairs
+from gnn.report import (
+    REFERENCE,
+    best_rows,
+    breakdowns,
+    conclusion,
+    curves,
+    heads,
+    out_of_range,
+    quantiles,
+    rows_and_gains,
+    worst_pairs,
+)
 from gnn.scoring import Target
 from qoe.profile import load_profile
 from tests.gnn.conftest import synthetic_arrays
@@ -72,6 +83,26 @@ def test_a_variant_that_ran_in_one_job_is_compared_in_that_job_and_says_so(done)
     (whole,) = [r for r in rows if (r["model"], r["target"], r["case"]) == ("sage", "rtt", CASES[0])]
     assert whole["splits"] == 2
     assert variant["cells"] < whole["cells"]
+    assert (variant["in_all_jobs"], whole["in_all_jobs"]) == (False, True)
+
+
+def test_a_variant_stands_beside_its_model_on_the_cells_of_the_jobs_that_both_were_in(done):
+    found = heads(done, CASES, 0)
+    assert {(one["model"], one["over"]) for one in found} == {("sage/plain", "sage")}
+    assert len(found) == len(CASES) * len(Target)
+    for one in found:
+        own, other = (
+            done[0].scored[name, one["case"], Target(one["target"])].errors.astype(float)
+            for name in ("sage/plain", "sage")
+        )
+        assert (one["cells"], one["splits"], one["seeds"]) == (len(own), 1, 1)
+        assert (one["error"], one["error_over"]) == (
+            pytest.approx(own.mean()),
+            pytest.approx(other.mean()),
+        )
+        assert one["difference"] == pytest.approx((own - other).mean(), abs=1e-9)
+        assert one["ci_low"] <= one["difference"] <= one["ci_high"]
+    assert heads(done[1:], CASES, 0) == []
 
 
 def test_the_difference_is_that_of_the_mean_errors(done):
@@ -104,6 +135,8 @@ def test_the_document_is_json_and_holds_no_number_that_is_none(done):
         "curves": curves(done),
         "range": out_of_range(done),
         "worst": worst_pairs(arrays, done, CASES[0], "sage", "last-value"),
+        "heads": heads(done, CASES, 0),
+        "quantiles": quantiles(done),
     }
     json.dumps(whole, allow_nan=False)
     by = {(one["by"], one["model"], one["case"]) for one in whole["breakdowns"]}
@@ -115,17 +148,148 @@ def test_the_document_is_json_and_holds_no_number_that_is_none(done):
     )
     assert cells == sum(len(one.asked[CASES[0], Target.RTT].cells) for one in done)
     assert all(pair["why"] for pair in whole["worst"])
+    assert {(pair["model"], pair["baseline"]) for pair in whole["worst"]} == {("sage", "last-value")}
     assert whole["range"]["in_range"] + whole["range"]["out_of_range"] == sum(one.test_cells for one in done)
     assert {one["model"] for one in whole["curves"]} == {"sage", "mlp", "sage/plain"}
 
 
-def test_the_conclusion_names_the_best_model_the_best_baseline_and_what_the_graph_gives(done):
+def test_what_lies_at_or_below_a_quantile_is_counted_over_all_jobs_before_and_after_calibration(done):
+    arrays = job().arrays
+    kept = {}
+    again = run(job(split=1, models=("last-value",)), unheard, kept)
+    question = job().protocol.splits(arrays, seed=0)[1].test
+    asked = question.cells(arrays).rtt & (question.case == 0)[:, None]
+    came = arrays.rtt_ms[question.windows][asked]
+    for of, told in (
+        ("raw", kept["last-value"].raw(arrays, question)),
+        ("calibrated", kept["last-value"].predict(arrays, question)),
+    ):
+        (own,) = [q for q in quantiles([again]) if (q["of"], q["case"]) == (of, CASES[0])]
+        assert own["nominal"] == [0.05, 0.5, 0.95]
+        bounds = (told.rtt_low_ms[asked], told.rtt_ms[asked], told.rtt_high_ms[asked])
+        wanted = [(came[np.isfinite(bound)] <= bound[np.isfinite(bound)]).mean() for bound in bounds]
+        assert own["observed"] == pytest.approx(wanted)
+        assert own["cells"] == [int(np.isfinite(bound).sum()) for bound in bounds]
+    (both,) = [
+        q for q in quantiles(done) if (q["model"], q["of"], q["case"]) == ("sage", "calibrated", CASES[0])
+    ]
+    parts = [q for one in done for q in quantiles([one]) if q["model"] == "sage"]
+    parts = [q for q in parts if (q["of"], q["case"]) == ("calibrated", CASES[0])]
+    assert both["cells"] == [sum(of) for of in zip(*(q["cells"] for q in parts), strict=True)]
+
+
+def test_errors_by_group_are_also_in_qoe_points_and_the_least_decile_is_that_of_the_row(done):
     rows, _ = rows_and_gains(done, CASES, 0)
-    text = conclusion(rows, CASES[0], synthetic=True)
-    assert "mean absolute RTT error of" in text
-    assert "of the best baseline, " in text
-    assert "The same network without the graph comes to" in text
-    assert text.endswith("say nothing about the accuracy on the Internet.")
+    (row,) = [r for r in rows if (r["model"], r["target"], r["case"]) == ("sage", "rtt", CASES[0])]
+    parts = [one for one in breakdowns(done) if (one["model"], one["case"]) == ("sage", CASES[0])]
+    deciles = [one["coverage_90"] for one in parts if one["by"] == "decile"]
+    assert len(deciles) == 10
+    assert row["coverage_90_least_decile"] == min(deciles)
+    windows = [one for one in parts if one["by"] == "window"]
+    cells = np.array([one["cells"] for one in windows])
+    for key in ("qoe_mae_points", "mae_ms", "coverage_90", "width_90_ms"):
+        mean = float(np.average([one[key] for one in windows], weights=cells))
+        jobs = [one.scored["sage", CASES[0], Target.RTT] for one in done]
+        sizes = [len(one.errors) for one in jobs]
+        wanted = float(np.average([getattr(one.metrics, key) for one in jobs], weights=sizes))
+        assert mean == pytest.approx(wanted, rel=1e-3)
+
+
+def test_models_are_chosen_before_the_test_as_the_best_baseline_is_and_never_among_variants(done):
+    rows, _ = rows_and_gains(done, CASES, 0)
+    for target in Target:
+        best, model = best_rows(rows, CASES[0], target)
+        assert best["verdict"] == REFERENCE
+        assert model["model"] == "sage"
+    lucky = [
+        {**row, "mae_ms": 0.0, "calibration_error": 1e9} if row["model"] == "mlp" else row for row in rows
+    ]
+    assert best_rows(lucky, CASES[0], Target.RTT)[1]["model"] == "sage"
+    only = [row for row in rows if row["kind"] != "gnn"]
+    assert best_rows(only, CASES[0], Target.RTT)[1]["model"] == "mlp"
+
+
+def test_the_conclusion_has_a_line_for_every_case_with_all_that_is_asked_of_the_models(done):
+    rows, gains = rows_and_gains(done, CASES, 0)
+    lines = conclusion(rows, gains, CASES, synthetic=True).splitlines()
+    assert len(lines) == len(CASES) + 1
+    for line, case in zip(lines, CASES, strict=False):
+        assert line.startswith(f"{case[0].upper()}{case[1:]}. sage has a mean absolute RTT error of ")
+        for said in (
+            "of the best baseline, ",
+            "QoE points in the mean",
+            "What the graph adds: sage against the same network without the graph",
+            "On loss sage has a Brier score of ",
+            "The 90 % intervals of sage hold ",
+            "(88 to 92 are asked: ",
+            "(85 are asked: ",
+            "times as wide as those of the best baseline.",
+        ):
+            assert said in line
+    assert lines[-1].endswith("say nothing about the accuracy on the Internet.")
+
+
+def test_a_tie_is_called_one_with_its_reason_and_too_few_clusters_are_no_verdict(done):
+    rows, gains = rows_and_gains(done, CASES, 0)
+    verdict = {
+        "ratio": 0.9,
+        "ratio_low": 0.8,
+        "ratio_high": 1.1,
+        "verdict": "tied",
+        "verdict_why": "few gain",
+    }
+    tied = [{**row, **verdict} if row["model"] == "sage" else row for row in rows]
+    said = conclusion(tied, gains, CASES[:1], synthetic=False)
+    assert "a ratio of 0.900 (0.800 to 1.100 at 95 %): tied, as few gain." in said
+    few = [{**row, "verdict": "too few clusters"} if row["model"] == "sage" else row for row in rows]
+    assert "clusters are too few to tell the two apart (at least 30)" in conclusion(
+        few, gains, CASES[:1], synthetic=False
+    )
+
+
+def test_coverage_is_said_to_be_met_only_within_what_is_asked(done):
+    rows, gains = rows_and_gains(done, CASES, 0)
+
+    def said(covered, least, **more):
+        intervals = {"coverage_90": covered, "coverage_90_least_decile": least}
+        return conclusion([{**row, **intervals} for row in rows], gains, CASES[:1], synthetic=False, **more)
+
+    assert "hold 90.0 % of the RTTs (88 to 92 are asked: met), and in each decile" in said(0.90, 0.851)
+    assert "at least 85.1 % (85 are asked: met)" in said(0.90, 0.851)
+    assert "(88 to 92 are asked: not met)" in said(0.93, 0.9)
+    assert "(85 are asked: not met)" in said(0.90, 0.84)
+    assert "(85 to 95 are asked: met)" in said(0.93, 0.9, coverage_asked=(0.85, 0.95))
+
+
+def test_without_a_model_the_conclusion_is_of_the_best_baseline_and_without_a_case_there_is_none(done):
+    rows, _ = rows_and_gains(done, CASES, 0)
+    only = [row for row in rows if row["kind"] == "baseline"]
+    said = conclusion(only, [], CASES[:1], synthetic=False)
+    assert said.startswith("The best baseline is ")
+    assert "The 90 % intervals of " in said
+    assert conclusion([], [], (), synthetic=False) == "Nothing could be scored."
+
+
+def test_why_a_pair_is_predicted_badly_is_read_from_its_series(done):
+    arrays = job().arrays
+    series = np.full(arrays.windows, 100.0)
+    series[: arrays.windows // 2 : 1] = np.where(np.arange(arrays.windows // 2) % 2, 100.0, 160.0)
+    series[-arrays.windows // 4 :] = np.nan
+    rtt = arrays.rtt_ms.copy()
+    pair = int(np.argmax(done[0].details["sage", CASES[0]].pairs[1]))
+    rtt[:, pair] = series
+    (told,) = [
+        one
+        for one in worst_pairs(replace(arrays, rtt_ms=rtt), done[:1], CASES[0], "sage", "last-value")
+        if (one["probe"], one["target"]) == (arrays.probe_id[pair], arrays.target[pair])
+    ]
+    known = series[np.isfinite(series)]
+    low, high = np.quantile(known, [0.1, 0.9])
+    moves = f"it moves: eight windows of ten are between {low:.0f} and {high:.0f} ms, half below {np.median(known):.0f}"
+    assert (moves in told["why"]) == (high - low > 0.5 * told["mae_ms"])
+    assert f"are of {np.median(np.abs(np.diff(known))):.0f} ms or more" in told["why"]
+    bias = told["predicted_ms"] - told["measured_ms"]
+    assert ("mostly to one side" in told["why"]) == (abs(bias) > 0.7 * told["mae_ms"])
 
 
 def test_two_processes_come_to_what_one_does():

@@ -114,6 +114,42 @@ def test_a_mean_that_a_few_large_clusters_win_against_most_is_a_tie():
     assert found.p_holm < 0.05
     assert found.rank_correlation > 0.0
     assert found.outcome is Outcome.TIED
+    assert found.why_tied("probes") == "fewer probes gain (17 %) than lose, but those by more"
+
+
+def changed_by(changes):
+    """A model beside its reference, of one cell a cluster, whose errors differ by these."""
+    errors = {"reference": np.full(len(changes), 50.0), "model": 50.0 + np.array(changes)}
+    return compare(errors, np.arange(len(changes)), "reference", np.random.default_rng(0))["model"]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_where_ranks_are_clear_and_the_mean_is_not_it_is_said_how_many_change_and_who_changes_more(sign):
+    found = changed_by([sign * -1.0] * 80 + [sign * 4.3] * 19 + [0.0])
+    assert found.ci_low < 0.0 < found.ci_high
+    assert found.p_holm < 0.05
+    assert found.outcome is Outcome.TIED
+    gain, lose = ("gain", "lose") if sign > 0 else ("lose", "gain")
+    assert found.why_tied() == f"80 % of the clusters {gain}, but the 19 % that {lose} do so by more"
+
+
+def test_where_those_that_gain_do_so_by_more_too_the_mean_is_only_said_to_be_open():
+    found = changed_by([-1.0] * 59 + [-300.0] + [1.0] * 10 + [25.0])
+    assert (found.p_holm < 0.05, found.ci_high > 0.0, found.lost_to_gained < 1.0) == (True, True, True)
+    assert found.why_tied() == "85 % of the clusters gain, but the mean error could be the same"
+
+
+def test_where_the_mean_is_clear_and_about_half_of_the_clusters_gain_that_most_do_is_not_clear():
+    found = changed_by([-60.0] * 6 + [-0.1] * 15 + [2.0] * 19)
+    assert (found.ci_high < 0.0, found.p_holm > 0.05) == (True, True)
+    assert found.why_tied() == "the mean error is lower, but that most clusters gain is not clear (52 % do)"
+
+
+def test_nothing_is_explained_where_both_ways_of_asking_agree():
+    for gain in (1.0, -1.0, 0.0):
+        errors, clusters = paired(np.random.default_rng(9), gain=gain)
+        found = compare(errors, clusters, "reference", np.random.default_rng(0))["model"]
+        assert found.why_tied() == ""
 
 
 def test_one_of_many_models_needs_more_than_one_alone():
@@ -182,6 +218,9 @@ def test_a_model_that_is_its_reference_is_tied_with_it():
         p_holm=1.0,
         rank_correlation=0.0,
         clusters=40,
+        gaining=0.0,
+        losing=0.0,
+        lost_to_gained=None,
     )
     assert found.outcome is Outcome.TIED
 
