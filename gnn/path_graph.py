@@ -16,6 +16,7 @@ import numpy as np
 from domain.errors import DataError
 from domain.place import FIBRE_KM_PER_MS
 from gnn import history, mates
+from gnn.baselines.level_fits import LEVEL_FITS, level_fits
 from gnn.history import HISTORY_WINDOWS
 from gnn.inputs import NOBODY, Inputs, Singles
 from gnn.neighbours import RELATIONS, chord_km, heard_by, on_sphere
@@ -31,6 +32,10 @@ MATES = ("probe", "target")
 
 AROUND = "around_"
 """Begins the names of columns that tell of other pairs in the window: a model without a graph does without them."""
+
+
+SAYS = "says_"
+"""Begins the names of columns of what simple fits to all levels say: what a model may start from, with or without a graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +122,15 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
         **_calendar_columns(arrays, question),
     }
     columns |= _around_columns(columns, question, graphs, graph_of)
+    fits = np.empty((*now.shape, 0))
+    if question.unmet:
+        fits = level_fits(arrays, question)
+        columns |= {
+            f"{SAYS}{fit.name}": np.arcsinh(
+                (fits[:, :, number] - columns["base_rtt_ms"]) / config.rtt_unit_ms
+            )
+            for number, fit in enumerate(LEVEL_FITS)
+        }
     shape = (len(question), arrays.pairs)
     return Inputs(
         columns=tuple(columns),
@@ -134,6 +148,7 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
             "usual_ms": usual,
             "now_ms": told_now,
             "fibre_ms": fibre,
+            "fits_ms": fits,
         },
     )
 

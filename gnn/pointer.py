@@ -1,7 +1,7 @@
 r"""The pointer head: the prediction of RTT is a distribution over candidate values, weighted by a network.
 
-Candidates of a pair are its own past values, what its mates tell (their value now plus an offset), and a few values that the
-network makes up around the base. Routes flip between a few levels, and paths of one probe move together: pointing at a value that was, or
+Candidates of a pair are its own past values, what its mates tell (their value now plus an offset), what simple fits to all levels say where
+pairs need not have been met, and a few values that the network makes up around the base. Routes flip between a few levels, and paths of one probe move together: pointing at a value that was, or
 that a mate speaks of, says that better than a regression can. After Vinyals, Fortunato, Jaitly, Pointer Networks (NeurIPS 2015), with values
 in place of positions; trained with the continuous ranked probability score (Gneiting, Raftery, Strictly Proper Scoring Rules, JASA 102,
 2007, equation 21), which of weights :math:`w` on sorted values :math:`z` with running sum :math:`F` is
@@ -150,11 +150,13 @@ class PointerHead(nn.Module):
         relations: edge types to mates; none for a model without a graph.
         unit_ms: differences are compressed by asinh(x / unit).
         width: hidden features of a candidate.
+        fits: how many simple fits to all levels say something of each node.
         dropout: share of the candidates that are not there while training.
     """
 
     OWN_FEATURES = 9
     MATE_FEATURES = 5 + 2 * len(EDGE_COLUMNS)
+    FIT_FEATURES = 3
 
     def __init__(
         self,
@@ -162,6 +164,7 @@ class PointerHead(nn.Module):
         hidden: int,
         relations: tuple[str, ...],
         unit_ms: float,
+        fits: int = 0,
         width: int = 24,
         dropout: float = 0.1,
     ) -> None:
@@ -181,6 +184,11 @@ class PointerHead(nn.Module):
         self.trust = nn.ModuleDict(
             {r: nn.Sequential(nn.Linear(edge, 16), nn.ReLU(), nn.Linear(16, 1)) for r in relations}
         )
+        self.fits = fits
+        if fits > 0:
+            self.fit_from_node = nn.Linear(hidden, width * fits)
+            self.fit_from_features = nn.Linear(self.FIT_FEATURES + len(relations), width, bias=False)
+            self.fit_score = nn.Linear(width, 1)
         self.made_up = nn.Linear(hidden, 2 * MADE_UP)
         nn.init.zeros_(self.made_up.weight)
         with torch.no_grad():
@@ -244,6 +252,10 @@ class PointerHead(nn.Module):
             )
             moved.append(own)
             scores.append(self.own_score(torch.relu(hidden))[..., 0].masked_fill(~there, -torch.inf))
+        if self.fits > 0:
+            of_fits, score_of_fits = self._of_fits(mine, data, asked, base, mates)
+            moved.append(of_fits)
+            scores.append(score_of_fits)
         often = there.to(own) / there.sum(dim=1, keepdim=True).clamp_min(1)
         for relation, of in mates.items():
             was = (often[:, None, :] @ near[relation])[:, 0, :]
@@ -256,6 +268,26 @@ class PointerHead(nn.Module):
             score = score.masked_fill(gone, -torch.inf)
         value_ms = (base[:, None] + self.unit_ms * torch.sinh(torch.cat(moved, dim=1))).clamp_min(0.0)
         return value_ms, torch.softmax(score, dim=1)
+
+    def _of_fits(
+        self, mine: Tensor, data: HeteroData, asked: Tensor, base: Tensor, mates: Mapping[str, _Mates]
+    ) -> tuple[Tensor, Tensor]:
+        """(M, F) what simple fits say, compressed, and their scores: more where mates agree."""
+        said = data[PAIR].fits_ms[asked]
+        there = torch.isfinite(said)
+        told = torch.asinh((torch.where(there, said, base[:, None]) - base[:, None]) / self.unit_ms)
+        above = torch.nan_to_num(
+            torch.asinh((said - data[PAIR].fibre_ms[asked][:, None]) / self.unit_ms), nan=0.0
+        )
+        columns = [told, told.abs(), above]
+        for of in mates.values():
+            near = torch.exp(-(told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
+            trust = of.trust / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
+            columns.append((near @ trust[:, :, None])[..., 0])
+        hidden = self.fit_from_node(mine).view(*said.shape, -1) + self.fit_from_features(
+            torch.stack(columns, dim=-1)
+        )
+        return told, self.fit_score(torch.relu(hidden))[..., 0].masked_fill(~there, -torch.inf)
 
     def _mates(self, relation: str, data: HeteroData, asked: Tensor, base: Tensor) -> _Mates:
         """What mates tell of the asked nodes: their value now and the offset to it."""

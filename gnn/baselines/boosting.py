@@ -15,7 +15,7 @@ from gnn.baselines.levels import Seen, Table, host_effects, level_seen
 from gnn.baselines.node_effects import node_effects
 from gnn.baselines.trees import Growth, Trees, grown
 from gnn.inputs import Inputs
-from gnn.path_graph import AROUND, PathGraphConfig, path_graph
+from gnn.path_graph import AROUND, SAYS, PathGraphConfig, path_graph
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
 from gnn.protocols.protocol import Cells, Question, Split
@@ -115,7 +115,7 @@ class Boosting(Predictor):
         columns |= {f"base_{name}_ms": base for name, base in bases.items()}
         columns |= {f"log_base_{name}_ms": np.log1p(base) for name, base in bases.items()}
         columns["any_loss_after_latest"] = LastValue().losses(arrays, question)[0][0]
-        columns |= self.more(arrays, question, graph, bases["rtt"])
+        columns |= self.more(arrays, graph, bases["rtt"])
         sent = history.counted(arrays.sent > 0, question)
         shape = (len(question), arrays.pairs)
         return Inputs(
@@ -133,12 +133,11 @@ class Boosting(Predictor):
 
     def looks_at(self, column: str) -> bool:
         """Whether a column of the path graph is looked at. What is seen now is never of a pair that is asked."""
-        return not column.startswith((AROUND, "now_"))
+        return not column.startswith((AROUND, "now_", SAYS))
 
     def more(
         self,
         arrays: PathArrays,  # noqa: ARG002
-        question: Question,  # noqa: ARG002
         graph: Inputs,  # noqa: ARG002
         base: Floats,  # noqa: ARG002
     ) -> dict[str, Floats]:

@@ -8,23 +8,15 @@ import numpy as np
 
 from gnn import history
 from gnn.baselines.boosting import Boosting
-from gnn.baselines.levels import Seen, Table, level_seen
-from gnn.baselines.low_rank import LowRank
-from gnn.baselines.nearest_places import NearestPlaces
-from gnn.baselines.node_effects import NodeEffects
+from gnn.baselines.levels import Table
 from gnn.baselines.told import told_by_mates
-from gnn.baselines.vivaldi import Vivaldi
 from gnn.inputs import Inputs
 from gnn.mates import EDGE_COLUMNS
 from gnn.path_graph import MATES, PathGraphConfig
-from gnn.protocols.protocol import Question
 from kg.arrays import Floats, PathArrays
 
 BEST: Final = 4
 """Mates whose estimates are columns one by one: those whose moves went best with the pair's."""
-
-FITS: Final = (NodeEffects, LowRank, Vivaldi, NearestPlaces)
-"""Baselines whose estimates are columns where pairs need not have been met."""
 
 OF_HOSTS: Final = (
     *("now_rtt_move", "now_jitter_move", "now_loss", "now_any_loss"),
@@ -47,10 +39,9 @@ class BoostingAround(Boosting):
         """All but what is seen now of the pair itself: of a pair that is asked nothing is."""
         return not column.startswith("now_")
 
-    def more(self, arrays: PathArrays, question: Question, graph: Inputs, base: Floats) -> dict[str, Floats]:
+    def more(self, arrays: PathArrays, graph: Inputs, base: Floats) -> dict[str, Floats]:
         """What other pairs tell."""
-        found = {**_of_hosts(Table.of(arrays), graph), **_of_mates(graph, base)}
-        return {**found, **_of_fits(arrays, question, base)} if question.unmet else found
+        return {**_of_hosts(Table.of(arrays), graph), **_of_mates(graph, base)}
 
 
 def _of_hosts(table: Table, graph: Inputs) -> dict[str, Floats]:
@@ -128,16 +119,3 @@ def _of_mates(graph: Inputs, base: Floats) -> dict[str, Floats]:
             if order == "likest":
                 found[f"{order}_{place + 1}_correlation"] = alike[..., place]
     return found
-
-
-def _of_fits(arrays: PathArrays, question: Question, base: Floats) -> dict[str, Floats]:
-    """What the fits to all levels say, as differences from the base."""
-    table = Table.of(arrays)
-    found = {fit.name: np.full_like(base, np.nan) for fit in FITS}
-    for row, level in enumerate(level_seen(arrays.rtt_ms, question)):
-        seen: Seen = table.seen(level)
-        if len(seen.pairs) > 0:
-            for fit in FITS:
-                found[fit.name][row] = fit().fitted(table, seen)
-    unit_ms = PathGraphConfig().rtt_unit_ms
-    return {f"says_{name}": np.arcsinh((values - base) / unit_ms) for name, values in found.items()}

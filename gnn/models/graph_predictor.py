@@ -27,7 +27,7 @@ from gnn.inputs import Inputs
 from gnn.mates import EDGE_COLUMNS
 from gnn.models.typed_layers import Heard, TypedLayers
 from gnn.neighbours import RELATIONS
-from gnn.path_graph import AROUND, CATEGORIES, MATES, PathGraphConfig, path_graph
+from gnn.path_graph import AROUND, CATEGORIES, MATES, SAYS, PathGraphConfig, path_graph
 from gnn.pointer import Pointed, PointerHead, edge_features
 from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
@@ -222,7 +222,7 @@ class GraphPredictor(Predictor):
         self._columns = self.inputs(arrays, first.part(slice(0, 1))).columns
         self._constants = self._constants_of(arrays, first)
         with one_thread(), repeatable(lesson.seed, self.device) as generator:
-            self._network = self._untrained(len(self._columns)).to(self.device)
+            self._network = self._untrained(self._columns).to(self.device)
             validation: Iterable[HeteroData] = _Afresh(lambda: self._batches(arrays, split.validation))
             if len(split.validation) * arrays.pairs <= MOST_KEPT:
                 validation = list(validation)
@@ -346,7 +346,7 @@ class GraphPredictor(Predictor):
         """Take back what `state` gave."""
         # Shapes alone: what they should be takes no memory, however large a wrong setting makes it.
         with torch.device("meta"):
-            network = self._untrained(len(columns))
+            network = self._untrained(columns)
         weights: dict[str, Array] = {
             f"network.{name}": np.broadcast_to(np.zeros((), dtype=np.float32), weight.shape)
             for name, weight in network.state_dict().items()
@@ -368,13 +368,13 @@ class GraphPredictor(Predictor):
         self._network, self._columns = network.eval().to(self.device), columns
         self._constants = {name: good[name] for name in constants}
 
-    def _untrained(self, columns: int) -> PathNetwork:
+    def _untrained(self, columns: tuple[str, ...]) -> PathNetwork:
         settings = self.settings
         mates = MATES if self.hears else ()
         relations = RELATIONS if self.hears and settings.graph.all_types else mates
         return PathNetwork(
             FeatureEncoder(
-                numbers=2 * columns,
+                numbers=2 * len(columns),
                 categories=len(CATEGORIES),
                 buckets=settings.graph.buckets,
                 hidden=settings.hidden,
@@ -386,6 +386,7 @@ class GraphPredictor(Predictor):
                 hidden=settings.hidden,
                 relations=mates,
                 unit_ms=settings.graph.rtt_unit_ms,
+                fits=sum(name.startswith(SAYS) for name in columns),
                 dropout=settings.candidate_dropout,
             )
             if settings.pointer

@@ -39,7 +39,7 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
             [NodeTable(one, heard) for one in linear(h).split(channels, dim=1)]
             for linear in (self.lin_key, self.lin_value)
         )
-        of_edge = None if edge is None else self.lin_edge.weight.view(self.heads, channels, -1).unbind()
+        of_edge = None if edge is None else [*self.lin_edge.weight.view(self.heads, channels, -1)]
 
         def attend(queries: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
             there = (heard < nobody)[:, :, None]
