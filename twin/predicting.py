@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from domain.errors import InputError, NotFoundError
+from domain.errors import ArtefactError, DataError, EmptyError, InputError, NotFoundError
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -26,10 +26,11 @@ from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Question
 from kg.arrays import Ends, Ints, PathArrays, path_arrays
 from kg.predictions import put_predictions
-from kg.schema import PATH_PREDICTION
+from kg.schema import PATH_PREDICTION, PATH_STATE
 from kg.store import GraphStore
 from kg.tables import fact_schema
 from twin.learning import without_hops
+from twin.qoe import check_countries, lengths_of, why_none
 
 Cell: TypeAlias = str | int | float | bool | datetime | None
 
@@ -93,7 +94,7 @@ def read_pairs(path: Path) -> pa.Table:
             "too many pairs", where=str(path), found=str(table.num_rows), expected=f"at most {MOST_PAIRS}"
         )
     try:
-        return pa.table(
+        pairs = pa.table(
             {
                 "probe": pc.cast(table["probe"], pa.int64()),
                 "target": pc.cast(table["target"], pa.string()),
@@ -101,13 +102,24 @@ def read_pairs(path: Path) -> pa.Table:
                 "at": _times(table["at"]),
             }
         )
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise InputError(
-            "a pair that is none",
-            where=str(path),
-            found=str(error),
-            expected="probe: an id, target: an address, af: 4 or 6, at: ISO 8601",
-        ) from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
+        raise _no_pair(path, str(error)) from error
+    empty = [name for name in PAIR_COLUMNS if pairs[name].null_count > 0]
+    if empty:
+        raise _no_pair(path, f"nothing in a row under {', '.join(empty)}")
+    families = pc.unique(pairs["af"]).to_pylist()
+    if not {4, 6}.issuperset(families):
+        raise _no_pair(path, f"af {', '.join(str(one) for one in families if one not in (4, 6))}")
+    return pairs
+
+
+def _no_pair(path: Path, found: str) -> InputError:
+    return InputError(
+        "a pair that is none",
+        where=str(path),
+        found=found,
+        expected="probe: an id, target: an address, af: 4 or 6, at: ISO 8601",
+    )
 
 
 def _times(column: pa.ChunkedArray) -> pa.Array:
@@ -126,6 +138,8 @@ def predict(
     folder: Path,
     selection: Selection,
     *,
+    model: str | None = None,
+    protocol: str | None = None,
     wanted: pa.Table | None = None,
     report: Report = unheard,
 ) -> Predicted:
@@ -136,25 +150,32 @@ def predict(
         folder: of the model.
         selection: which paths and windows. Without a time, a forecast is of the window after the last measured one, and any
             other of the last measured one.
+        model: what the model in the folder should be; None takes whatever it is.
+        protocol: what it should be trained for, likewise.
         wanted: pairs and times, as `read_pairs` gives them, in place of the selection.
         report: hears how far it is.
 
     Raises:
-        ArtefactError: when there is no such model, or it cannot be used.
-        EmptyError: when the graph has no state.
-        DataError: when the model was trained on windows of another length than are there.
+        ArtefactError: when there is no such model, or it cannot be used, or is another one.
+        EmptyError: when the graph has no state, or none of the windows that the model knows, or no path is selected.
+        UnknownNameError: when a country is in nobody's records here.
+        InputError: when a time is out of reach.
+        DataError: when other windows are selected than the model was trained on.
     """
     report("reading the graph", 0, 1)
     predictor, card = load(folder)
+    _require_the_one(card, folder, model, protocol)
+    _require_its_windows(card, folder, selection)
     rule = protocol_named(card.protocol)
-    every = Selection(window_s=card.window_s)
-    arrays = path_arrays(store, every, timely=rule.timely)
+    arrays = _read(store, card, folder, timely=rule.timely)
     if wanted is None:
         wanted = _wanted(store, selection, arrays, rule)
+    _require_in_reach(wanted)
     windows = _window_of(arrays, wanted)
     if rule.in_time:  # nobody knew then what was met later
         first = max(int(windows.min(initial=arrays.windows)), 0)
         before = datetime.fromtimestamp(int(arrays.window_start_s[0]) + first * arrays.window_s, tz=UTC)
+        every = Selection(window_s=card.window_s)
         arrays = path_arrays(store, every, topology_before=before, timely=rule.timely)
     else:
         arrays = without_hops(arrays)
@@ -169,9 +190,73 @@ def predict(
     )
 
 
+def _require_the_one(card: Card, folder: Path, model: str | None, protocol: str | None) -> None:
+    """A folder that was copied or renamed holds another model than its name says."""
+    if model not in (None, card.model) or protocol not in (None, card.protocol):
+        raise ArtefactError(
+            "another model than its folder says",
+            where=str(folder),
+            found=f"{card.model}, {card.protocol}",
+            expected=f"{model or card.model}, {protocol or card.protocol}",
+            next_step=f"train it: qoetwin train {model or card.model} --protocol {protocol or card.protocol}",
+        )
+
+
+def _require_its_windows(card: Card, folder: Path, selection: Selection) -> None:
+    """A model speaks of windows as long as those that it learned from."""
+    if selection.window_s not in (None, card.window_s):
+        raise DataError(
+            "the model was trained on windows of another length",
+            where=str(folder),
+            found=f"{card.window_s} s",
+            expected=f"{selection.window_s} s, as --window says",
+            next_step="leave --window out, or train the model on such windows",
+        )
+
+
+def _read(store: GraphStore, card: Card, folder: Path, *, timely: bool) -> PathArrays:
+    """All of the graph in windows of the model's length."""
+    try:
+        return path_arrays(store, Selection(window_s=card.window_s), timely=timely)
+    except EmptyError as error:
+        there = lengths_of(store.facts(PATH_STATE, Selection(), ()))
+        if not there or card.window_s in there:
+            raise
+        raise EmptyError(
+            "the graph has no windows of the length that the model was trained on",
+            where=str(folder),
+            found=" and ".join(f"{length} s" for length in there),
+            expected=f"{card.window_s} s",
+            next_step="build them with qoetwin graph build --window LENGTH, or train the model again",
+        ) from error
+
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Of windows further away start and end may be no time any more."""
+
+
+def _require_in_reach(wanted: pa.Table) -> None:
+    if wanted.num_rows == 0:
+        return
+    for moment in pc.min_max(wanted["at"]).as_py().values():
+        if not EARLIEST <= moment < LATEST:
+            raise InputError(
+                "a time that is out of reach",
+                found=f"{moment:%Y-%m-%dT%H:%MZ}",
+                expected=f"one from {EARLIEST:%Y} on and before {LATEST:%Y}",
+            )
+
+
 def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: Protocol) -> pa.Table:
     """The selected paths, in each of the selected windows."""
+    check_countries(store, selection)
     pairs = store.pairs(selection)
+    if pairs.num_rows == 0:
+        raise EmptyError(
+            "no path to predict",
+            found=why_none(store, selection),
+            next_step="name pairs with --pairs, or choose others",
+        )
     start_s, length_s = int(arrays.window_start_s[0]), arrays.window_s
     last = arrays.windows if rule.forecasts else arrays.windows - 1
     if selection.at is not None:
