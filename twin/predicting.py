@@ -36,6 +36,7 @@ Cell: TypeAlias = str | int | float | bool | datetime | None
 
 PAIR_COLUMNS = ("probe", "target", "af", "at")
 MOST_PAIRS = 1_000_000
+MOST_ROWS = 5_000_000
 
 _VALUES = (
     *("rtt_ms", "rtt_low_ms", "rtt_high_ms", "loss_ratio", "any_loss_probability"),
@@ -157,9 +158,9 @@ def predict(
 
     Raises:
         ArtefactError: when there is no such model, or it cannot be used, or is another one.
-        EmptyError: when the graph has no state, or none of the windows that the model knows, or no path is selected.
+        EmptyError: when the graph has no state, or none of the windows that the model knows, or no path or window is selected.
         UnknownNameError: when a country is in nobody's records here.
-        InputError: when a time is out of reach.
+        InputError: when a time is out of reach, or more is selected than can be answered at once.
         DataError: when other windows are selected than the model was trained on.
     """
     report("reading the graph", 0, 1)
@@ -260,14 +261,30 @@ def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: P
     start_s, length_s = int(arrays.window_start_s[0]), arrays.window_s
     last = arrays.windows if rule.forecasts else arrays.windows - 1
     if selection.at is not None:
-        windows = np.array([(int(selection.at.timestamp()) - start_s) // length_s])
+        first = (int(selection.at.timestamp()) - start_s) // length_s
+        end = first + 1
     elif selection.start is not None or selection.end is not None:
         until_s = start_s + (last + 1) * length_s
         first_s = start_s if selection.start is None else int(selection.start.timestamp())
         end_s = until_s if selection.end is None else int(selection.end.timestamp())
-        windows = np.arange(-(-(first_s - start_s) // length_s), -(-(end_s - start_s) // length_s))
+        first, end = (-(-(one_s - start_s) // length_s) for one_s in (first_s, end_s))
     else:
-        windows = np.array([last])
+        first, end = last, last + 1
+    if end <= first:
+        raise EmptyError(
+            "no window to predict there",
+            found="none that begins in the chosen span",
+            expected=f"a window of {length_s} s, the last of them from {_time(start_s + last * length_s)}",
+            next_step="choose another span with --from and --to, or one moment with --at",
+        )
+    if (end - first) * pairs.num_rows > MOST_ROWS:
+        raise InputError(
+            "too much to predict at once",
+            found=f"{end - first} windows of {pairs.num_rows} paths",
+            expected=f"at most {MOST_ROWS} in all",
+            next_step="choose a shorter span with --from and --to, or fewer paths",
+        )
+    windows = np.arange(first, end)
     at_us = (start_s + np.repeat(windows, pairs.num_rows) * length_s) * 1_000_000
     rows = np.tile(np.arange(pairs.num_rows), len(windows))
     return pa.table(
@@ -278,6 +295,10 @@ def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: P
             "at": pa.array(at_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def _window_of(arrays: PathArrays, wanted: pa.Table) -> Ints:

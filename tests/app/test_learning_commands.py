@@ -199,6 +199,8 @@ def one_line(run: Run, says: str, code: int = 1) -> None:
         (["--model", "last-value", "--window", "3h"], "trained on windows of another length"),
         (["--model", "last-value", "--at", "9999-12-31T23:59Z"], "a time that is out of reach"),
         (["--model", "last-value", "--at", "0001-01-01T00:00Z"], "a time that is out of reach"),
+        (["--model", "last-value", "--from", "2030-01-01"], "no window to predict there"),
+        (["--model", "last-value", "--from", "0002-01-01"], "too much to predict at once"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
