@@ -15,7 +15,7 @@ from gnn.report import rows_and_gains
 from qoe.profile import load_profile
 from tests.gnn.conftest import synthetic_arrays
 
-MODELS = ("last-value", "fibre-distance", "node-effects", "boosting-around", "mlp", "sage")
+MODELS = ("last-value", "fibre-distance", "boosting-around", "sage")
 FEW = {"steps": 2, "hidden": 8, "rounds": 3, "bound_rounds": 3, "cells": 2000, "redraws": 1}
 
 
@@ -59,10 +59,11 @@ def one_probe(arrays):
 def test_what_has_little_to_say_is_learned_and_answered_in_numbers_or_not_at_all(change):
     arrays = change(synthetic_arrays(probes=4, targets=4, windows=16))
     protocol = protocol_named("imputation")
+    split = len(protocol.splits(arrays, seed=0)) - 1
     job = Job(
         arrays=arrays,
         protocol=protocol,
-        split=2,
+        split=split,
         split_seed=0,
         seed=0,
         models=MODELS,
@@ -73,7 +74,7 @@ def test_what_has_little_to_say_is_learned_and_answered_in_numbers_or_not_at_all
     done = run(job, lambda *_: None, fitted)
     rows, _ = rows_and_gains([done], list(protocol.cases(arrays.window_s)), 0)
     json.dumps(rows, allow_nan=False)
-    question = protocol.splits(arrays, seed=0)[2].test
+    question = protocol.splits(arrays, seed=0)[split].test
     for predictor in fitted.values():
         told = predictor.predict(arrays, question)
         for name in ("rtt", "jitter"):
@@ -84,9 +85,10 @@ def test_what_has_little_to_say_is_learned_and_answered_in_numbers_or_not_at_all
             assert ((low <= middle) & (middle <= high))[known].all()
         if change is constant:
             np.testing.assert_allclose(told.rtt_ms[question.cells(arrays).rtt], 42.0, atol=0.5)
-        if change is silent_target:
-            asked = question.asked & (arrays.target == arrays.target[1])
-            assert np.isnan(told.rtt_ms[asked]).all() or not told.in_range[asked].any()
+        if change is silent_target and predictor.needs_past:
+            silent = question.asked & (arrays.target == arrays.target[1])
+            assert np.isnan(told.rtt_ms[silent]).all()
+            assert not told.in_range[silent].any()
 
 
 @pytest.mark.parametrize("name", ["forecast", "imputation"])
@@ -97,7 +99,7 @@ def test_where_no_packet_was_ever_answered_there_is_nothing_to_learn(name):
     job = Job(
         arrays=lost,
         protocol=protocol_named(name),
-        split=2,
+        split=0,
         split_seed=0,
         seed=0,
         models=("last-value",),
