@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -1036,6 +1037,7 @@ def train_command(
 
     folder = _model_folder(home, model, protocol)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
+        _make_folder(folder.parent)
         trained = train(
             opened,
             model,
@@ -1097,8 +1099,12 @@ def compare_command(
     if protocol != PAPER:
         protocol_named(protocol)
     names = None if models == "all" else [name.strip() for name in models.split(",")]
+    if protocol == PAPER and names is not None:
+        raise click.UsageError("--protocol paper races the networks of the paper: leave --models out")
     for name in names or ():
         predictor_class(name)
+    if out is not None:
+        _make_folder(out)
     from app.comparison_page import write_comparison_page
     from twin.learning import compare
 
@@ -1116,7 +1122,6 @@ def compare_command(
         )
     document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         figures, page = out / "comparison.json", out / "index.html"
         figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         write_comparison_page(document, page)
@@ -1155,11 +1160,13 @@ def predict_command(
     Without a time, a forecast is of the window after the last one that was measured.
     """
     from gnn.protocols import protocol_named
+    from gnn.registry import predictor_class
 
     selection = selected(**chosen, window=window)
     if pairs_file is not None and selection != Selection(window_s=selection.window_s):
         raise click.UsageError("--pairs names paths and times: leave the filters out")
     protocol_named(protocol)
+    predictor_class(model)
     from twin.predicting import predict, read_pairs, write_predictions
     from twin.refresh import keep_fresh
 
@@ -1167,7 +1174,9 @@ def predict_command(
     wanted = None if pairs_file is None else read_pairs(pairs_file)
     holding = _writing(home) if write else nullcontext()
     with holding, _open(home, store, create=False) as opened, progress(_notice) as report:
-        told = predict(opened, folder, selection, wanted=wanted, report=report)
+        told = predict(
+            opened, folder, selection, model=model, protocol=protocol, wanted=wanted, report=report
+        )
         if write:
             before = opened.revision()
             kept = write_predictions(opened, told)
@@ -1178,6 +1187,10 @@ def predict_command(
     )
     if told.synthetic:
         _notice("note: predicted from synthetic measurements of the testbed")
+    if told.card.code_version != version("qoetwin"):
+        _notice(
+            f"note: the model was trained by qoetwin {told.card.code_version}, and this is {version('qoetwin')}"
+        )
     if write:
         _notice(f"kept in the graph: {many(kept, 'prediction')}")
 
@@ -1387,6 +1400,21 @@ def _write_probes(probes: Probes, form: Format) -> None:
             f"note: {probes.bad_values} AS numbers, countries, addresses or prefixes cannot be what they are said to be, and were left out"
         )
     _notice("note: the graph knows of it after: qoetwin graph build")
+
+
+def _make_folder(folder: Path) -> None:
+    """Before hours of learning, that there will be a place for what comes of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".written").touch()
+        (folder / ".written").unlink()
+    except OSError as error:
+        raise InputError(
+            "a folder that cannot be written",
+            where=str(folder),
+            found=error.strerror or str(error),
+            next_step="choose another one",
+        ) from error
 
 
 def _model_folder(home: Path | None, model: str, protocol: str) -> Path:

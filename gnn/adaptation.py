@@ -18,7 +18,11 @@ from gnn.protocols.protocol import Bools, Question
 from kg.arrays import Floats, Ints, PathArrays
 
 MOST_WINDOWS = 112
-"""So many windows before the first that is asked about are looked at: two weeks of 3 h. What was longer ago is forgotten anyway."""
+"""At least so many windows before the one that is asked about are looked at: two weeks of 3 h. What was longer ago is forgotten anyway."""
+
+SHARED_WINDOWS = 28
+"""So many windows after each other look back to the same one, so that a rehearsal serves them all. Where those begin is counted from
+the first window that nothing was learned from, and so does not depend on what else is asked."""
 
 HIDDEN_SHARE = 0.1
 """Of what is seen of an earlier window, so much is hidden to be asked; more would leave less to tell from than there is."""
@@ -29,7 +33,7 @@ def rehearsal(arrays: PathArrays, question: Question, windows: Ints, ahead: int)
 
     Args:
         arrays: the measurements.
-        question: rows of one case.
+        question: rows of one case; either something of the window itself is seen in each of them, or in none.
         windows: (R,) earlier windows.
         ahead: windows between what is seen as past and the asked window, plus 1.
     """
@@ -76,32 +80,32 @@ def alphas(
     """
     found = {name: np.full(len(question), 1.0 - COVERAGE) for name in calibrations}
     ahead = question.windows - question.seen_until + 1
-    for case in np.unique(question.case):
-        for distance in np.unique(ahead[question.case == case]):
-            rows = np.flatnonzero((question.case == case) & (ahead == distance))
-            own = question.part(rows)
-            until = own.seen_until
-            windows = np.arange(max(first, int(own.windows.min()) - MOST_WINDOWS), int(until.max()))
-            windows = windows[arrays.measured[windows].any(axis=1)]
-            if len(windows) == 0:
-                continue
-            asked = rehearsal(arrays, own, windows, int(distance))
-            told = answer(asked)
-            for name, calibration in calibrations.items():
-                values = arrays.rtt_ms if name == "rtt" else arrays.jitter_ms
-                truth = np.where(asked.asked, values[windows], np.nan)
-                low, middle, high = (getattr(told, f"{name}{bound}_ms") for bound in ("_low", "", "_high"))
-                chain = [1.0 - COVERAGE]
-                for number, window in enumerate(windows):
-                    # What was known when this window was asked: the windows before its horizon.
-                    known = int(np.searchsorted(windows, window - distance + 1))
-                    bounds = calibration.widen(
-                        low[number], middle[number], high[number], int(case), chain[known]
-                    )
-                    inside = (bounds[0] <= truth[number]) & (truth[number] <= bounds[1])
-                    scored = np.isfinite(truth[number]) & np.isfinite(bounds[0])
-                    cells = int(scored.sum())
-                    missed = float((~inside[scored]).mean()) if cells > 0 else np.nan
-                    chain.append(next_alpha(chain[-1], missed, cells))
-                found[name][rows] = [chain[int(np.searchsorted(windows, one))] for one in until]
+    back = np.maximum(question.windows - MOST_WINDOWS - first, 0) // SHARED_WINDOWS * SHARED_WINDOWS
+    alike = np.stack([question.case, ahead, first + back, question.seen_now.any(axis=1)], axis=1)
+    kinds, kind = np.unique(alike, axis=0, return_inverse=True)
+    for number_of_kind, (case, distance, start, _) in enumerate(kinds.tolist()):
+        rows = np.flatnonzero(kind.reshape(-1) == number_of_kind)
+        own = question.part(rows)
+        until = own.seen_until
+        windows = np.arange(start, int(until.max()))
+        windows = windows[arrays.measured[windows].any(axis=1)]
+        if len(windows) == 0:
+            continue
+        asked = rehearsal(arrays, own, windows, distance)
+        told = answer(asked)
+        for name, calibration in calibrations.items():
+            values = arrays.rtt_ms if name == "rtt" else arrays.jitter_ms
+            truth = np.where(asked.asked, values[windows], np.nan)
+            low, middle, high = (getattr(told, f"{name}{bound}_ms") for bound in ("_low", "", "_high"))
+            chain = [1.0 - COVERAGE]
+            for number, window in enumerate(windows):
+                # What was known when this window was asked: the windows before its horizon.
+                known = int(np.searchsorted(windows, window - distance + 1))
+                bounds = calibration.widen(low[number], middle[number], high[number], case, chain[known])
+                inside = (bounds[0] <= truth[number]) & (truth[number] <= bounds[1])
+                scored = np.isfinite(truth[number]) & np.isfinite(bounds[0])
+                cells = int(scored.sum())
+                missed = float((~inside[scored]).mean()) if cells > 0 else np.nan
+                chain.append(next_alpha(chain[-1], missed, cells))
+            found[name][rows] = [chain[int(np.searchsorted(windows, one))] for one in until]
     return found

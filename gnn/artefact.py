@@ -277,6 +277,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
             where=str(folder),
             found=str(error),
             expected=f"{DESCRIPTION} and {TENSORS}, as saved by training",
+            next_step="train it: qoetwin train MODEL --protocol PROTOCOL",
         ) from error
     if not isinstance(described, dict):
         raise ArtefactError("not a model of this format", where=str(folder), expected="a JSON object")

@@ -128,6 +128,19 @@ def serving(rule: Protocol, arrays: PathArrays) -> list[str]:
     return sorted(names, key=lambda name: bool(predictor_class(name).members))
 
 
+def _require_serving(names: Sequence[str], rule: Protocol, arrays: PathArrays) -> None:
+    """Before anything is learned, that each has something to say."""
+    served = serving(rule, arrays)
+    silent = [name for name in names if name.partition("/")[0] not in served]
+    if silent:
+        raise DataError(
+            "a model that has nothing to say of pairs that were never measured",
+            where=", ".join(silent),
+            found=f"protocol {rule.name}",
+            expected=" or ".join(served),
+        )
+
+
 def train(
     store: GraphStore,
     model: str,
@@ -146,7 +159,7 @@ def train(
     Raises:
         UnknownNameError: when there is no such model or protocol.
         EmptyError: when the graph has no state there.
-        DataError: when there is too little to learn from.
+        DataError: when there is too little to learn from, or the model has nothing to say under the protocol.
         LeakError: when a predictor would see what it is asked.
         ArtefactError: when the model cannot be saved.
     """
@@ -154,6 +167,7 @@ def train(
     kind = predictor_class(model)
     report("exporting the graph", 0, 1)
     arrays = export(store, selection, rule)
+    _require_serving([model], rule, arrays)
     splits = rule.splits(arrays, seed=seed)
     beside = [name for name in QUICK_BESIDE if name in serving(rule, arrays) and name != model]
     models = tuple(dict.fromkeys([*beside, *kind.members, model]))
@@ -226,7 +240,7 @@ def compare(
     Raises:
         UnknownNameError: when there is no such model or protocol.
         EmptyError: when the graph has no state there.
-        DataError: when there is too little, or no baseline among the models.
+        DataError: when there is too little, no baseline among the models, or one that has nothing to say under the protocol.
         LeakError: when a predictor would see what it is asked.
     """
     if protocol == PAPER:
@@ -240,6 +254,7 @@ def compare(
     arrays = export(store, selection, rule)
     report("exporting the graph", 1, 1)
     every = models is None
+    _require_serving(models or (), rule, arrays)
     names = _with_members(serving(rule, arrays) if models is None else models)
     if quick and every:
         names = [name for name in names if name in (*QUICK_BESIDE, *QUICK_MODELS)]

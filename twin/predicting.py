@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from domain.errors import InputError, NotFoundError
+from domain.errors import ArtefactError, DataError, EmptyError, InputError, NotFoundError
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -26,15 +26,17 @@ from gnn.protocols import protocol_named
 from gnn.protocols.protocol import Protocol, Question
 from kg.arrays import Ends, Ints, PathArrays, path_arrays
 from kg.predictions import put_predictions
-from kg.schema import PATH_PREDICTION
+from kg.schema import PATH_PREDICTION, PATH_STATE
 from kg.store import GraphStore
 from kg.tables import fact_schema
 from twin.learning import without_hops
+from twin.qoe import check_countries, lengths_of, why_none
 
 Cell: TypeAlias = str | int | float | bool | datetime | None
 
 PAIR_COLUMNS = ("probe", "target", "af", "at")
 MOST_PAIRS = 1_000_000
+MOST_ROWS = 5_000_000
 
 _VALUES = (
     *("rtt_ms", "rtt_low_ms", "rtt_high_ms", "loss_ratio", "any_loss_probability"),
@@ -93,7 +95,7 @@ def read_pairs(path: Path) -> pa.Table:
             "too many pairs", where=str(path), found=str(table.num_rows), expected=f"at most {MOST_PAIRS}"
         )
     try:
-        return pa.table(
+        pairs = pa.table(
             {
                 "probe": pc.cast(table["probe"], pa.int64()),
                 "target": pc.cast(table["target"], pa.string()),
@@ -101,13 +103,24 @@ def read_pairs(path: Path) -> pa.Table:
                 "at": _times(table["at"]),
             }
         )
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise InputError(
-            "a pair that is none",
-            where=str(path),
-            found=str(error),
-            expected="probe: an id, target: an address, af: 4 or 6, at: ISO 8601",
-        ) from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
+        raise _no_pair(path, str(error)) from error
+    empty = [name for name in PAIR_COLUMNS if pairs[name].null_count > 0]
+    if empty:
+        raise _no_pair(path, f"nothing in a row under {', '.join(empty)}")
+    families = pc.unique(pairs["af"]).to_pylist()
+    if not {4, 6}.issuperset(families):
+        raise _no_pair(path, f"af {', '.join(str(one) for one in families if one not in (4, 6))}")
+    return pairs
+
+
+def _no_pair(path: Path, found: str) -> InputError:
+    return InputError(
+        "a pair that is none",
+        where=str(path),
+        found=found,
+        expected="probe: an id, target: an address, af: 4 or 6, at: ISO 8601",
+    )
 
 
 def _times(column: pa.ChunkedArray) -> pa.Array:
@@ -126,6 +139,8 @@ def predict(
     folder: Path,
     selection: Selection,
     *,
+    model: str | None = None,
+    protocol: str | None = None,
     wanted: pa.Table | None = None,
     report: Report = unheard,
 ) -> Predicted:
@@ -136,25 +151,32 @@ def predict(
         folder: of the model.
         selection: which paths and windows. Without a time, a forecast is of the window after the last measured one, and any
             other of the last measured one.
+        model: what the model in the folder should be; None takes whatever it is.
+        protocol: what it should be trained for, likewise.
         wanted: pairs and times, as `read_pairs` gives them, in place of the selection.
         report: hears how far it is.
 
     Raises:
-        ArtefactError: when there is no such model, or it cannot be used.
-        EmptyError: when the graph has no state.
-        DataError: when the model was trained on windows of another length than are there.
+        ArtefactError: when there is no such model, or it cannot be used, or is another one.
+        EmptyError: when the graph has no state, or none of the windows that the model knows, or no path or window is selected.
+        UnknownNameError: when a country is in nobody's records here.
+        InputError: when a time is out of reach, or more is selected than can be answered at once.
+        DataError: when other windows are selected than the model was trained on.
     """
     report("reading the graph", 0, 1)
     predictor, card = load(folder)
+    _require_the_one(card, folder, model, protocol)
+    _require_its_windows(card, folder, selection)
     rule = protocol_named(card.protocol)
-    every = Selection(window_s=card.window_s)
-    arrays = path_arrays(store, every, timely=rule.timely)
+    arrays = _read(store, card, folder, timely=rule.timely)
     if wanted is None:
         wanted = _wanted(store, selection, arrays, rule)
+    _require_in_reach(wanted)
     windows = _window_of(arrays, wanted)
     if rule.in_time:  # nobody knew then what was met later
         first = max(int(windows.min(initial=arrays.windows)), 0)
         before = datetime.fromtimestamp(int(arrays.window_start_s[0]) + first * arrays.window_s, tz=UTC)
+        every = Selection(window_s=card.window_s)
         arrays = path_arrays(store, every, topology_before=before, timely=rule.timely)
     else:
         arrays = without_hops(arrays)
@@ -169,20 +191,100 @@ def predict(
     )
 
 
+def _require_the_one(card: Card, folder: Path, model: str | None, protocol: str | None) -> None:
+    """A folder that was copied or renamed holds another model than its name says."""
+    if model not in (None, card.model) or protocol not in (None, card.protocol):
+        raise ArtefactError(
+            "another model than its folder says",
+            where=str(folder),
+            found=f"{card.model}, {card.protocol}",
+            expected=f"{model or card.model}, {protocol or card.protocol}",
+            next_step=f"train it: qoetwin train {model or card.model} --protocol {protocol or card.protocol}",
+        )
+
+
+def _require_its_windows(card: Card, folder: Path, selection: Selection) -> None:
+    """A model speaks of windows as long as those that it learned from."""
+    if selection.window_s not in (None, card.window_s):
+        raise DataError(
+            "the model was trained on windows of another length",
+            where=str(folder),
+            found=f"{card.window_s} s",
+            expected=f"{selection.window_s} s, as --window says",
+            next_step="leave --window out, or train the model on such windows",
+        )
+
+
+def _read(store: GraphStore, card: Card, folder: Path, *, timely: bool) -> PathArrays:
+    """All of the graph in windows of the model's length."""
+    try:
+        return path_arrays(store, Selection(window_s=card.window_s), timely=timely)
+    except EmptyError as error:
+        there = lengths_of(store.facts(PATH_STATE, Selection(), ()))
+        if not there or card.window_s in there:
+            raise
+        raise EmptyError(
+            "the graph has no windows of the length that the model was trained on",
+            where=str(folder),
+            found=" and ".join(f"{length} s" for length in there),
+            expected=f"{card.window_s} s",
+            next_step="build them with qoetwin graph build --window LENGTH, or train the model again",
+        ) from error
+
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Of windows further away start and end may be no time any more."""
+
+
+def _require_in_reach(wanted: pa.Table) -> None:
+    if wanted.num_rows == 0:
+        return
+    for moment in pc.min_max(wanted["at"]).as_py().values():
+        if not EARLIEST <= moment < LATEST:
+            raise InputError(
+                "a time that is out of reach",
+                found=f"{moment:%Y-%m-%dT%H:%MZ}",
+                expected=f"one from {EARLIEST:%Y} on and before {LATEST:%Y}",
+            )
+
+
 def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: Protocol) -> pa.Table:
     """The selected paths, in each of the selected windows."""
+    check_countries(store, selection)
     pairs = store.pairs(selection)
+    if pairs.num_rows == 0:
+        raise EmptyError(
+            "no path to predict",
+            found=why_none(store, selection),
+            next_step="name pairs with --pairs, or choose others",
+        )
     start_s, length_s = int(arrays.window_start_s[0]), arrays.window_s
     last = arrays.windows if rule.forecasts else arrays.windows - 1
     if selection.at is not None:
-        windows = np.array([(int(selection.at.timestamp()) - start_s) // length_s])
+        first = (int(selection.at.timestamp()) - start_s) // length_s
+        end = first + 1
     elif selection.start is not None or selection.end is not None:
         until_s = start_s + (last + 1) * length_s
         first_s = start_s if selection.start is None else int(selection.start.timestamp())
         end_s = until_s if selection.end is None else int(selection.end.timestamp())
-        windows = np.arange(-(-(first_s - start_s) // length_s), -(-(end_s - start_s) // length_s))
+        first, end = (-(-(one_s - start_s) // length_s) for one_s in (first_s, end_s))
     else:
-        windows = np.array([last])
+        first, end = last, last + 1
+    if end <= first:
+        raise EmptyError(
+            "no window to predict there",
+            found="none that begins in the chosen span",
+            expected=f"a window of {length_s} s, the last of them from {_time(start_s + last * length_s)}",
+            next_step="choose another span with --from and --to, or one moment with --at",
+        )
+    if (end - first) * pairs.num_rows > MOST_ROWS:
+        raise InputError(
+            "too much to predict at once",
+            found=f"{end - first} windows of {pairs.num_rows} paths",
+            expected=f"at most {MOST_ROWS} in all",
+            next_step="choose a shorter span with --from and --to, or fewer paths",
+        )
+    windows = np.arange(first, end)
     at_us = (start_s + np.repeat(windows, pairs.num_rows) * length_s) * 1_000_000
     rows = np.tile(np.arange(pairs.num_rows), len(windows))
     return pa.table(
@@ -193,6 +295,10 @@ def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: P
             "at": pa.array(at_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def _window_of(arrays: PathArrays, wanted: pa.Table) -> Ints:

@@ -119,11 +119,11 @@ def qoe(
     Raises:
         UnknownNameError: when a country is in nobody's records here.
     """
-    _check_countries(store, selection)
+    check_countries(store, selection)
     pairs = store.pairs(selection)
     rows = _scored(store, selection, applications)
     _check_lengths(store, selection, rows)
-    nothing = None if pairs.num_rows > 0 else _why_none(store, selection)
+    nothing = None if pairs.num_rows > 0 else why_none(store, selection)
     answers: list[Answer] = []
     for application in applications:
         own = rows.filter(pc.equal(rows["application"], str(application)))
@@ -145,7 +145,12 @@ def _scored(store: GraphStore, selection: Selection, applications: Sequence[Appl
     return scores.append_column("row", row).join(states, key).sort_by("row")
 
 
-def _check_countries(store: GraphStore, selection: Selection) -> None:
+def check_countries(store: GraphStore, selection: Selection) -> None:
+    """A country in which nothing is was mistyped.
+
+    Raises:
+        UnknownNameError: when a country is in nobody's records here.
+    """
     known = set(store.nodes(COUNTRY)["country_code"].to_pylist())
     for country in selection.countries:
         if country not in known:
@@ -162,7 +167,7 @@ def _check_countries(store: GraphStore, selection: Selection) -> None:
 
 def _check_lengths(store: GraphStore, selection: Selection, rows: pa.Table) -> None:
     """Windows of one length, and of the one that was chosen."""
-    lengths = _lengths(rows)
+    lengths = lengths_of(rows)
     if len(lengths) > 1:
         raise DataError(
             "the graph has windows of several lengths there",
@@ -171,7 +176,7 @@ def _check_lengths(store: GraphStore, selection: Selection, rows: pa.Table) -> N
             next_step="choose one with --window",
         )
     if selection.window_s is not None and not lengths:
-        there = _lengths(store.facts(PATH_STATE, Selection(), ()))
+        there = lengths_of(store.facts(PATH_STATE, Selection(), ()))
         if there and selection.window_s not in there:
             raise EmptyError(
                 "the graph has no windows of that length",
@@ -181,7 +186,7 @@ def _check_lengths(store: GraphStore, selection: Selection, rows: pa.Table) -> N
             )
 
 
-def _lengths(rows: pa.Table) -> list[int]:
+def lengths_of(rows: pa.Table) -> list[int]:
     """Lengths of the windows, in whole seconds, sorted."""
     lengths = pc.unique(pc.subtract(rows["window_end"], rows["window_start"])).to_pylist()
     return sorted(int(length.total_seconds()) for length in lengths)
@@ -196,7 +201,7 @@ _KNOWN_OF = {
 """Filter -> the attribute of a pair that it needs, and that attribute in words."""
 
 
-def _why_none(store: GraphStore, selection: Selection) -> str:
+def why_none(store: GraphStore, selection: Selection) -> str:
     """Why no path is selected: it was never measured, or what the filter asks for is not known of the paths."""
     every = store.pairs(Selection())
     if every.num_rows == 0:

@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from shutil import copytree
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from app.comparison_document import read_document
 from domain.selection import Selection
 from kg.schema import PATH_PREDICTION, PATH_STATE
 from kg.store import open_store
-from tests.app.conftest import Cli
+from tests.app.conftest import Cli, Run
 
 PREDICT_KEYS = (
     *(
@@ -49,7 +51,7 @@ def home(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(qoetwin: Cli, home: Path) -> Path:
     if not (home / "models" / "last-value-forecast").is_dir():
-        run = qoetwin("train", "last-value", "--protocol", "forecast", "--home", home)
+        run = qoetwin("train", "last-value", "--protocol", "forecast", "--quick", "--home", home)
         assert run.code == 0, run.err
     return home
 
@@ -139,6 +141,9 @@ def test_pairs_of_a_file_are_predicted_in_its_order_and_strangers_get_a_reason(
         ("probe,target,af,at\nx,192.0.2.1,4,2026-01-05\n", "a pair that is none"),
         ("probe,target,af,at\n1,192.0.2.1,4,yesterday\n", "a pair that is none"),
         ("", "pairs that cannot be read"),
+        ("probe,target,af,at\n1,192.0.2.1,9,2026-01-05\n", "a pair that is none"),
+        ("probe,target,af,at\n1,192.0.2.1,4,\n", "a pair that is none"),
+        ("probe,target,af,at\n1,192.0.2.1,4,9999-12-31T23:59Z\n", "a time that is out of reach"),
     ],
 )
 def test_what_is_no_pair_is_one_line(
@@ -170,3 +175,154 @@ def test_a_model_that_was_not_trained_here_is_one_line(qoetwin: Cli, home: Path)
     run = qoetwin("predict", "--model", "cheb-net", "--protocol", "imputation", "--home", home)
     assert (run.code, run.out) == (1, "")
     assert "no readable model" in run.err
+
+
+def one_line(run: Run, says: str, code: int = 1) -> None:
+    """What a user meets: a line on stderr, nothing on stdout, no traceback, no defect."""
+    assert (run.code, run.out) == (code, "")
+    assert says in run.err
+    assert "Traceback" not in run.err
+    assert "defect" not in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "Last-Value"], "no such model; found 'Last-Value'"),
+        (["--model", "last-value", "--protocol", "Forecast"], "no such protocol; found 'Forecast'"),
+        (["--model", "last-value", "--protocol", "paper"], "the paper's set-up shows what it asks"),
+        (["--model", "ewma"], "no readable model"),
+        (["--model", "ewma"], "train it: qoetwin train"),
+        (["--model", "last-value", "--probe", "999"], "the graph knows no probe 999"),
+        (["--model", "last-value", "--target", "192.0.2.254"], "no path to predict"),
+        (["--model", "last-value", "--country", "XX"], "no probe or node in the graph is in that country"),
+        (["--model", "last-value", "--window", "3h"], "trained on windows of another length"),
+        (["--model", "last-value", "--at", "9999-12-31T23:59Z"], "a time that is out of reach"),
+        (["--model", "last-value", "--at", "0001-01-01T00:00Z"], "a time that is out of reach"),
+        (["--model", "last-value", "--from", "2030-01-01"], "no window to predict there"),
+        (["--model", "last-value", "--from", "0002-01-01"], "too much to predict at once"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_predicted_is_one_line_that_says_why(
+    qoetwin: Cli, trained: Path, arguments: list[str], says: str
+) -> None:
+    one_line(qoetwin("predict", *arguments, "--home", trained), says)
+
+
+def test_pairs_of_a_parquet_file_without_a_time_or_with_what_is_none_are_one_line(
+    qoetwin: Cli, trained: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "pairs.parquet"
+    for at in (
+        pa.array([None], pa.timestamp("us", "UTC")),
+        pa.array([None], pa.string()),
+        pa.array([5], pa.int64()),
+    ):
+        pq.write_table(pa.table({"probe": [1], "target": ["192.0.2.1"], "af": [4], "at": at}), file)
+        run = qoetwin("predict", "--model", "last-value", "--pairs", file, "--home", trained)
+        one_line(run, "a pair that is none")
+    file.write_text("no parquet")
+    run = qoetwin("predict", "--model", "last-value", "--pairs", file, "--home", trained)
+    one_line(run, "pairs that cannot be read")
+
+
+@pytest.fixture
+def another(trained: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A home with the same graph, and the folder of its one model, which may be spoilt."""
+    home = tmp_path / "another"
+    copytree(trained, home, ignore=lambda folder, names: [n for n in names if n == "lake"])
+    return home, home / "models" / "last-value-forecast"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"format_version": 1}, "train the model again with this version"),
+        ({"ontology_version": 1}, "found ontology_version 1"),
+        ({"window_s": 5400, "cases": []}, "other cases"),
+    ],
+)
+def test_a_model_of_another_version_is_one_line(
+    qoetwin: Cli, another: tuple[Path, Path], changes: dict[str, object], says: str
+) -> None:
+    home, folder = another
+    description = folder / "model.json"
+    description.write_text(json.dumps({**json.loads(description.read_text()), **changes}))
+    one_line(qoetwin("predict", "--model", "last-value", "--home", home), says)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_damaged_model_is_one_line(qoetwin: Cli, another: tuple[Path, Path], name: str) -> None:
+    home, folder = another
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+    one_line(qoetwin("predict", "--model", "last-value", "--home", home), "model")
+
+
+def test_a_model_that_another_program_version_trained_predicts_and_says_so(
+    qoetwin: Cli, another: tuple[Path, Path]
+) -> None:
+    home, folder = another
+    description = folder / "model.json"
+    description.write_text(json.dumps({**json.loads(description.read_text()), "code_version": "0.0.1"}))
+    run = qoetwin("predict", "--model", "last-value", "--home", home)
+    assert run.code == 0, run.err
+    assert "trained by qoetwin 0.0.1" in run.err
+
+
+@pytest.mark.parametrize("name", ["ewma-forecast", "last-value-imputation"])
+def test_a_model_in_the_folder_of_another_is_not_taken_for_it(
+    qoetwin: Cli, another: tuple[Path, Path], name: str
+) -> None:
+    home, folder = another
+    folder.rename(folder.with_name(name))
+    model, _, protocol = name.rpartition("-")
+    run = qoetwin("predict", "--model", model, "--protocol", protocol, "--home", home)
+    one_line(run, "another model than its folder says")
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_learned(
+    qoetwin: Cli, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        run = qoetwin(
+            "compare", "--protocol", "forecast", "--models", "last-value", "--home", home, "--out", out
+        )
+        one_line(run, "a folder that cannot be written")
+        assert "learning" not in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["compare", "--protocol", "forecast", "--seeds", "0"], "0 is not in the range"),
+        (["compare", "--protocol", "forecast", "--seeds", "-2"], "-2 is not in the range"),
+        (["train", "last-value", "--protocol", "forecast", "--seed", "-1"], "-1 is not in the range"),
+        (["compare", "--protocol", "paper", "--models", "sage"], "leave --models out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_of_learning_is_exit_2(qoetwin: Cli, home: Path, arguments: list[str], says: str) -> None:
+    one_line(qoetwin(*arguments, "--home", home), says, code=2)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "says"),
+    [
+        ("forecast", "too few windows to learn from"),
+        ("imputation", "too few windows to learn from"),
+        ("unseen-pair", "too few pairs of hosts"),
+        ("unseen-probe", "too few probes to hide"),
+        ("paper", "too few hosts for the paper's split"),
+    ],
+)
+def test_too_little_is_one_line_under_every_protocol(
+    qoetwin: Cli, home: Path, protocol: str, says: str
+) -> None:
+    probe = json.loads(qoetwin("qoe", "web", "--group-by", "probe", "--home", home, "--format", "json").out)
+    few = ("--probe", probe[0]["group"], "--from", "2026-01-05T00:00Z", "--to", "2026-01-05T03:00Z")
+    one_line(qoetwin("compare", "--protocol", protocol, *few, "--home", home), says)
+    if protocol != "paper":
+        one_line(qoetwin("train", "node-effects", "--protocol", protocol, *few, "--home", home), says)

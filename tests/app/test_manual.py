@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -10,12 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import click
 import pytest
 
 from app.cli import cli
+from app.comparison_document import read_document
 from app.manual import manual
+from kg.schema import PATH_PREDICTION
+from kg.store import open_store
 from tests.app.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +93,38 @@ def test_the_commands_of_readme_for_the_graph_do_what_it_says(
         assert ran.code == 0, ran.err
     assert (tmp_path / "graph.ttl.gz").stat().st_size > 1000
     assert (tmp_path / "graph.safetensors").stat().st_size > 1000
+
+
+def test_the_commands_of_readme_for_learning_do_what_it_says(
+    qoetwin: Cli, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(copytree(built, tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    few = {"steps": 2, "rounds": 3, "bound_rounds": 3, "cells": 2000, "redraws": 1}
+    monkeypatch.setattr("twin.learning.QUICK_SETTINGS", few)  # the commands are tested, not the models
+    ask = ("qoe", "voip", "--group-by", "country", "--home", home, "--format", "json")
+    country = json.loads(qoetwin(*ask).out)[0]["group"]
+    said = {}
+    for command in block_after("Learn, compare, predict"):
+        program, *arguments = shlex.split(command.replace("LB", country), comments=True)
+        assert program == "qoetwin"
+        ran = qoetwin(*arguments, "--home", home)
+        assert ran.code == 0, ran.err
+        said[next(one for one in ("--out", "--quick", "--format", "--write") if one in arguments)] = ran
+    assert list(said) == ["--out", "--quick", "--format", "--write"], (
+        "a line of README that is not looked at here"
+    )
+    document = json.loads((tmp_path / "report" / "comparison.json").read_text())
+    assert read_document(document).protocol == "imputation"
+    assert document["conclusion"] in (tmp_path / "report" / "index.html").read_text()
+    assert "saved: " in said["--quick"].err
+    rows = list(csv.DictReader(said["--format"].out.splitlines()))
+    assert rows
+    assert all(float(row["rtt_low_ms"]) <= float(row["rtt_ms"]) <= float(row["rtt_high_ms"]) for row in rows)
+    with open_store("sqlite", home, create=False) as store:
+        kept = store.facts(PATH_PREDICTION)
+    assert kept.num_rows > len(rows)
+    assert f"kept in the graph: {kept.num_rows} predictions" in said["--write"].err
 
 
 def test_every_path_that_readme_links_to_is_there() -> None:

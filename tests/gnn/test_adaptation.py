@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from gnn import adaptation
 from gnn.adaptation import HIDDEN_SHARE, alphas, rehearsal
 from gnn.audit import audit_answers
 from gnn.conformal import COVERAGE, calibrate, next_alpha
@@ -130,6 +131,34 @@ def test_a_window_whose_half_is_seen_is_rehearsed_with_a_tenth_hidden_the_same_e
     np.testing.assert_array_equal(one.asked, again.asked)
     part = rehearsal(arrays, question, np.arange(30, 40), 1)
     np.testing.assert_array_equal(part.asked, one.asked[10:])
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_alpha_of_a_window_does_not_depend_on_what_else_is_asked(ahead, monkeypatch):
+    monkeypatch.setattr(adaptation, "MOST_WINDOWS", 8)
+    monkeypatch.setattr(adaptation, "SHARED_WINDOWS", 3)
+    arrays = noisy(3.0)
+    windows = np.arange(FIRST, WINDOWS)
+    together, mouth = found(arrays, next_window(arrays, windows, ahead))
+    for row, window in enumerate(windows):
+        alone, own = found(arrays, next_window(arrays, [window], ahead))
+        for name in together:
+            assert alone[name][0] == together[name][row]
+        if window >= FIRST + 8 + 3:  # what was long ago is not looked at
+            assert window - 8 - 3 < own.asked[0].windows.min() <= window - 8
+    assert len(mouth.asked) < len(windows) / 2  # windows after each other share a rehearsal
+
+
+def test_alpha_of_a_window_of_which_nothing_is_seen_does_not_depend_on_one_of_which_half_is():
+    arrays = noisy(3.0)
+    hidden = np.ones((2, arrays.pairs), dtype=bool)
+    hidden[0, ::2] = False
+    question = Imputation().question(arrays, np.array([40, 41]), hidden)
+    together, _ = found(arrays, question)
+    for row in range(2):
+        alone, _ = found(arrays, question.part(slice(row, row + 1)))
+        for name in together:
+            assert alone[name][0] == together[name][row]
 
 
 def test_what_is_hidden_is_not_looked_at():
