@@ -284,7 +284,7 @@ class PointerHead(nn.Module):
             near = torch.exp(-(told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
             trust = of.trust / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
             columns.append((near @ trust[:, :, None])[..., 0])
-        hidden = self.fit_from_node(mine).view(*said.shape, -1) + self.fit_from_features(
+        hidden = self.fit_from_node(mine).unflatten(1, (self.fits, -1)) + self.fit_from_features(
             torch.stack(columns, dim=-1)
         )
         return told, self.fit_score(torch.relu(hidden))[..., 0].masked_fill(~there, -torch.inf)

@@ -36,14 +36,14 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
         channels, nobody = self.out_channels, len(h)
         queries = self.lin_query(h if asked is None else h[asked])
         keys, values = (
-            [NodeTable(one, heard) for one in linear(h).split(channels, dim=1)]
+            [NodeTable(one, heard) for one in linear(h).chunk(self.heads, dim=1)]
             for linear in (self.lin_key, self.lin_value)
         )
-        of_edge = None if edge is None else [*self.lin_edge.weight.view(self.heads, channels, -1)]
+        of_edge = None if edge is None else self.lin_edge.weight.chunk(self.heads)
 
         def attend(queries: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
             there = (heard < nobody)[:, :, None]
-            own = queries.split(channels, dim=1)
+            own = queries.chunk(self.heads, dim=1)
             score = torch.stack(
                 [
                     (key.rows(heard) * query[:, None, :]).sum(dim=-1)

@@ -40,7 +40,7 @@ def _network(name, arrays, split, dropout):
     predictor._columns = predictor.inputs(arrays, split.fit.part(slice(0, 1))).columns
     predictor._constants = dict(predictor.prepare(arrays, split))
     torch.manual_seed(0)
-    return predictor, predictor._untrained(len(predictor._columns)).train()
+    return predictor, predictor._untrained(predictor._columns).train()
 
 
 def _loss_and_gradients(predictor, network, data):
