@@ -1,5 +1,5 @@
 # make demo     the whole way on a synthetic Internet, then says what to look at; STORE=neo4j keeps its graph in Neo4j
-# make test     all tests
+# make test     all tests, on up to four cores; ARGS="-n 0 tests/kg" some, in one process
 # make check    format, lint, types, import rules
 # make neo4j    a Neo4j server without Docker, in .neo4j/ (Java 17; Maven the first time); Ctrl-C stops it
 # make bench    figures as JSON, on recorded measurements where there are some
@@ -10,6 +10,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO_HOME ?= demo-home
+# A file of tests stays in one process, and so does all that empties a database which NEO4J_URI names.
+SHARED := $(if $(NEO4J_URI),,--numprocesses logical --maxprocesses 4 --dist loadfile)
 BIN := $(VENV)/bin
 
 .PHONY: demo test check neo4j bench soak docs clean install
@@ -18,7 +20,7 @@ demo: $(VENV)/installed
 	$(if $(filter neo4j,$(STORE)),$(BIN)/python -m tests.neo4j) $(BIN)/qoetwin demo --home $(DEMO_HOME)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -101,12 +101,16 @@ def built(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatabase]:
-    """A Neo4j that tests may empty: started once, when the first test asks for it, and stopped at the end."""
+    """A Neo4j that tests may empty: started once in each process, when the first test asks for it, and stopped at the end."""
     from domain.credentials import Credentials
     from tests.neo4j.guard import HOW_TO_RUN, TestDatabase
     from tests.neo4j.server import SMALL, USER, Neo4jServer, NoServerError
 
     if address := os.environ.get("NEO4J_URI"):
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            pytest.fail(
+                "several processes would empty the database that NEO4J_URI names; run pytest with -n 0"
+            )
         user, password = os.environ.get("NEO4J_USER", USER), os.environ.get("NEO4J_PASSWORD", "")
         given = TestDatabase(
             address=address, credentials=Credentials(user=user, password=password), server=None

@@ -78,7 +78,7 @@ class Boosting(Predictor):
     drown all others: the base of RTT is the latest value, that of jitter the usual one. A pair that has no past has as base what
     its mates tell, or where there are none the additive model of `node-effects`. The median and both bounds of the interval are sums
     of trees each; so are the log odds of any loss, and the loss ratio of windows that lose any. The validation cells say how
-    many trees are kept of each.
+    many trees are kept of each; where there are none of a kind, a tenth of those learned from says it.
     """
 
     name: ClassVar[str] = "boosting"

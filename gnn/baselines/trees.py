@@ -195,22 +195,22 @@ def grown(
         growth: how.
         loss: a loss of `HistGradientBoostingRegressor`, or `log_loss` for something that happens or not.
         cells: (n, F) numbers and (n,) truths that are learned from.
-        kept: likewise, of those that say when to stop.
+        kept: likewise, of those that say when to stop; where there are none, a tenth of the others, drawn by the seed, says it.
         seed: of which columns each split is chosen among.
         quantile: for the loss of that name.
 
     Returns:
         The trees, and after each of all that were grown the loss on the cells kept.
     """
-    numbers, truth = cells
-    if len(truth) == 0 or len(kept[1]) == 0:
+    if len(cells[1]) == 0:
         return Trees.constant(np.nan), ()
+    (numbers, truth), (watched, watched_truth) = (cells, kept) if len(kept[1]) > 0 else _apart(cells, seed)
     if loss == "log_loss" and len(np.unique(truth)) == 1:
         often = (truth.sum() + 0.5) / (len(truth) + 1.0)  # never certain: Krichevsky, Trofimov
         return Trees.constant(float(np.log(often / (1.0 - often)))), ()
     # scikit-learn refuses columns of which nothing is known; one that never changes splits nothing.
     nothing = np.isnan(numbers).all(axis=0)
-    numbers, watched = (np.where(nothing, 0.0, one) for one in (numbers, kept[0]))
+    numbers, watched = (np.where(nothing, 0.0, one) for one in (numbers, watched))
     settings = {
         "learning_rate": growth.rate,
         "max_iter": growth.rounds,
@@ -229,6 +229,15 @@ def grown(
     )
     # One thread: sums over several come in an order of their own, and where other work shares the cores they wait for each other.
     with threadpool_limits(limits=1, user_api="openmp"):
-        model.fit(numbers, truth, X_val=watched, y_val=kept[1])
+        model.fit(numbers, truth, X_val=watched, y_val=watched_truth)
     losses = -np.asarray(model.validation_score_)  # the first is of no tree at all
     return Trees.of(model, int(losses.argmin())), tuple(float(one) for one in losses[1:])
+
+
+def _apart(cells: tuple[Floats, Floats], seed: int) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Nine tenths of the cells, and the other tenth; a single cell is both."""
+    numbers, truth = cells
+    drawn = np.random.default_rng([seed, 0xA9A7]).permutation(len(truth))
+    count = -(-len(drawn) // 10)
+    tenth, others = drawn[:count], drawn[count:] if len(drawn) > 1 else drawn
+    return (numbers[others], truth[others]), (numbers[tenth], truth[tenth])

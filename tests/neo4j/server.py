@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import re
 import secrets
@@ -58,17 +59,19 @@ def jars() -> Path:
             "Neo4j's jars are not here yet, and Maven (mvn), which fetches them, is not installed"
         )
     CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as fresh:  # beside the target: whole, or not there
+    with (
+        (CACHE / "lock").open("w") as lock,
+        tempfile.TemporaryDirectory(dir=CACHE) as fresh,  # beside the target: whole, or not there
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own folder wants one writer
+        if folder.is_dir():
+            return folder
         command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={fresh}/lib", "-DincludeScope=runtime"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise NoServerError(f"Maven cannot fetch Neo4j: {done.stdout[-2000:]}{done.stderr[-500:]}")
-        try:
-            Path(fresh, "lib").rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else somebody else was quicker
-                raise
+        Path(fresh, "lib").rename(folder)
     return folder
 
 
