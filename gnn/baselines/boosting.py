@@ -20,6 +20,7 @@ from gnn.prediction import Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
 from gnn.protocols.protocol import Cells, Question, Split
 from gnn.settings import require_in_range
+from gnn.state import checked
 from kg.arrays import Floats, PathArrays
 
 LOW, HIGH = 0.05, 0.95
@@ -30,6 +31,14 @@ MODELS: Final = (
     *("any_loss", "loss"),
 )
 """Sums of trees that are learned. `loss` is the loss ratio of windows that lose any."""
+
+BASES: Final = ("base_rtt_ms", "usual_rtt_ms")
+"""What RTT may be learned as a difference from: the latest value, or the median of the latest `USUAL_WINDOWS`."""
+
+USUAL_WINDOWS: Final = 16
+
+BASE: Final = "base"
+"""Of the state: which base was chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +60,7 @@ class BoostingSettings:
     least_cells: int = 40
     share: float = 0.3
     bound_rounds: int = 100
-    cells: int = 60_000
+    cells: int = 100_000
     redraws: int = 6
     rtt_unit_ms: float = 20.0
     jitter_unit_ms: float = 5.0
@@ -75,7 +84,8 @@ class Boosting(Predictor):
     """Trees on the pair's own past, its place and the calendar, learned under fresh masks of the protocol.
 
     RTT and jitter are learned as a difference from a base, compressed by asinh, so that a path that jumps by a second does not
-    drown all others: the base of RTT is the latest value, that of jitter the usual one. A pair that has no past has as base what
+    drown all others: the base of RTT is the latest value or the usual one, whichever errs less by itself on the cells learned from, that of
+    jitter the usual one. A pair that has no past has as base what
     its mates tell, or where there are none the additive model of `node-effects`. The median and both bounds of the interval are sums
     of trees each; so are the log odds of any loss, and the loss ratio of windows that lose any. The validation cells say how
     many trees are kept of each; where there are none of a kind, a tenth of those learned from says it.
@@ -92,6 +102,7 @@ class Boosting(Predictor):
         self.settings = BoostingSettings() if settings is None else settings
         self._columns: tuple[str, ...] | None = None
         self._trees: dict[str, Trees] = {}
+        self._base = BASES[0]
 
     def prepare(self, arrays: PathArrays, split: Split) -> dict[str, Array]:  # noqa: ARG002
         """Trees need nothing standardised."""
@@ -114,6 +125,11 @@ class Boosting(Predictor):
         columns = {name: graph.column(name) for name in graph.columns if self.looks_at(name)}
         columns |= {f"base_{name}_ms": base for name, base in bases.items()}
         columns |= {f"log_base_{name}_ms": np.log1p(base) for name, base in bases.items()}
+        usual = history.median(history.lagged(arrays.rtt_ms, question, USUAL_WINDOWS))
+        bases["usual_rtt"] = np.where(np.isfinite(usual), usual, bases["rtt"])
+        columns["usual_above_base"] = np.arcsinh(
+            (bases["usual_rtt"] - bases["rtt"]) / self.settings.rtt_unit_ms
+        )
         columns["any_loss_after_latest"] = LastValue().losses(arrays, question)[0][0]
         columns |= self.more(arrays, graph, bases["rtt"])
         sent = history.counted(arrays.sent > 0, question)
@@ -124,7 +140,9 @@ class Boosting(Predictor):
                 [np.broadcast_to(column, shape).astype(np.float32) for column in columns.values()], axis=-1
             ),
             values={
-                **{f"base_{name}_ms": base for name, base in bases.items()},
+                "base_rtt_ms": bases["rtt"],
+                "usual_rtt_ms": bases["usual_rtt"],
+                "base_jitter_ms": bases["jitter"],
                 "windows_sent": sent,
                 # Of a pair that was met loss is said where packets were seen sent; of one that was not, in any case.
                 "says_loss": np.where(question.unmet | (sent > 0.0), 1.0, 0.0),
@@ -162,18 +180,18 @@ class Boosting(Predictor):
             numbers=cells.numbers[some],
             truth={name: truth[some] for name, truth in cells.truth.items()},
         )
+        self._base = min(BASES, key=lambda base: _error(cells.of(base)[1]))
+        growth = self.settings.growth(self.settings.rounds)
         losses: tuple[float, ...] = ()
         trees: dict[str, Trees] = {}
         for model in MODELS:
             quantile = {"low": LOW, "high": HIGH}.get(model.rpartition("_")[2])
             loss = {"any_loss": "log_loss", "loss": "squared_error"}.get(model, "absolute_error")
             trees[model], watched = grown(
-                self.settings.growth(
-                    self.settings.rounds if quantile is None else self.settings.bound_rounds
-                ),
+                growth if quantile is None else self.settings.growth(self.settings.bound_rounds),
                 loss if quantile is None else "quantile",
-                (cells if quantile is None else fewer).of(model),
-                kept.of(model),
+                (cells if quantile is None else fewer).of(self._learned_as(model)),
+                kept.of(self._learned_as(model)),
                 seed=lesson.seed,
                 quantile=quantile,
             )
@@ -185,6 +203,11 @@ class Boosting(Predictor):
             parameters=sum(2 * len(one.value) + 1 for one in trees.values()),
             losses=losses,
         )
+
+    def _learned_as(self, model: str) -> str:
+        """Which truth a model is learned from."""
+        own = model.removesuffix("_low").removesuffix("_high")
+        return self._base if own == "rtt" else own
 
     def _collect(
         self, arrays: PathArrays, question: Question, most: int, generator: np.random.Generator
@@ -217,7 +240,7 @@ class Boosting(Predictor):
         said = {name: trees.sums(flat).reshape(rows, pairs) for name, trees in self._trees.items()}
         told: dict[str, Floats] = {}
         for name, unit in (("rtt", self.settings.rtt_unit_ms), ("jitter", self.settings.jitter_unit_ms)):
-            base = inputs.values[f"base_{name}_ms"]
+            base = inputs.values[self._base if name == "rtt" else "base_jitter_ms"]
             middle, low, high = (
                 np.maximum(base + unit * np.sinh(said[f"{name}{bound}"]), 0.0)
                 for bound in ("", "_low", "_high")
@@ -252,13 +275,16 @@ class Boosting(Predictor):
         )
 
     def state(self) -> dict[str, Array]:
-        """The nodes of all trees."""
+        """The nodes of all trees, and which of `BASES` was chosen."""
         if self._columns is None:
             raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
         return {
-            f"{model}.{name}": values
-            for model, trees in self._trees.items()
-            for name, values in trees.state().items()
+            BASE: np.array(BASES.index(self._base)),
+            **{
+                f"{model}.{name}": values
+                for model, trees in self._trees.items()
+                for name, values in trees.state().items()
+            },
         }
 
     @property
@@ -271,7 +297,16 @@ class Boosting(Predictor):
     def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
         of_model: dict[str, dict[str, Array]] = {model: {} for model in MODELS}
+        chosen = checked(
+            {key: values for key, values in state.items() if key == BASE},
+            {BASE: np.zeros((), dtype=np.int64)},
+            where=self.name,
+        )[BASE]
+        if not 0 <= int(chosen) < len(BASES):
+            raise ArtefactError("a saved model with a base that its kind has not", where=self.name)
         for key, values in state.items():
+            if key == BASE:
+                continue
             model, _, name = key.partition(".")
             if model not in of_model:
                 raise ArtefactError(
@@ -282,7 +317,7 @@ class Boosting(Predictor):
             model: Trees.restored(arrays, columns=len(columns), where=f"{self.name}, {model}")
             for model, arrays in of_model.items()
         }
-        self._columns = columns
+        self._columns, self._base = columns, BASES[int(chosen)]
 
 
 ROWS_AT_ONCE: Final = 5_000
@@ -297,9 +332,9 @@ class _Collected:
     numbers: Floats
     truth: Mapping[str, Floats]
 
-    def of(self, model: str) -> tuple[Floats, Floats]:
-        """Numbers and truths of the cells that a model learns from."""
-        truth = self.truth[model.removesuffix("_low").removesuffix("_high")]
+    def of(self, name: str) -> tuple[Floats, Floats]:
+        """Numbers and truths of the cells that know one of the truths."""
+        truth = self.truth[name]
         known = np.isfinite(truth)
         return self.numbers[known], truth[known]
 
@@ -317,7 +352,10 @@ def _cells(arrays: PathArrays, question: Question, inputs: Inputs, settings: Boo
         columns=inputs.columns,
         numbers=inputs.numbers[any_cell],
         truth={
-            "rtt": compressed(arrays.rtt_ms, inputs.values["base_rtt_ms"], cells.rtt, settings.rtt_unit_ms),
+            **{
+                base: compressed(arrays.rtt_ms, inputs.values[base], cells.rtt, settings.rtt_unit_ms)
+                for base in BASES
+            },
             "jitter": compressed(
                 arrays.jitter_ms, inputs.values["base_jitter_ms"], cells.jitter, settings.jitter_unit_ms
             ),
@@ -325,6 +363,11 @@ def _cells(arrays: PathArrays, question: Question, inputs: Inputs, settings: Boo
             "loss": np.where(cells.loss & (lossy == 1.0), arrays.loss_ratio[windows], np.nan)[any_cell],
         },
     )
+
+
+def _error(truth: Floats) -> float:
+    """Mean absolute error of a base in units of ms over a constant, from what is to be learned over it; 0 where there is no cell."""
+    return float(np.abs(np.sinh(truth)).mean()) if len(truth) > 0 else 0.0
 
 
 def _together(several: list[_Collected]) -> _Collected:
