@@ -176,11 +176,11 @@ def test_its_state_makes_it_again_bit_for_bit(name):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
 
 
-@every
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "stack"])  # it draws nothing
 @however_far_a_fit_has_come
 def test_the_same_seed_gives_the_same_bits(name):
     one = fitted(name)[0]
-    other = fit(name, data("forecast"), members=members_of(name, "forecast"))[0]
+    other = fit(name, data("forecast"))[0]
     for key, values in one.state().items():
         np.testing.assert_array_equal(values, other.state()[key])
 
@@ -355,7 +355,7 @@ def test_node_effects_find_an_additive_table():
         delay = generator.exponential(20.0, table.hosts)
         return 5.0 + 1.3 * table.fibre_ms + delay[table.here] + delay[table.there]
 
-    table, seen, level = planted(level_of)
+    table, seen, level = planted(level_of, hosts=160)  # of a host with few pairs ridge draws more
     wrong = off(NodeEffects(), table, seen, level)
     assert np.median(wrong) < 0.5  # ridge draws a little
     assert np.median(wrong) < 0.1 * np.median(off(FibreDistance(), table, seen, level))
@@ -366,7 +366,7 @@ def test_low_rank_finds_what_is_left_when_it_is_of_rank_three():
         one = generator.normal(0.0, 1.0, (table.hosts, 3))
         return 100.0 + 20.0 * (one[table.here] * one[table.there] * [1.0, -1.0, 1.0]).sum(axis=1)
 
-    table, seen, level = planted(level_of, hosts=80)
+    table, seen, level = planted(level_of, hosts=240, share=0.9)
     assert np.median(off(LowRank(), table, seen, level)) < 0.1 * np.median(
         off(NodeEffects(), table, seen, level)
     )
