@@ -13,6 +13,7 @@ import torch
 from domain.errors import DataError, LeakError, UnknownNameError
 from gnn.audit import audit_answers
 from gnn.models.graph_predictor import GraphSettings
+from gnn.models.sage import Sage
 from gnn.path_graph import AROUND, PathGraphConfig
 from gnn.prediction import NEVER_ANSWERED, NEVER_SENT, Prediction
 from gnn.predictor import Kind, counted
@@ -269,6 +270,15 @@ def test_progress_is_told_after_every_epoch():
     assert tuple(loss for *_, loss in told) == learned.losses
     assert learned.best_epoch == 1 + int(np.argmin(learned.losses))
     assert learned.parameters > 0
+
+
+def test_where_no_validation_cell_is_asked_a_tenth_of_the_rows_says_when_to_stop():
+    arrays, protocol = data("unseen-pair"), protocol_named("unseen-pair")
+    split = protocol.splits(arrays, seed=0)[-1]
+    nothing = replace(split.validation, asked=np.zeros_like(split.validation.asked))
+    learned, _ = Sage(SMALL).fit(arrays, replace(split, validation=nothing), protocol, seed=0)
+    assert len(set(learned.losses)) == learned.epochs
+    assert min(learned.losses) > 0.0  # of no cell it would be 0, each time
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
