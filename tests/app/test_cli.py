@@ -231,7 +231,7 @@ def assert_one_line(err: str, *words: object) -> None:
         (b"\x00\xff\x00\xff" * 64, "not JSON"),
         (b"prb_id,rtt\n1,2\n", "not JSON"),
         (bz2.compress(b""), "an empty file"),
-        (gzip.compress(b"<html>"), "not JSON"),
+        (gzip.compress(b"<html>", mtime=0), "not JSON"),
         (lzma.compress(b"[]"), "a file without records"),
         (b'{"msm_id": 1, "prb_id": 1, "timest', "cut before the end of its first record"),
     ],
