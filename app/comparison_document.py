@@ -102,6 +102,7 @@ class Row:
     coverage_90: Number | None
     coverage_90_least_decile: Number | None
     width_90_ms: Number | None
+    interval_score_ms: Number | None
     width_against_best: Number | None
     ci_low: Number | None
     ci_high: Number | None

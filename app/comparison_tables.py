@@ -93,6 +93,7 @@ _FIGURES: tuple[_Column, ...] = (
         words=ratio,
         best=None,
     ),
+    _Column(head=Head(text="interval score", unit="ms"), value=lambda row: row.interval_score_ms),
 )
 _COUNTS: tuple[tuple[str, str, Callable[[Row], int | None]], ...] = (
     ("cells", "{} cells", lambda row: row.cells),

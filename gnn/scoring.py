@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from domain.application import Application
+from gnn.conformal import COVERAGE
 from gnn.history import DAY_S
 from gnn.prediction import Prediction
 from gnn.protocols.protocol import Bools, Question
@@ -49,6 +50,8 @@ class Metrics:
         loss_mean: mean measured loss ratio, which is the `loss_mae` of "never any loss".
         qoe_mae_points: mean absolute error of the QoE score, over applications, when this metric is predicted and the others are as measured.
         coverage_90, width_90_ms: share of cells inside the 90 % interval, and its mean width.
+        interval_score_ms: mean width plus 20 times by how much a cell is missed, which no interval but the true one makes smallest
+            (Gneiting, Raftery 2007, equation 43).
     """
 
     mae_ms: float | None = None
@@ -66,6 +69,7 @@ class Metrics:
     qoe_mae_points: float | None = None
     coverage_90: float | None = None
     width_90_ms: float | None = None
+    interval_score_ms: float | None = None
 
 
 def mean_of(several: Sequence[Metrics]) -> Metrics:
@@ -170,10 +174,12 @@ def metrics(
     positive = measured > 0.0
     total = float(((measured - measured.mean()) ** 2).sum())
     bent = np.where(wrong <= HUBER_MS, 0.5 * wrong**2 / HUBER_MS, wrong - 0.5 * HUBER_MS)
-    coverage = width = None
+    coverage = width = score = None
     if bounds is not None and np.isfinite(bounds[0]).all() and np.isfinite(bounds[1]).all():
         coverage = float(((bounds[0] <= measured) & (measured <= bounds[1])).mean())
         width = float((bounds[1] - bounds[0]).mean())
+        missed = np.maximum(np.maximum(bounds[0] - measured, measured - bounds[1]), 0.0)
+        score = width + float(missed.mean()) * 2.0 / (1.0 - COVERAGE)
     return Metrics(
         mae_ms=float(wrong.mean()),
         medae_ms=float(np.median(wrong)),
@@ -186,6 +192,7 @@ def metrics(
         qoe_mae_points=off,
         coverage_90=coverage,
         width_90_ms=width,
+        interval_score_ms=score,
     )
 
 

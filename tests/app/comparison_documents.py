@@ -182,6 +182,7 @@ def _row(random: Random, name: str, kind: str, size: float, target: str, case: s
         "coverage_90": random.uniform(0.86, 0.93) if in_ms and name != "fibre-distance" else None,
         "coverage_90_least_decile": random.uniform(0.8, 0.88) if target == "rtt" and name != "fibre-distance" else None,
         "width_90_ms": 12.0 * size if in_ms and name != "fibre-distance" else None,
+        "interval_score_ms": 31.0 * size if in_ms and name != "fibre-distance" else None,
         "width_against_best": size if in_ms and name != "fibre-distance" else None,
         "ci_low": None if reference else base * (size - half - 1.0),
         "ci_high": None if reference else base * (size + half - 1.0),

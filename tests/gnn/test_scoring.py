@@ -58,6 +58,8 @@ def test_metrics_of_rtt_are_those_of_their_formulas(rows):
     assert found.huber == pytest.approx(sum(huber) / count / HUBER_MS)
     assert found.coverage_90 == pytest.approx(np.mean([s - h <= m <= s + h for s, m, h in rows]))
     assert found.width_90_ms == pytest.approx(2.0 * wide.mean(), abs=1e-9)
+    missed = [max(s - h - m, m - s - h, 0.0) for s, m, h in rows]
+    assert found.interval_score_ms == pytest.approx(found.width_90_ms + 20.0 * np.mean(missed))
     total = ((measured - measured.mean()) ** 2).sum()
     if total > 1e-3:
         assert found.r2 == pytest.approx(1.0 - sum(w * w for w in wrong) / total)
