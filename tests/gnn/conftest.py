@@ -84,3 +84,11 @@ def make_arrays() -> Callable[..., PathArrays]:
 def arrays() -> PathArrays:
     """48 pairs in 40 windows of 3 h."""
     return synthetic_arrays()
+
+
+@pytest.fixture
+def rough_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits to the levels of all pairs stop early; what they find is for test_baselines.py, and here they are inputs."""
+    monkeypatch.setattr("gnn.baselines.levels.ROUNDS", 2)
+    monkeypatch.setattr("gnn.baselines.low_rank.SWEEPS", 1)
+    monkeypatch.setattr("gnn.baselines.vivaldi.STEPS", 10)

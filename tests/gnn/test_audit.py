@@ -22,7 +22,10 @@ from tests.gnn.straight_line import OnGraph, OwnRtt, Straight, with_column
 ARRAYS = synthetic_arrays(probes=6, targets=5, windows=30)
 MESH = anchor_mesh(anchors=10, probes=12, windows=3)
 
-pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning"),
+    pytest.mark.usefixtures("rough_fits"),
+]
 
 
 # --- the ten leaks: 1 own RTT is `OwnRtt`; 2 reverse direction

@@ -15,7 +15,6 @@ from domain.errors import ArtefactError, DataError
 from domain.place import FIBRE_KM_PER_MS, distance_km
 from gnn import history
 from gnn.audit import audit_answers
-from gnn.baselines import levels
 from gnn.baselines.boosting import Boosting, BoostingSettings
 from gnn.baselines.ewma import HALF_LIVES
 from gnn.baselines.fibre_distance import FibreDistance
@@ -28,7 +27,7 @@ from gnn.baselines.simple import TARGETS
 from gnn.baselines.stack import STACKED, weighed
 from gnn.baselines.told import told_by_mates
 from gnn.baselines.trees import Growth, Trees, grown
-from gnn.baselines.vivaldi import Vivaldi
+from gnn.baselines.vivaldi import STEPS, Vivaldi
 from gnn.path_graph import PathGraphConfig, path_graph
 from gnn.prediction import NEVER_ANSWERED, NEVER_SENT, Prediction
 from gnn.predictor import Kind
@@ -65,13 +64,7 @@ SERVED = [
 ]
 every = pytest.mark.parametrize("name", BASELINES)
 every_served = pytest.mark.parametrize(("name", "under"), SERVED)
-however_far_a_fit_has_come = pytest.mark.usefixtures("few_rounds")
-
-
-@pytest.fixture
-def few_rounds(monkeypatch):
-    """For what holds of any fit; what a fit finds is tested with all its rounds."""
-    monkeypatch.setattr(levels, "ROUNDS", 2)
+however_far_a_fit_has_come = pytest.mark.usefixtures("rough_fits")
 
 
 @cache
@@ -191,11 +184,14 @@ def test_the_same_seed_gives_the_same_bits(name):
     + [("node-effects", "imputation")],
 )
 @however_far_a_fit_has_come
-def test_ten_times_the_milliseconds_are_ten_times_the_prediction(name, under):
-    # Vivaldi starts where light in fibre says, which does not know that milliseconds are ten: its fit is another of the same.
+def test_ten_times_the_milliseconds_are_ten_times_the_prediction(name, under, monkeypatch):
+    # Vivaldi starts where light in fibre says, which does not know that milliseconds are ten: its fit is another of the same, once it
+    # has come to rest.
+    monkeypatch.setattr("gnn.baselines.vivaldi.STEPS", STEPS)
     close = {"rtol": 0.1, "atol": 20.0} if name == "vivaldi" else {"rtol": 1e-6}
-    (one, split), (other, _) = fitted(name, under), fitted(name, under, tenfold)
-    told, ten = one.raw(data(under), split.test), other.raw(tenfold(data(under)), split.test)
+    arrays, more = data(under), tenfold(data(under))
+    (one, split), (other, _) = fit(name, arrays, under, members={}), fit(name, more, under, members={})
+    told, ten = one.raw(arrays, split.test), other.raw(more, split.test)
     for value in ("rtt_ms", "rtt_low_ms", "rtt_high_ms", "jitter_ms", "jitter_high_ms"):
         np.testing.assert_allclose(10.0 * getattr(told, value), getattr(ten, value), **close, err_msg=value)
     np.testing.assert_allclose(told.any_loss_probability, ten.any_loss_probability, rtol=1e-9)

@@ -15,6 +15,8 @@ from gnn.report import rows_and_gains
 from qoe.profile import load_profile
 from tests.gnn.conftest import synthetic_arrays
 
+pytestmark = pytest.mark.usefixtures("rough_fits")
+
 MODELS = ("last-value", "fibre-distance", "boosting-around", "sage")
 FEW = {"steps": 2, "hidden": 8, "rounds": 3, "bound_rounds": 3, "cells": 2000, "redraws": 1}
 
