@@ -42,12 +42,6 @@ LEAST_CHANGE, MOST_CHANGE = 1e-4, 3.0
 or leave out what is far from usual, large ones for those that round."""
 
 
-ROUNDING = 1e-5
-"""Share by which an answer may move that is worked out beside others."""
-
-BOUNDS = ("_low_ms", "_high_ms")
-
-
 class Tampering(StrEnum):
     """What is done to hidden values."""
 
@@ -161,9 +155,7 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split, protocol: Prot
 
     verdict = verdict.with_other(
         replace(
-            _tampered_with(
-                constants, arrays, [_unfitted(arrays, few.fit)], few.fit.windows[-1:].tolist(), _same
-            ),
+            _tampered_with(constants, arrays, [_unfitted(arrays, few.fit)], few.fit.windows[-1:].tolist()),
             windows=(),
         )
     )
@@ -183,33 +175,20 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split, protocol: Prot
 def audit_answers(predictor: Predictor, arrays: PathArrays, question: Question) -> Verdict:
     """Audit the answers of a fitted predictor to some rows of a question.
 
-    A predictor that hides from its inputs what it looks at is caught here. Each row is asked by itself, where no bit may move, and
-    all at once, so that nothing passes from one to another: there sums of another length may move the last digits, so points and
-    probabilities need be the same to `ROUNDING` only, and bounds, which may be read from one of two places that are as good, are
-    left out. Intervals that follow earlier windows are audited in the first row only: they ask about each of these windows again.
+    A predictor that hides from its inputs what it looks at is caught here. Intervals that follow earlier windows are audited in the
+    first row only: they ask about each of these windows again.
     """
     asked = _few(question)
-    rows = [asked.part(slice(row, row + 1)) for row in range(len(asked))]
     first = question.part(slice(0, 1))
 
-    # Arrays of their own: what is remembered of a row was worked out beside others.
-    def alone(given: PathArrays) -> list[Seen]:
-        return [_of_rows(predictor.raw(replace(given), row))[0] for row in rows]
-
-    def together(given: PathArrays) -> list[Seen]:
-        return [
-            {(kind, name): values for (kind, name), values in row.items() if not name.endswith(BOUNDS)}
-            for row in _of_rows(predictor.raw(replace(given), asked))
-        ]
+    # Arrays of their own, so that nothing is remembered.
+    def answers(given: PathArrays) -> list[Seen]:
+        return _of_rows(predictor.raw(replace(given), asked))
 
     def intervals(given: PathArrays) -> list[Seen]:
         return _of_rows(predictor.predict(replace(given), first))
 
-    verdict = _audited(alone, arrays, asked)
-    if len(rows) > 1:
-        verdict = verdict.with_other(
-            replace(_audited(together, arrays, asked, same=_nearly_same), windows=())
-        )
+    verdict = _audited(answers, arrays, asked)
     return verdict.with_other(replace(_audited(intervals, arrays, first), windows=()))
 
 
@@ -237,7 +216,7 @@ def audit_learning(
         predictor.fit(given, split, protocol, seed=seed)
         return [{("learned", name): values for name, values in predictor.state().items()}]
 
-    verdict = _tampered_with(learned, arrays, [split.sealed], split.fit.windows[-1:].tolist(), _same)
+    verdict = _tampered_with(learned, arrays, [split.sealed], split.fit.windows[-1:].tolist())
     return replace(verdict, windows=())
 
 
@@ -279,11 +258,10 @@ def _audited(
     ask: Callable[[PathArrays], list[Seen]],
     arrays: PathArrays,
     asked: Question,
-    same: Callable[[Array, Array], bool] | None = None,
 ) -> Verdict:
     """Tamper with what is hidden from each row."""
     hidden = [asked.hidden(arrays, row) for row in range(len(asked))]
-    return _tampered_with(ask, arrays, hidden, asked.windows.tolist(), _same if same is None else same)
+    return _tampered_with(ask, arrays, hidden, asked.windows.tolist())
 
 
 def _tampered_with(
@@ -291,7 +269,6 @@ def _tampered_with(
     arrays: PathArrays,
     hidden: Sequence[Bools],
     windows: Sequence[int],
-    same: Callable[[Array, Array], bool],
 ) -> Verdict:
     """Tamper with each of the hidden sets; rows from which as much is hidden must not change.
 
@@ -302,7 +279,6 @@ def _tampered_with(
         arrays: as measured.
         hidden: (W, P) for each row.
         windows: of each row, to name it.
-        same: whether what was seen before and after is the same.
     """
     before = ask(arrays)
     findings: set[tuple[str, str, Tampering, int]] = set()
@@ -315,7 +291,7 @@ def _tampered_with(
             after = ask(_changed(arrays, cells, together))
             for how in together:
                 counts[how] += int((cells & (arrays.measured ^ (how is Tampering.ADDED))).sum())
-            moved = {row: _moved(before[row], after[row], same) for row in rows}
+            moved = {row: _moved(before[row], after[row]) for row in rows}
             if not any(moved.values()):
                 continue
             apart = {
@@ -324,7 +300,7 @@ def _tampered_with(
             for row, names in moved.items():
                 for kind, name in names:
                     to_blame = [
-                        how for how in together if (kind, name) in _moved(before[row], apart[how][row], same)
+                        how for how in together if (kind, name) in _moved(before[row], apart[how][row])
                     ]
                     findings |= {(kind, name, how, windows[row]) for how in to_blame or together}
     return Verdict(
@@ -371,12 +347,12 @@ def _changed(arrays: PathArrays, hidden: Bools, how: Sequence[Tampering]) -> Pat
     )
 
 
-def _moved(before: Seen, after: Seen, same: Callable[[Array, Array], bool]) -> set[tuple[str, str]]:
-    """Kind and name of all that differs, or is not on both sides."""
+def _moved(before: Seen, after: Seen) -> set[tuple[str, str]]:
+    """Kind and name of all that differs in any bit, or is not on both sides."""
     return {
         key
         for key in before.keys() | after.keys()
-        if key not in before or key not in after or not same(before[key], after[key])
+        if key not in before or key not in after or not _same(before[key], after[key])
     }
 
 
@@ -386,9 +362,3 @@ def _same(one: Array, other: Array) -> bool:
     if one.dtype == object:
         return bool((one == other).all())
     return np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other).tobytes()
-
-
-def _nearly_same(one: Array, other: Array) -> bool:
-    if one.dtype != np.float64 or other.dtype != np.float64:
-        return _same(one, other)
-    return bool(np.allclose(one, other, rtol=ROUNDING, atol=ROUNDING, equal_nan=True))

@@ -29,9 +29,6 @@ Array: TypeAlias = NDArray[Any]
 Progress: TypeAlias = Callable[[int, int, float], None]
 """Told after each epoch: epoch, of how many at most, validation loss."""
 
-CELLS_AT_ONCE = 20_000
-"""Pairs x rows whose inputs are made at once: memory does not grow with the question."""
-
 
 class Kind(StrEnum):
     """What kind of predictor it is."""
@@ -200,7 +197,7 @@ class Predictor(ABC):
             DataError: when the predictor is not fitted, or the arrays have other columns than those it was fitted on.
         """
         if self._memory is None:
-            self._memory = RowMemory(lambda given, part: self.answer(self.inputs(given, part)), CELLS_AT_ONCE)
+            self._memory = RowMemory(lambda given, part: self.answer(self.inputs(given, part)))
         return self._memory.ask(arrays, question)
 
     @final

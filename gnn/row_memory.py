@@ -26,32 +26,30 @@ MOST_CELLS = 3_000_000
 class RowMemory:
     """Predictions by row, for the arrays that were asked about last.
 
+    Rows are worked out one by one: beside others sums of another length would move the last digits of a row, and what is said of it
+    must not depend on what else is asked.
+
     Args:
-        answer: predicts a part of a question.
-        cells_at_once: pairs x rows that `answer` is given at once.
+        answer: predicts a question of one row.
     """
 
-    def __init__(self, answer: Callable[[PathArrays, Question], Prediction], cells_at_once: int) -> None:
+    def __init__(self, answer: Callable[[PathArrays, Question], Prediction]) -> None:
         self._answer = answer
-        self._cells_at_once = cells_at_once
         self._arrays: PathArrays | None = None
         self._known: OrderedDict[bytes, Prediction] = OrderedDict()
 
     def ask(self, arrays: PathArrays, question: Question) -> Prediction:
-        """The rows of the question, those that are not known worked out a few at a time."""
+        """The rows of the question, those that are not known worked out."""
         if self._arrays is not arrays:
             self._arrays = arrays
             self._known.clear()
         held_out = b"" if question.held_out is None else hashlib.sha256(question.held_out.tobytes()).digest()
         keys = [_key(question, row, held_out) for row in range(len(question))]
         told = {key: self._known[key] for key in keys if key in self._known}
-        missing = [row for row, key in enumerate(keys) if key not in told]
-        at_once = max(1, self._cells_at_once // arrays.pairs)
-        for start in range(0, len(missing), at_once):
-            rows = missing[start : start + at_once]
-            said = self._answer(arrays, question.part(np.array(rows, dtype=np.int64)))
-            for number, row in enumerate(rows):
-                told[keys[row]] = self._known[keys[row]] = _row(said, number)
+        for row, key in enumerate(keys):
+            if key not in told:
+                said = self._answer(arrays, question.part(slice(row, row + 1)))
+                told[key] = self._known[key] = _row(said, 0)
         while len(self._known) * arrays.pairs > MOST_CELLS and len(self._known) > 1:
             self._known.popitem(last=False)
         names = [field.name for field in fields(Prediction)]
