@@ -191,29 +191,17 @@ def _head_strips(name: str, gains: Sequence[HeadGain], kinds: Mapping[str, str],
     counts = (
         f"{first.cells:,} cells, {first.clusters:,} clusters, splits: {first.splits}, seeds: {first.seeds}"
     )
-    return Strips(
-        title=name,
-        says=f"{ERRORS['rtt']}; {counts}",
-        first="model",
-        plots=(("", strip_axis(scale)),),
-        heads=(
-            Head(text="ratio", unit="95 % interval", words=True),
-            Head(text="error", unit="ms; with the pointer head"),
-            Head(text="p", unit="Holm"),
-        ),
-        ends=("better", "worse"),
-        rows=tuple(
-            StripRow(
-                name=Cell(text=gain.over, kind=kinds.get(gain.over, ""), under=_head(gain)),
-                strips=(_ratio_strip(gain, kinds.get(gain.over, "other"), scale),),
-                cells=(
-                    _ratio_cell(gain),
-                    Cell(text=figure(gain.error), under=figure(gain.error_over)),
-                    Cell(text=probability(gain.p_holm)),
-                ),
-            )
-            for gain in gains
-        ),
+    rows = [
+        _ratio_row(
+            gain,
+            Cell(text=gain.over, kind=kinds.get(gain.over, ""), under=_head(gain)),
+            Cell(text=figure(gain.error), under=figure(gain.error_over)),
+            scale,
+        )
+        for gain in gains
+    ]
+    return _ratio_strips(
+        name, f"{ERRORS['rtt']}; {counts}", Head(text="error", unit="ms; with the pointer head"), rows, scale
     )
 
 
@@ -243,32 +231,41 @@ def gain_figures(document: Document) -> list[Strips]:
 
 
 def _gain_strips(name: str, gains: Sequence[Gain], kinds: Mapping[str, str], scale: Scale) -> Strips:
+    rows = [
+        _ratio_row(
+            gain,
+            Cell(text=gain.model, kind=kinds.get(gain.model, "")),
+            Cell(
+                text=signed(gain.difference),
+                under=interval(gain.ci_low, gain.ci_high, signed).replace(NOTHING, ""),
+            ),
+            scale,
+        )
+        for gain in sorted(gains, key=_by_ratio)
+    ]
+    return _ratio_strips(
+        name, ERRORS[gains[0].target], Head(text="difference", unit="95 % interval"), rows, scale
+    )
+
+
+def _ratio_row(gain: Gain, name: Cell, beside: Cell, scale: Scale) -> StripRow:
+    return StripRow(
+        name=name,
+        strips=(_ratio_strip(gain, name.kind or "other", scale),),
+        cells=(_ratio_cell(gain), beside, Cell(text=probability(gain.p_holm))),
+    )
+
+
+def _ratio_strips(name: str, says: str, beside: Head, rows: Sequence[StripRow], scale: Scale) -> Strips:
+    """Ratios on one axis, each with a figure beside it."""
     return Strips(
         title=name,
-        says=ERRORS[gains[0].target],
+        says=says,
         first="model",
         plots=(("", strip_axis(scale)),),
-        heads=(
-            Head(text="ratio", unit="95 % interval", words=True),
-            Head(text="difference", unit="95 % interval"),
-            Head(text="p", unit="Holm"),
-        ),
+        heads=(Head(text="ratio", unit="95 % interval", words=True), beside, Head(text="p", unit="Holm")),
         ends=("better", "worse"),
-        rows=tuple(
-            StripRow(
-                name=Cell(text=gain.model, kind=kinds.get(gain.model, "")),
-                strips=(_ratio_strip(gain, kinds.get(gain.model, "other"), scale),),
-                cells=(
-                    _ratio_cell(gain),
-                    Cell(
-                        text=signed(gain.difference),
-                        under=interval(gain.ci_low, gain.ci_high, signed).replace(NOTHING, ""),
-                    ),
-                    Cell(text=probability(gain.p_holm)),
-                ),
-            )
-            for gain in sorted(gains, key=_by_ratio)
-        ),
+        rows=tuple(rows),
     )
 
 

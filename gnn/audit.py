@@ -254,11 +254,7 @@ def _unfitted(arrays: PathArrays, fit: Question) -> Bools:
     return hidden
 
 
-def _audited(
-    ask: Callable[[PathArrays], list[Seen]],
-    arrays: PathArrays,
-    asked: Question,
-) -> Verdict:
+def _audited(ask: Callable[[PathArrays], list[Seen]], arrays: PathArrays, asked: Question) -> Verdict:
     """Tamper with what is hidden from each row."""
     hidden = [asked.hidden(arrays, row) for row in range(len(asked))]
     return _tampered_with(ask, arrays, hidden, asked.windows.tolist())

@@ -33,7 +33,6 @@ MATES = ("probe", "target")
 AROUND = "around_"
 """Begins the names of columns that tell of other pairs in the window: a model without a graph does without them."""
 
-
 SAYS = "says_"
 """Begins the names of columns of what simple fits to all levels say: what a model may start from, with or without a graph."""
 
@@ -182,14 +181,14 @@ def _edges(
     )
     every = np.ones(arrays.pairs, dtype=np.bool_)
     through_hosts = question.unmet and _hosts(arrays) <= mates.MOST_HOSTS
-    first: dict[bytes, int] = {}  # rows in which the same pairs speak have the same graph
-    graph_of = np.array([first.setdefault(row.tobytes(), len(first)) for row in speaking], dtype=np.int64)
-    alike = [speaking[int((graph_of == number).argmax())] for number in range(len(first))]
+    alike = {row.tobytes(): row for row in speaking}  # rows in which the same pairs speak have the same graph
+    number = {key: place for place, key in enumerate(alike)}
+    graph_of = np.array([number[row.tobytes()] for row in speaking], dtype=np.int64)
     relations = RELATIONS if config.all_types else MATES
     wanted = tuple(one for one in relations if not (through_hosts and one in MATES))
     shared = [
         heard_by(arrays, row, every, neighbours=config.neighbours, near_km=config.near_km, relations=wanted)
-        for row in alike
+        for row in alike.values()
     ]
     probe, target = on_sphere(arrays.probe_end), on_sphere(arrays.target_end)
     numbers: dict[str, list[Singles]] = {side: [] for side in MATES}

@@ -94,11 +94,11 @@ def stated(name: str) -> str | None:
     """What is said of a model in a report: what its RTT is made of."""
     kind = predictor_class(name).kind
     if kind is Kind.MLP:
-        return "points at past values, or near the base"
+        return "points at past values, what simple fits say of pairs that need not have been met, or near the base"
     if kind is not Kind.GNN:
         return None
     return {
-        "": "points at past values, at what mates tell, or near the base",
+        "": "points at past values, at what mates tell, at what simple fits say of pairs that need not have been met, or near the base",
         "plain": "a difference from the base: the last value, or what mates tell",
         "direct": "RTT itself, no difference from a base",
     }[name.partition("/")[2]]

@@ -36,6 +36,7 @@ BASES: Final = ("base_rtt_ms", "usual_rtt_ms")
 """What RTT may be learned as a difference from: the latest value, or the median of the latest `USUAL_WINDOWS`."""
 
 USUAL_WINDOWS: Final = 16
+"""Fewer than the history: a base should follow a path that changed for good within days."""
 
 BASE: Final = "base"
 """Of the state: which base was chosen."""
@@ -84,9 +85,9 @@ class Boosting(Predictor):
     """Trees on the pair's own past, its place and the calendar, learned under fresh masks of the protocol.
 
     RTT and jitter are learned as a difference from a base, compressed by asinh, so that a path that jumps by a second does not
-    drown all others: the base of RTT is the latest value or the usual one, whichever errs less by itself on the cells learned from, that of
-    jitter the usual one. A pair that has no past has as base what
-    its mates tell, or where there are none the additive model of `node-effects`. The median and both bounds of the interval are sums
+    drown all others. The base of RTT is the latest value or the usual one, whichever errs less by itself on the cells learned from;
+    that of jitter is the usual one. A pair that has no past has as base what its mates tell, or where there are none the additive
+    model of `node-effects`. The median and both bounds of the interval are sums
     of trees each; so are the log odds of any loss, and the loss ratio of windows that lose any. The validation cells say how
     many trees are kept of each; where there are none of a kind, a tenth of those learned from says it.
     """

@@ -224,9 +224,8 @@ class GraphPredictor(Predictor):
         with one_thread(), repeatable(lesson.seed, self.device) as generator:
             self._network = self._untrained(self._columns).to(self.device)
             held = split.validation
-            if not held.cells(
-                arrays
-            ).rtt.any():  # then a tenth of the rows, under masks of their own, says when to stop
+            if not held.cells(arrays).rtt.any():
+                # A tenth of the rows, under masks of their own, says when to stop.
                 held = lesson.protocol.redraw(split.fit, arrays, np.random.default_rng([lesson.seed, 0x7E1D]))
                 held = held.part(slice(0, -(-len(held) // 10)))
             validation: Iterable[HeteroData] = _Afresh(lambda: self._batches(arrays, held))

@@ -39,7 +39,7 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
             [NodeTable(one, heard) for one in linear(h).chunk(self.heads, dim=1)]
             for linear in (self.lin_key, self.lin_value)
         )
-        of_edge = None if edge is None else self.lin_edge.weight.chunk(self.heads)
+        of_edge = () if edge is None else self.lin_edge.weight.chunk(self.heads)
 
         def attend(queries: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
             there = (heard < nobody)[:, :, None]
@@ -51,16 +51,15 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
                 ],
                 dim=-1,
             )
-            if (
-                edge is not None and of_edge is not None
-            ):  # q (W e) as (q W) e: what W makes of each edge is never held
+            if edge is not None:
+                # q (W e) as (q W) e: what W makes of each edge is never held.
                 score = score + edge @ torch.stack(
                     [query @ weight for query, weight in zip(own, of_edge, strict=True)], dim=-1
                 )
             alpha = torch.softmax((score / math.sqrt(channels)).masked_fill(~there, -1e9), dim=1) * there
             alpha = functional.dropout(alpha, p=self.dropout, training=self.training)
             told = [value.sums(heard, one) for value, one in zip(values, alpha.unbind(dim=-1), strict=True)]
-            if edge is not None and of_edge is not None:
+            if edge is not None:
                 of_edges = (alpha.transpose(1, 2) @ edge).unbind(dim=1)
                 told = [
                     one + sums @ weight.T for one, sums, weight in zip(told, of_edges, of_edge, strict=True)

@@ -77,15 +77,15 @@ class TypedLayers(nn.Module):
         """(N, D) float32 and who is heard -> (N, D)."""
         if self.position is not None:
             h = h + self.position(h, around)
-        hearing = {relation: _hearing(around[relation], len(h)) for relation in self.relations}
+        hearing = {
+            relation: (around[relation], None) if convolution.of_alone else _hearing(around[relation], len(h))
+            for layer in self.heard[:1]
+            for relation, convolution in layer.items()  # type: ignore[operator]  # a ModuleDict
+        }
         for own, heard, norm in zip(self.own, self.heard, self.norms, strict=True):
             message = own(h)
             for relation in self.relations:
                 convolution = heard[relation]  # type: ignore[index]
-                if convolution.of_alone:
-                    of = around[relation]
-                    message = message + convolution.over_table(h, of.heard, of.edge)
-                    continue
                 of, asked = hearing[relation]
                 if asked is None:
                     message = message + convolution.over_table(h, of.heard, of.edge)

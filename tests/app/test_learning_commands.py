@@ -326,3 +326,39 @@ def test_too_little_is_one_line_under_every_protocol(
     one_line(qoetwin("compare", "--protocol", protocol, *few, "--home", home), says)
     if protocol != "paper":
         one_line(qoetwin("train", "node-effects", "--protocol", protocol, *few, "--home", home), says)
+
+
+@pytest.fixture
+def mesh(qoetwin: Cli, tmp_path: Path) -> Path:
+    """A home in which twelve hosts measured each other once, by a table."""
+    home, table = tmp_path / "home", tmp_path / "pings.csv"
+    hosts = range(1, 13)
+    rows = [
+        f"{one},{other},{10 * abs(one - other)},2026-11-02T00:00Z,4"
+        for one in hosts
+        for other in hosts
+        if one != other
+    ]
+    table.write_text("probe_id,target_id,rtt_avg_ms,timestamp,af\n" + "\n".join(rows) + "\n")
+    for command in (("ingest", "table", table), ("graph", "build", "--window", "1h")):
+        run = qoetwin(*command, "--home", home)
+        assert run.code == 0, run.err
+    return home
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "last-value", "--protocol", "unseen-pair"),
+        ("compare", "--models", "node-effects,last-value", "--protocol", "unseen-pair"),
+    ],
+    ids=["train", "compare"],
+)
+def test_a_model_that_needs_the_past_of_a_pair_is_refused_where_pairs_were_never_met(
+    qoetwin: Cli, mesh: Path, command: tuple[str, ...]
+) -> None:
+    run = qoetwin(*command, "--home", mesh)
+    assert run.code == 1
+    assert (
+        "nothing to say of pairs that were never measured: last-value; found protocol unseen-pair" in run.err
+    )
