@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 3
 ROW_PAIRS = 3000
-"""Of each question up to `MOST_ROWS` rows are audited, as long as they are of no more pairs than this together; at least one is."""
+"""Of each question up to `MOST_ROWS` rows are audited, as long as they are of no more pairs than this together; at least one is. What is
+made of other predictors is audited in one: it sees what they say, and each of them was audited in all of these rows."""
 
 LEAST_CHANGE, MOST_CHANGE = 1e-4, 3.0
 """Hidden RTTs are multiplied by exp(± x), x between these, evenly on a logarithmic scale. Small changes are for inputs that cut
@@ -141,12 +142,13 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split, protocol: Prot
         windows=(),
         findings=tuple(Finding(kind="split", name=flaw.name, window=flaw.window) for flaw in flaws),
     )
+    most = _most_rows(predictor)
     few = replace(
         split,
-        fit=_few(split.fit),
-        validation=_few(split.validation),
-        calibration=_few(split.calibration),
-        test=_few(split.test),
+        fit=_few(split.fit, most),
+        validation=_few(split.validation, most),
+        calibration=_few(split.calibration, most),
+        test=_few(split.test, most),
     )
 
     def constants(given: PathArrays) -> list[Seen]:
@@ -160,7 +162,7 @@ def audit(predictor: Predictor, arrays: PathArrays, split: Split, protocol: Prot
         )
     )
     for question in (drawn, split.validation, split.calibration, split.test):
-        asked = _few(question)
+        asked = _few(question, most)
 
         def inputs(given: PathArrays, asked: Question = asked) -> list[Seen]:
             seen = predictor.inputs(given, asked)
@@ -178,7 +180,7 @@ def audit_answers(predictor: Predictor, arrays: PathArrays, question: Question) 
     A predictor that hides from its inputs what it looks at is caught here. Intervals that follow earlier windows are audited in the
     first row only: they ask about each of these windows again.
     """
-    asked = _few(question)
+    asked = _few(question, _most_rows(predictor))
     first = question.part(slice(0, 1))
 
     # Arrays of their own, so that nothing is remembered.
@@ -238,9 +240,13 @@ def _of_rows(answer: Prediction) -> list[Seen]:
     ]
 
 
-def _few(question: Question) -> Question:
+def _most_rows(predictor: Predictor) -> int:
+    return 1 if predictor.members else MOST_ROWS
+
+
+def _few(question: Question, most_rows: int) -> Question:
     """Some rows, evenly over the question: of the first case and of the last, early and late."""
-    most = min(len(question), max(1, min(MOST_ROWS, ROW_PAIRS // question.asked.shape[1])))
+    most = min(len(question), max(1, min(most_rows, ROW_PAIRS // question.asked.shape[1])))
     share = np.linspace(0.0, 1.0, num=most) if most > 1 else np.full(most, 0.5)
     return question.part((share * (len(question) - 1)).round().astype(np.int64))
 

@@ -7,10 +7,10 @@ they were asked before.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,11 @@ from gnn.protocols.protocol import Question
 from kg.arrays import PathArrays
 
 MOST_CELLS = 3_000_000
-"""Pairs x rows that are remembered: some 250 MB."""
+"""Pairs x rows that are remembered for one set of arrays: some 250 MB."""
 
 
 class RowMemory:
-    """Predictions by row, for the arrays that were asked about last.
+    """Predictions by row, for each set of arrays that is still in use.
 
     Rows are worked out one by one: beside others sums of another length would move the last digits of a row, and what is said of it
     must not depend on what else is asked.
@@ -35,23 +35,20 @@ class RowMemory:
 
     def __init__(self, answer: Callable[[PathArrays, Question], Prediction]) -> None:
         self._answer = answer
-        self._arrays: PathArrays | None = None
-        self._known: OrderedDict[bytes, Prediction] = OrderedDict()
+        self._known: WeakKeyDictionary[PathArrays, dict[bytes, Prediction]] = WeakKeyDictionary()
 
     def ask(self, arrays: PathArrays, question: Question) -> Prediction:
         """The rows of the question, those that are not known worked out."""
-        if self._arrays is not arrays:
-            self._arrays = arrays
-            self._known.clear()
+        known = self._known.setdefault(arrays, {})
         held_out = b"" if question.held_out is None else hashlib.sha256(question.held_out.tobytes()).digest()
         keys = [_key(question, row, held_out) for row in range(len(question))]
-        told = {key: self._known[key] for key in keys if key in self._known}
+        told = {key: known[key] for key in keys if key in known}
         for row, key in enumerate(keys):
             if key not in told:
                 said = self._answer(arrays, question.part(slice(row, row + 1)))
-                told[key] = self._known[key] = _row(said, 0)
-        while len(self._known) * arrays.pairs > MOST_CELLS and len(self._known) > 1:
-            self._known.popitem(last=False)
+                told[key] = known[key] = _row(said, 0)
+        while len(known) * arrays.pairs > MOST_CELLS and len(known) > 1:
+            del known[next(iter(known))]
         names = [field.name for field in fields(Prediction)]
         shape = (len(question), arrays.pairs)
         if not keys:

@@ -55,9 +55,11 @@ class Ends:
     centrality: Floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class PathArrays:
     """States of P pairs in W consecutive windows of equal length. Unmeasured cells are NaN (floats) or 0 (counts).
+
+    Nothing of it is ever changed in place; two of them are the same only when they are one object.
 
     Attributes:
         window_start_s: (W,) start of each window, seconds since the epoch, ascending, no gaps: windows in which
