@@ -1052,6 +1052,10 @@ def train_command(
     _notice(f"saved: {trained.folder}")
 
 
+UNFINISHED = "unfinished"
+"""Folder beside a report in which jobs of its comparison are kept until it is written."""
+
+
 @cli.command("compare")
 @_protocol
 @click.option(
@@ -1091,6 +1095,7 @@ def compare_command(
     """Compare models and baselines on the graph, and write the report: a page, and the figures as JSON.
 
     Each is learned on several splits with several seeds, and set against the best baseline and the network without the graph.
+    Interrupted, the same command with the same --out goes on: what is through of it is kept there.
     """
     from gnn.protocols import PAPER, protocol_named
     from gnn.registry import predictor_class
@@ -1106,6 +1111,7 @@ def compare_command(
     if out is not None:
         _make_folder(out)
     from app.comparison_page import write_comparison_page
+    from gnn.kept_jobs import KeptJobs
     from twin.learning import compare
 
     with _open(home, store, create=False) as opened, progress(_notice) as report:
@@ -1118,6 +1124,7 @@ def compare_command(
             quick=quick,
             processes=processes,
             selection=selection,
+            unfinished=None if out is None else out / UNFINISHED,
             report=report,
         )
     document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
@@ -1125,6 +1132,7 @@ def compare_command(
         figures, page = out / "comparison.json", out / "index.html"
         figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         write_comparison_page(document, page)
+        KeptJobs(out / UNFINISHED).discard()
         _notice(f"written: {page} and {figures}")
     _write_compared(document, form)
 

@@ -16,7 +16,7 @@ The data's way through this package:
       predictor, row_memory       the contract: physical units outside, normalised inside
       registry                    which predictors there are
       scoring, difference         how good, and whether better
-      comparison, report          every predictor over splits and seeds, as one document
+      comparison, jobs, kept_jobs, report    every predictor over splits and seeds, as one document
       reach                       what a predictor learned from, and what is out of it
       paper                       the leaky set-up of the published prototype, reproduced to be compared
       artefact                    a fitted predictor on disk: safetensors and JSON

@@ -1,20 +1,17 @@
 """Comparison: every predictor on the same cells, over splits and seeds, each next to the best baseline.
 
 Which baseline is best is chosen, for each target, on the calibration cells: chosen on the test it would be the luckiest of several there,
-and a model would be set against luck. A job is one split and one seed; jobs run side by side in processes of their own.
+and a model would be set against luck. A job is one split and one seed; many of them are run by `gnn.jobs`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 
 import numpy as np
@@ -43,8 +40,8 @@ from gnn.statistical_audit import audit_statistics
 from kg.arrays import UNKNOWN_ASN, Floats, Ints, PathArrays
 from qoe.profile import Profile
 
-Hear = Callable[[str, int, int], None]
-"""Told what is being learned, how much of it, out of how much."""
+Hear = Callable[[str, str, int, int], None]
+"""Told in which split, and which model of it is learned next; and how many of how many were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +110,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What came of one job."""
+    """What came of one job, in so many seconds."""
 
     split: str
     seed: int
@@ -124,6 +121,7 @@ class Done:
     verdicts: Mapping[str, Verdict]
     test_cells: int
     out_of_range: Mapping[str, tuple[int, float]]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +164,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         DataError: when there is too little data.
     """
     arrays, protocol = job.arrays, job.protocol
+    began = time.perf_counter()
     split = protocol.splits(arrays, seed=job.split_seed)[job.split]
     told: dict[str, Prediction] = {}
     calibrating: dict[str, Prediction] = {}
@@ -174,8 +173,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     verdicts: dict[str, Verdict] = {}
     fitted: dict[str, Predictor] = {} if keep is None else keep
     for number, name in enumerate(job.models):
-        what = f"{split.name}, seed {job.seed}: {name}"
-        hear(what, number, len(job.models))
+        hear(f"{split.name}, seed {job.seed}", name, number, len(job.models))
         predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
         checkpoint = None if job.checkpoint is None else job.checkpoint / name.replace("/", "+")
@@ -213,6 +211,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         verdicts=verdicts,
         test_cells=int(split.test.cells(arrays).rtt.sum()),
         out_of_range=_out_of_range(arrays, split.test, told),
+        seconds=time.perf_counter() - began,
     )
 
 
@@ -375,40 +374,3 @@ def _out_of_range(
         of = could & (told[name].reason == reason)
         found[str(reason)] = (int(of.sum()), float(np.nansum(np.abs(told[name].rtt_ms - measured)[of])))
     return found
-
-
-# --- side by side
-
-
-def run_all(
-    jobs: Sequence[Job], processes: int, hear: Hear, *, keep: dict[str, Predictor] | None = None
-) -> list[Done]:
-    """Run jobs, so many at a time, each in a process of its own.
-
-    Args:
-        jobs: what.
-        processes: how many at a time; 1 runs them here.
-        hear: told before each model.
-        keep: gets the fitted predictors of the last job that runs here.
-    """
-    if processes == 1 or len(jobs) == 1:
-        return [run(job, hear, keep) for job in jobs]
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        said: Queue[tuple[str, int, int]] = manager.Queue()
-        with ProcessPoolExecutor(processes, mp_context=context) as pool:
-            running = [pool.submit(_run_aside, job, said) for job in jobs]
-            while not all(one.done() for one in running) or not said.empty():
-                try:
-                    hear(*said.get(timeout=0.5))
-                except Empty:
-                    if any(one.done() and one.exception() is not None for one in running):
-                        break
-            for one in running:
-                if one.done() and one.exception() is not None:
-                    pool.shutdown(wait=False, cancel_futures=True)
-            return [one.result() for one in running]
-
-
-def _run_aside(job: Job, said: Any) -> Done:
-    return run(job, lambda what, done, of: said.put((what, done, of)))

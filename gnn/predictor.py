@@ -105,6 +105,7 @@ class Predictor(ABC):
         name, kind, citation: what it is, and who says so.
         needs_past: it has nothing to say of a pair that was never seen.
         members: predictors that must be fitted before it, and are given to it by `reuse`.
+        effort: how long it takes to fit and to ask, against the simplest: to say how long is left of many.
         calibrated: how its intervals are widened; None before it was fitted.
     """
 
@@ -113,6 +114,7 @@ class Predictor(ABC):
     citation: ClassVar[str]
     needs_past: ClassVar[bool] = False
     members: ClassVar[tuple[str, ...]] = ()
+    effort: ClassVar[int] = 1
     calibrated: Calibrated | None = None
     _memory: RowMemory | None = None
 

@@ -19,8 +19,10 @@ from domain.progress import Report, unheard
 from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
-from gnn.comparison import Done, Job, run_all
+from gnn.comparison import Done, Job
 from gnn.fingerprint import data_hash
+from gnn.jobs import run_all
+from gnn.kept_jobs import KeptJobs
 from gnn.predictor import Kind as PredictorKind
 from gnn.predictor import Predictor, counted
 from gnn.protocols import PAPER, protocol_named
@@ -185,7 +187,9 @@ def train(
     )
     kept: dict[str, Predictor] = {}
     started = time.perf_counter()
-    done = run_all([job], 1, lambda what, number, of: report(f"learning {what}", number, of), keep=kept)
+    done = run_all(
+        [job], 1, lambda of, name, number, all_: report(f"learning {of}: {name}", number, all_), fitted=kept
+    )
     document = _document(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=False)
     predictor = kept[model]
     nodes, edges = counted(predictor, arrays, splits[-1].test.part(slice(0, 1)))
@@ -218,6 +222,7 @@ def compare(
     quick: bool = False,
     processes: int | None = None,
     selection: Selection,
+    unfinished: Path | None = None,
     report: Report = unheard,
 ) -> dict[str, Any]:
     """Compare models and baselines under a protocol, over its splits and several seeds.
@@ -232,6 +237,8 @@ def compare(
         quick: one seed, the last split, few models and few steps: to see that all works.
         processes: jobs side by side; None for one a core.
         selection: which paths and windows.
+        unfinished: folder in which jobs that are through are kept, so that a comparison that is interrupted goes on there; whoever has
+            the document may remove it (`KeptJobs.discard`). None keeps nothing.
         report: hears how far it is.
 
     Returns:
@@ -242,6 +249,7 @@ def compare(
         EmptyError: when the graph has no state there.
         DataError: when there is too little, no baseline among the models, or one that has nothing to say under the protocol.
         LeakError: when a predictor would see what it is asked.
+        ArtefactError: when a job cannot be kept, or one that was is damaged.
     """
     if protocol == PAPER:
         return _paper(
@@ -290,19 +298,29 @@ def compare(
         jobs[last] = replace(jobs[last], models=(*names, *variants))
         jobs.insert(0, jobs.pop(last))
     started = time.perf_counter()
-    total = sum(len(job.models) for job in jobs)
-    heard = 0
+    kept = None if unfinished is None else KeptJobs(unfinished)
+    before = [None if kept is None else kept.read(job) for job in jobs]
+    left = [job for job, one in zip(jobs, before, strict=True) if one is None]
+    what = f"learning, {rule.name} (%)"
+    total = max(1, sum(predictor_class(name).effort for job in left for name in job.models))
+    began = 0
 
-    def hear(_what: str, _number: int, _of: int) -> None:
-        nonlocal heard
-        report(f"learning, {rule.name}", heard, total)
-        heard += 1
+    def hear(_of: str, name: str, _number: int, _all: int) -> None:
+        nonlocal began
+        report(what, 100 * began // total, 100)
+        began += predictor_class(name).effort
 
-    done = run_all(jobs, (os.cpu_count() or 1) if processes is None else processes, hear)
-    report(f"learning, {rule.name}", total, total)
+    now = iter(run_all(left, (os.cpu_count() or 1) if processes is None else processes, hear, kept=kept))
+    done = [next(now) if one is None else one for one in before]
+    report(what, 100, 100)
     document = _document(arrays, rule, done, chosen, seed, time.perf_counter() - started, quick=quick)
     if every and not quick:
         document["notes"].append("variants of models (/plain, /direct): one seed, one split")
+    if len(left) < len(jobs):
+        earlier_s = sum(one.seconds for one in before if one is not None)
+        document["notes"].append(
+            f"an interrupted comparison went on: {len(jobs) - len(left)} of {len(jobs)} jobs are from before, {earlier_s:.0f} s of one core"
+        )
     return document
 
 
@@ -310,11 +328,13 @@ def _paper(
     store: GraphStore, selection: Selection, seeds: Sequence[int], *, quick: bool, report: Report
 ) -> dict[str, Any]:
     """The document of the paper's set-up: its race, and no row that could be taken for a prediction."""
-    from gnn.paper.race import race
+    from gnn.paper.networks import RaceConfig
+    from gnn.paper.race import QUICK, race
 
     started = time.perf_counter()
     arrays = path_arrays(store, selection)
-    paper = race(arrays, seeds=seeds, quick=quick, report=report).plain()
+    config = QUICK if quick else RaceConfig()
+    paper = race(arrays, seeds=seeds, report=report, config=config).plain()
     finding = {
         "model": "every network with the paper's features",
         "kind": "column",

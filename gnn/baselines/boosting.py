@@ -94,6 +94,7 @@ class Boosting(Predictor):
 
     name: ClassVar[str] = "boosting"
     kind: ClassVar[Kind] = Kind.BASELINE
+    effort: ClassVar[int] = 4
     citation: ClassVar[str] = (
         "Friedman: Greedy Function Approximation: A Gradient Boosting Machine (Annals of Statistics 29, 2001); Ke, Meng, Finley, "
         "Wang, Chen, Ma, Ye, Liu: LightGBM: A Highly Efficient Gradient Boosting Decision Tree (NIPS 2017), histograms"

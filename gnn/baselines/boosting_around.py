@@ -34,6 +34,7 @@ class BoostingAround(Boosting):
     """
 
     name: ClassVar[str] = "boosting-around"
+    effort: ClassVar[int] = 8
 
     def looks_at(self, column: str) -> bool:
         """All but what is seen now of the pair itself: of a pair that is asked nothing is."""

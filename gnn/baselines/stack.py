@@ -47,6 +47,7 @@ class Stack(OfMembers):
 
     name: ClassVar[str] = "stack"
     kind: ClassVar[Kind] = Kind.BASELINE
+    effort: ClassVar[int] = 6
     citation: ClassVar[str] = (
         "Wolpert: Stacked Generalization (Neural Networks 5, 1992); Breiman: Stacked Regressions (Machine Learning 24, 1996), "
         "weights that are not negative; Kivinen, Warmuth: Exponentiated Gradient versus Gradient Descent (Information and "

@@ -24,6 +24,7 @@ class Ensemble(OfMembers):
 
     name: ClassVar[str] = "ensemble"
     kind: ClassVar[Kind] = Kind.ENSEMBLE
+    effort: ClassVar[int] = 4
     citation: ClassVar[str] = (
         "Breiman: Bagging Predictors, Machine Learning 24, 1996; of models in place of samples"
     )

@@ -167,6 +167,7 @@ class GraphPredictor(Predictor):
     """
 
     kind: ClassVar[Kind] = Kind.GNN
+    effort: ClassVar[int] = 9
     hears: ClassVar[bool] = True
     """Whether it sees other pairs of the window: their columns, the edges, and what mates tell."""
     asks_edges: ClassVar[bool] = False

@@ -48,6 +48,7 @@ class Mlp(GraphPredictor):
 
     name: ClassVar[str] = "mlp"
     kind: ClassVar[Kind] = Kind.MLP
+    effort: ClassVar[int] = 3
     citation: ClassVar[str] = (
         "Gorishniy, Rubachev, Khrulkov, Babenko: Revisiting Deep Learning Models for Tabular Data, NeurIPS 2021, arXiv:2106.11959"
     )

@@ -22,7 +22,7 @@ WARNING = (
 )
 
 QUICK = RaceConfig(hidden=32, layers=2, epochs=60, patience=10)
-"""For tests and a first look."""
+"""Smaller networks and fewer epochs, for a first look; the figures are then no reproduction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +164,7 @@ def node_masks(nodes: int, seed: int) -> Masks:
     return Masks(train=np.sort(train), validation=np.sort(validation), test=np.sort(test))
 
 
-def race(arrays: PathArrays, *, seeds: Sequence[int], quick: bool, report: Report) -> PaperRace:
+def race(arrays: PathArrays, *, seeds: Sequence[int], report: Report, config: RaceConfig) -> PaperRace:
     """Every model on the same nodes, over seeds.
 
     Two rows copy. The average RTT and loss, as they are before features are scaled, are the targets: that is perfect but for the clipping of
@@ -173,15 +173,14 @@ def race(arrays: PathArrays, *, seeds: Sequence[int], quick: bool, report: Repor
     Args:
         arrays: the measurements.
         seeds: each draws masks and weights.
-        quick: smaller networks and fewer epochs; the figures are then no reproduction.
         report: told before each training.
+        config: of the networks.
 
     Raises:
         DataError: when there are too few hosts with an RTT, or no seed.
     """
     if len(seeds) == 0:
         raise DataError("a race needs a seed", found="none", expected="at least one")
-    config = QUICK if quick else RaceConfig()
     graphs = {features: probe_graph(arrays, features) for features in (Features.LEAKY, Features.HONEST)}
     leaky = graphs[Features.LEAKY]
     masks = [node_masks(leaky.nodes, seed) for seed in seeds]

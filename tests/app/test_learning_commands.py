@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from shutil import copytree
 
@@ -84,6 +87,37 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     page = (out / "index.html").read_text()
     assert all(f"{line.partition('. ')[2]}</span>" in page for line in document["conclusion"].splitlines())
     assert "synthetic" in page
+    assert {file.name for file in out.iterdir()} == {"comparison.json", "index.html"}
+
+
+def test_a_comparison_that_is_killed_goes_on_and_comes_to_the_same_figures(
+    qoetwin: Cli, home: Path, tmp_path: Path
+) -> None:
+    def command(out: Path) -> list[str]:
+        return [
+            *("compare", "--protocol", "forecast", "--models", "last-value,seasonal-median", "--seeds", "1"),
+            *("--processes", "1", "--home", str(home), "--out", str(out), "--format", "json"),
+        ]
+
+    killed = tmp_path / "killed"
+    start = [sys.executable, "-c", "from app.cli import main; main()", *command(killed)]
+    with subprocess.Popen(start, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
+        while not list((killed / "unfinished").glob("*.job")):
+            assert process.poll() is None, "it ended before a job was kept"
+            time.sleep(0.01)
+        process.kill()
+    assert not (killed / "index.html").exists()
+    went_on, whole = qoetwin(*command(killed)), qoetwin(*command(tmp_path / "whole"))
+    assert went_on.code == whole.code == 0, went_on.err
+    one, other = json.loads(went_on.out), json.loads(whole.out)
+    assert any("an interrupted comparison went on: " in note for note in one["notes"])
+    assert not (killed / "unfinished").exists()
+    for document in (one, other):
+        for row in document["rows"]:
+            for cost in ("fit_seconds", "predict_seconds", "peak_memory_mb"):
+                del row[cost]
+    for part in ("rows", "gains", "breakdowns", "quantiles", "reliability", "worst", "splits", "conclusion"):
+        assert one[part] == other[part]
 
 
 def test_nothing_is_compared_without_a_baseline_beside_it(qoetwin: Cli, home: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from domain.errors import LeakError
-from gnn.comparison import Job, run, run_all
+from gnn.comparison import Job, run
+from gnn.jobs import run_all
 from gnn.protocols import protocol_named
 from gnn.report import (
     REFERENCE,
@@ -295,7 +296,7 @@ def test_why_a_pair_is_predicted_badly_is_read_from_its_series(done):
 def test_two_processes_come_to_what_one_does():
     jobs = [job(split=split, models=("last-value", "mlp")) for split in (1, 2)]
     heard = []
-    aside = run_all(jobs, 2, lambda what, number, of: heard.append(what))
+    aside = run_all(jobs, 2, lambda *told: heard.append(told))
     here = run_all(jobs, 1, unheard)
     for one, other in zip(aside, here, strict=True):
         for key in here[0].scored:
