@@ -1111,10 +1111,11 @@ def compare_command(
     if out is not None:
         _make_folder(out)
     from app.comparison_page import write_comparison_page
-    from gnn.kept_jobs import KeptJobs
+    from gnn.kept_jobs import kept_jobs
     from twin.learning import compare
 
-    with _open(home, store, create=False) as opened, progress(_notice) as report:
+    keeping = nullcontext() if out is None else kept_jobs(out / UNFINISHED)
+    with _open(home, store, create=False) as opened, keeping as kept, progress(_notice) as report:
         document = compare(
             opened,
             protocol,
@@ -1124,16 +1125,15 @@ def compare_command(
             quick=quick,
             processes=processes,
             selection=selection,
-            unfinished=None if out is None else out / UNFINISHED,
+            kept=kept,
             report=report,
         )
-    document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
-    if out is not None:
-        figures, page = out / "comparison.json", out / "index.html"
-        figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        write_comparison_page(document, page)
-        KeptJobs(out / UNFINISHED).discard()
-        _notice(f"written: {page} and {figures}")
+        document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
+        if out is not None:
+            figures, page = out / "comparison.json", out / "index.html"
+            figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            write_comparison_page(document, page)
+            _notice(f"written: {page} and {figures}")
     _write_compared(document, form)
 
 

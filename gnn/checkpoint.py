@@ -1,7 +1,7 @@
 """Checkpoints: a training that was interrupted goes on from its last epoch, and ends with the same bits. Nothing is unpickled.
 
 A folder with one file, `training.safetensors`: arrays, and in its header what training it is, the numbers beside the arrays, and a digest of
-both. The same bits need as many threads as before: sums are split among them. One file is replaced in one step, so that a kill at any moment leaves the last epoch whole, or the one before.
+both. One file is replaced in one step, so that a kill at any moment leaves the last epoch whole, or the one before.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Fingerprints of what is learned from: the same on every machine, another as soon as one value differs."""
+"""Fingerprints of what is learned from, and by which code: the same on every machine, another as soon as one value differs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import fields
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,17 @@ def data_hash(arrays: PathArrays) -> str:
 def question_hash(question: Question) -> str:
     """SHA-256 over everything that a question asks and shows."""
     return _digest(_parts("", question))
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 over the sources that figures depend on, as they were when it was first asked for."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for room in ("domain", "kg", "qoe", "gnn"):
+        for file in sorted((root / room).rglob("*.py")):
+            digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes() + b"\n")
+    return digest.hexdigest()
 
 
 def _digest(parts: list[tuple[str, NDArray[Any]]]) -> str:

@@ -1,15 +1,18 @@
 """Kept jobs: what came of the jobs of a comparison that are through, so that one that was interrupted goes on. Nothing is unpickled.
 
-One file a job, named by a digest of all that its figures depend on: the data, who is hidden, splits, seeds, models, settings, libraries, and
-the code of this package. What is kept of another comparison is not found under that name.
+One file a job, named by a digest of all that its figures depend on: the data, who is hidden, splits, seeds, models, settings, libraries, the
+code, and whether there is a GPU. What is kept of another comparison is not found under that name.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from functools import cache
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_origin
@@ -19,22 +22,26 @@ import numpy as np
 
 from domain.errors import ArtefactError
 from gnn.comparison import Done, Job
-from gnn.fingerprint import data_hash
+from gnn.fingerprint import code_hash, data_hash
+from gnn.predictor import Kind
+from gnn.registry import predictor_class
 from gnn.whole_files import write_whole
 
-SUFFIX = ".job"
-LIBRARIES = ("qoetwin", "numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
+LOCK = "lock"
 
 
-@dataclass(frozen=True, slots=True)
 class KeptJobs:
-    """A folder of finished jobs.
+    """Finished jobs in a folder, kept by this code.
 
-    Attributes:
-        folder: is made when something is kept.
+    Args:
+        folder: where they are.
     """
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._code = code_hash()  # now: sources may change before the last job is through
+        self._own: set[Path] = set()
 
     def read(self, job: Job) -> Done | None:
         """What came of a job; None where it is not kept.
@@ -73,20 +80,16 @@ class KeptJobs:
             raise ArtefactError("a job cannot be kept", where=str(file), found=str(error)) from error
 
     def discard(self) -> None:
-        """Remove all that is kept, and the folder when nothing else is in it.
+        """Remove the jobs that were asked for here, whoever wrote them; what is of another comparison stays.
 
         Raises:
-            ArtefactError: when it cannot be removed.
+            ArtefactError: when one cannot be removed.
         """
         try:
-            for file in self.folder.glob(f"*{SUFFIX}*"):
+            for file in self._own:
                 file.unlink(missing_ok=True)
-            if self.folder.is_dir() and not any(self.folder.iterdir()):
-                self.folder.rmdir()
         except OSError as error:
-            raise ArtefactError(
-                "kept jobs cannot be removed", where=str(self.folder), found=str(error)
-            ) from error
+            raise ArtefactError("a kept job cannot be removed", where=str(file), found=str(error)) from error
 
     def _file(self, job: Job) -> Path:
         of = {
@@ -98,21 +101,54 @@ class KeptJobs:
             "settings": dict(job.overrides),
             "profile": asdict(job.profile),
             "libraries": {name: version(name) for name in LIBRARIES},
-            "code": _code(),
+            "code": self._code,
+            "device": _device(job),
         }
-        return self.folder / (
-            hashlib.sha256(json.dumps(of, sort_keys=True, default=dict).encode()).hexdigest()[:32] + SUFFIX
-        )
+        digest = hashlib.sha256(json.dumps(of, sort_keys=True, default=dict).encode()).hexdigest()
+        file = self.folder / f"{digest[:32]}.job"
+        self._own.add(file)
+        return file
 
 
-@cache
-def _code() -> str:
-    """Digest of the sources of this package."""
-    digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for file in sorted(here.rglob("*.py")):
-        digest.update(str(file.relative_to(here)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+@contextmanager
+def kept_jobs(folder: Path) -> Iterator[KeptJobs]:
+    """Keep jobs in a folder, alone; left without an error, all that was kept of them is removed.
+
+    Raises:
+        ArtefactError: when the folder cannot be written to, or somebody else keeps jobs there at the time.
+    """
+    lock = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ArtefactError("jobs cannot be kept", where=str(folder), found=str(error)) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtefactError(
+                "another comparison is being written there",
+                where=str(folder.parent),
+                next_step="wait for it, or choose another folder",
+            ) from error
+        kept = KeptJobs(folder)
+        yield kept
+        kept.discard()
+        lock.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _device(job: Job) -> str:
+    """Where its networks run; torch is imported for these only."""
+    if all(predictor_class(name).kind is Kind.BASELINE for name in job.models):
+        return "cpu"
+    from gnn.device import best_device
+
+    return best_device().type
 
 
 def _packed(value: Any) -> Any:

@@ -56,7 +56,8 @@ def rows_and_gains(
             jobs = [one for one in done if (case, target) in one.asked]
             if not jobs:
                 continue
-            names = _scored_in_all(jobs, case, target)
+            variants = _variants(jobs)
+            names = [name for name in _scored_in_all(jobs, case, target) if name not in variants]
             best = _best_baseline(jobs, case, target, names)
             of_best = {} if best is None else _differences(jobs, case, target, names, best, seed)
             rows += [
@@ -66,19 +67,17 @@ def rows_and_gains(
                 }
                 for name in names
             ]
-            # Variants are in one job: they are set against the best baseline there.
-            few = [one for one in jobs if len(one.costs) > len(names)]
-            variants = (
-                [name for name in _scored_in_all(few, case, target) if name not in names] if few else []
-            )
-            if best is not None and variants:
-                of_best = _differences(few, case, target, [*variants, best], best, seed)
+            # Variants may be in some jobs only: they are set against the best baseline there.
+            few = [one for one in jobs if any((name, case, target) in one.scored for name in variants)]
+            scored = [name for name in _scored_in_all(few, case, target) if name in variants] if few else []
+            if best is not None and scored:
+                of_best = _differences(few, case, target, [*scored, best], best, seed)
                 rows += [
                     {
                         **_row(few, case, target, name, best, _as_gain(of_best.get(name), clusters)),
                         "in_all_jobs": False,
                     }
-                    for name in variants
+                    for name in scored
                 ]
             learned = [name for name in names if predictor_class(name).kind in (Kind.GNN, Kind.ENSEMBLE)]
             for over in _compared_with(names, best):
@@ -95,6 +94,12 @@ def rows_and_gains(
                     if name in against
                 ]
     return rows, gains
+
+
+def _variants(jobs: Sequence[Done]) -> set[str]:
+    """What stands beside the model that it is a variant of."""
+    names = {name for one in jobs for name in one.costs}
+    return {name for name in names if "/" in name and name.partition("/")[0] in names}
 
 
 def _scored_in_all(jobs: Sequence[Done], case: str, target: Target) -> list[str]:

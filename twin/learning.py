@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +18,7 @@ from domain.progress import Report, unheard
 from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
+from gnn.checkpoint import discard
 from gnn.comparison import Done, Job
 from gnn.fingerprint import data_hash
 from gnn.jobs import run_all
@@ -44,6 +44,7 @@ from gnn.report import (
 )
 from gnn.scoring import Target
 from gnn.statistical_audit import noise_floor_ms
+from ingest.workers import usable_cores
 from kg.arrays import Ends, PathArrays, path_arrays
 from kg.store import GraphStore
 from qoe.profile import load_profile
@@ -156,7 +157,8 @@ def train(
 ) -> Trained:
     """Export the graph, learn a model on the protocol's latest split next to quick baselines, and save it.
 
-    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`.
+    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`. What was through before it, as
+    members of an ensemble are, is learned again.
 
     Raises:
         UnknownNameError: when there is no such model or protocol.
@@ -174,6 +176,7 @@ def train(
     beside = [name for name in QUICK_BESIDE if name in serving(rule, arrays) and name != model]
     models = tuple(dict.fromkeys([*beside, *kind.members, model]))
     report("exporting the graph", 1, 1)
+    checkpoint = folder.with_name(f"{folder.name}.training")
     job = Job(
         arrays=arrays,
         protocol=rule,
@@ -183,15 +186,15 @@ def train(
         models=models,
         profile=load_profile(),
         overrides={} if overrides is None else overrides,
-        checkpoint=folder.with_name(f"{folder.name}.training"),
+        checkpoint=checkpoint,
     )
-    kept: dict[str, Predictor] = {}
+    fitted: dict[str, Predictor] = {}
     started = time.perf_counter()
     done = run_all(
-        [job], 1, lambda of, name, number, all_: report(f"learning {of}: {name}", number, all_), fitted=kept
+        [job], 1, lambda of, name, number, all_: report(f"learning {of}: {name}", number, all_), fitted=fitted
     )
     document = _document(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=False)
-    predictor = kept[model]
+    predictor = fitted[model]
     nodes, edges = counted(predictor, arrays, splits[-1].test.part(slice(0, 1)))
     card = describe(
         predictor,
@@ -204,6 +207,7 @@ def train(
         code_version=version("qoetwin"),
     )
     save(predictor, card, folder)
+    discard(checkpoint)
     return Trained(
         exported=Exported(windows=arrays.windows, nodes=nodes, edges=edges),
         document=document,
@@ -222,7 +226,7 @@ def compare(
     quick: bool = False,
     processes: int | None = None,
     selection: Selection,
-    unfinished: Path | None = None,
+    kept: KeptJobs | None = None,
     report: Report = unheard,
 ) -> dict[str, Any]:
     """Compare models and baselines under a protocol, over its splits and several seeds.
@@ -237,8 +241,7 @@ def compare(
         quick: one seed, the last split, few models and few steps: to see that all works.
         processes: jobs side by side; None for one a core.
         selection: which paths and windows.
-        unfinished: folder in which jobs that are through are kept, so that a comparison that is interrupted goes on there; whoever has
-            the document may remove it (`KeptJobs.discard`). None keeps nothing.
+        kept: jobs that are through, so that a comparison that is interrupted goes on with them; None keeps nothing.
         report: hears how far it is.
 
     Returns:
@@ -298,7 +301,6 @@ def compare(
         jobs[last] = replace(jobs[last], models=(*names, *variants))
         jobs.insert(0, jobs.pop(last))
     started = time.perf_counter()
-    kept = None if unfinished is None else KeptJobs(unfinished)
     before = [None if kept is None else kept.read(job) for job in jobs]
     left = [job for job, one in zip(jobs, before, strict=True) if one is None]
     what = f"learning, {rule.name} (%)"
@@ -310,7 +312,7 @@ def compare(
         report(what, 100 * began // total, 100)
         began += predictor_class(name).effort
 
-    now = iter(run_all(left, (os.cpu_count() or 1) if processes is None else processes, hear, kept=kept))
+    now = iter(run_all(left, usable_cores() if processes is None else processes, hear, kept=kept))
     done = [next(now) if one is None else one for one in before]
     report(what, 100, 100)
     document = _document(arrays, rule, done, chosen, seed, time.perf_counter() - started, quick=quick)

@@ -444,6 +444,7 @@ def write_predictions(store: GraphStore, told: Predicted) -> int:
     """
     now = datetime.now(UTC).replace(microsecond=0)
     rows = [row for row in told.rows if any(row[name] is not None for name in _VALUES)]
+    forecasts = protocol_named(told.card.protocol).forecasts
     table = pa.Table.from_pylist(
         [
             {
@@ -464,7 +465,7 @@ def write_predictions(store: GraphStore, told: Predicted) -> int:
                 },
                 "predicted_at": now,
                 "trained_until": told.learned_until,
-                "seen_until": row["window_start"],
+                "seen_until": row["window_start" if forecasts else "window_end"],
                 "data_hash": told.card.data_hash,
                 "synthetic": told.synthetic,
             }

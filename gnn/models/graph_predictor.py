@@ -20,7 +20,7 @@ from domain.errors import ArtefactError, DataError
 from gnn.blocks import in_blocks
 from gnn.checkpoint import Checkpoint
 from gnn.device import best_device, moved, one_thread
-from gnn.fingerprint import data_hash, question_hash
+from gnn.fingerprint import code_hash, data_hash, question_hash
 from gnn.heads import FeatureEncoder, LossHead, QuantileHead, loss_of_loss, pinball
 from gnn.hearing import Table
 from gnn.inputs import Inputs
@@ -285,6 +285,7 @@ class GraphPredictor(Predictor):
             "seed": lesson.seed,
             "device": self.device.type,
             "torch": torch.__version__,
+            "code": code_hash(),
         }
 
     def answer(self, inputs: Inputs) -> Prediction:

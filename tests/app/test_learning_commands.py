@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +53,26 @@ def home(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(copytree(built, tmp_path_factory.mktemp("learning") / "home"))
 
 
+def comparing(home: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("compare", "--protocol", "forecast", "--models", "last-value,seasonal-median"),
+        *("--home", str(home), "--out", str(out), "--format", "json", *more),
+    ]
+
+
+def in_a_process_group(command: list[str]) -> subprocess.Popen[str]:
+    start = [sys.executable, "-c", "from app.cli import main; main()", *command]
+    return subprocess.Popen(
+        start, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for_a_job(process: subprocess.Popen[str], out: Path) -> None:
+    while not list((out / "unfinished").glob("*.job")):
+        assert process.poll() is None, "it ended before a job was kept"
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def trained(qoetwin: Cli, home: Path) -> Path:
     if not (home / "models" / "last-value-forecast").is_dir():
@@ -93,21 +115,13 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
 def test_a_comparison_that_is_killed_goes_on_and_comes_to_the_same_figures(
     qoetwin: Cli, home: Path, tmp_path: Path
 ) -> None:
-    def command(out: Path) -> list[str]:
-        return [
-            *("compare", "--protocol", "forecast", "--models", "last-value,seasonal-median", "--seeds", "1"),
-            *("--processes", "1", "--home", str(home), "--out", str(out), "--format", "json"),
-        ]
-
-    killed = tmp_path / "killed"
-    start = [sys.executable, "-c", "from app.cli import main; main()", *command(killed)]
-    with subprocess.Popen(start, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
-        while not list((killed / "unfinished").glob("*.job")):
-            assert process.poll() is None, "it ended before a job was kept"
-            time.sleep(0.01)
+    killed, one_process = tmp_path / "killed", ("--seeds", "1", "--processes", "1")
+    with in_a_process_group(comparing(home, killed, *one_process)) as process:
+        wait_for_a_job(process, killed)
         process.kill()
     assert not (killed / "index.html").exists()
-    went_on, whole = qoetwin(*command(killed)), qoetwin(*command(tmp_path / "whole"))
+    went_on = qoetwin(*comparing(home, killed, *one_process))
+    whole = qoetwin(*comparing(home, tmp_path / "whole", *one_process))
     assert went_on.code == whole.code == 0, went_on.err
     one, other = json.loads(went_on.out), json.loads(whole.out)
     assert any("an interrupted comparison went on: " in note for note in one["notes"])
@@ -118,6 +132,24 @@ def test_a_comparison_that_is_killed_goes_on_and_comes_to_the_same_figures(
                 del row[cost]
     for part in ("rows", "gains", "breakdowns", "quantiles", "reliability", "worst", "splits", "conclusion"):
         assert one[part] == other[part]
+
+
+def test_an_interrupt_ends_all_processes_of_a_comparison_at_once(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    with in_a_process_group(comparing(home, out, "--seeds", "40", "--processes", "2")) as process:
+        wait_for_a_job(process, out)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in said
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("a process of the comparison goes on")
 
 
 def test_nothing_is_compared_without_a_baseline_beside_it(qoetwin: Cli, home: Path) -> None:

@@ -87,6 +87,18 @@ def test_a_variant_that_ran_in_one_job_is_compared_in_that_job_and_says_so(done)
     assert (variant["in_all_jobs"], whole["in_all_jobs"]) == (False, True)
 
 
+def test_a_variant_is_one_in_a_single_job_too_and_where_another_model_says_too_little_in_all(done):
+    rows, _ = rows_and_gains(done[:1], CASES, 0)
+    assert {row["in_all_jobs"] for row in rows if row["model"] == "sage/plain"} == {False}
+    less = [
+        replace(one, scored={key: value for key, value in one.scored.items() if key[0] != "mlp"})
+        for one in done
+    ]
+    rows, _ = rows_and_gains(less, CASES, 0)
+    assert "mlp" not in {row["model"] for row in rows}
+    assert {row["case"] for row in rows if row["model"] == "sage/plain"} == set(CASES)
+
+
 def test_a_variant_stands_beside_its_model_on_the_cells_of_the_jobs_that_both_were_in(done):
     found = heads(done, CASES, 0)
     assert {(one["model"], one["over"]) for one in found} == {("sage/plain", "sage")}
