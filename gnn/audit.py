@@ -4,8 +4,8 @@ First the split itself is looked at (`gnn.split_audit`): who asks, sees and seal
 asked as learning and evaluation ask them, several at once, so that nothing passes from one row to another. Everything that is
 hidden from a row is perturbed, deleted, and added to where nothing was measured: the inputs of that row (columns,
 categories, edges, their numbers, values), and of every other row from which as much is hidden, must stay bit-equal; so must the
-constants that are taken from the data before learning. A fitted predictor's answers are audited the same way, and so is,
-where there is time to learn twice, what it learned.
+constants that are taken from the data before learning. A fitted predictor's answers are audited the same way (`audit_answers`).
+What was learned is audited by the tests alone (`audit_learning`), of small predictors: it takes learning several times.
 
 Only some rows are audited; the verdict says how many, and how many cells were tampered with. What is constant over the windows is
 tampered with nowhere: places, AS numbers, hosts, centralities. Whoever makes the arrays must cut it at the first window that
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 3
 ROW_PAIRS = 3000
 """Of each question up to `MOST_ROWS` rows are audited, as long as they are of no more pairs than this together; at least one is. What is
-made of other predictors is audited in one: it sees what they say, and each of them was audited in all of these rows."""
+made of other predictors is audited in one, the last of these: it sees what they say, and each of them was audited in that row too."""
 
 LEAST_CHANGE, MOST_CHANGE = 1e-4, 3.0
 """Hidden RTTs are multiplied by exp(± x), x between these, evenly on a logarithmic scale. Small changes are for inputs that cut
@@ -199,7 +199,7 @@ def audit_learning(
 ) -> Verdict:
     """Audit what is learned: fit three times, and nothing learned may differ when sealed cells are tampered with.
 
-    Weights, stopping, tuning and calibration are all in the state of a predictor. One that learns something else from the same
+    Called by tests. Weights, stopping, tuning and calibration are all in the state of a predictor. One that learns something else from the same
     numbers and the same seed fails too: what cannot be repeated cannot be audited.
 
     Args:
@@ -245,9 +245,9 @@ def _most_rows(predictor: Predictor) -> int:
 
 
 def _few(question: Question, most_rows: int) -> Question:
-    """Some rows, evenly over the question: of the first case and of the last, early and late."""
+    """Some rows: several are evenly over the question, of the first case and of the last, early and late; one is the last of these."""
     most = min(len(question), max(1, min(most_rows, ROW_PAIRS // question.asked.shape[1])))
-    share = np.linspace(0.0, 1.0, num=most) if most > 1 else np.full(most, 0.5)
+    share = np.linspace(0.0, 1.0, num=most) if most > 1 else np.ones(most)
     return question.part((share * (len(question) - 1)).round().astype(np.int64))
 
 

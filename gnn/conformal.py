@@ -1,13 +1,13 @@
 """Conformal calibration: intervals moved until they cover what they say, on cells kept for that.
 
     raw quantiles of any predictor, truth --calibrate--> Calibration --widen--> intervals
-    misses of past windows --adapted_alpha--> alpha --widen--> intervals that keep up with a drift
+    misses of a past window --next_alpha--> alpha --widen--> intervals that keep up with a drift (`gnn.adaptation`)
 
 Split conformal prediction: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005), section 4.2; by groups
 (Mondrian): section 4.5; for quantiles: Romano, Patterson, Candès, Conformalized Quantile Regression (NeurIPS 2019), with a
 score for each side (theorem 2) and divided by a width as in Sesia, Candès, A comparison of some conformal quantile
 regression methods (Stat 9, 2020). The guarantee asks for exchangeable cells, which time does not give, and cells of one path
-are alike: coverage is measured on the test (`coverage_by`), not claimed.
+are alike: coverage is measured on the test (by `gnn.scoring`, and by group in `gnn.comparison`), not claimed.
 
 Two choices differ from the papers. Both made the mean interval narrower at the same coverage of .90, on medians of three hours
 over three weeks of recorded pings, a random half of the cells calibrated on and the other scored:
@@ -24,7 +24,7 @@ over three weeks of recorded pings, a random half of the cells calibrated on and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -285,81 +285,6 @@ def next_alpha(alpha: float, missed: float, cells: float = math.inf) -> float:
     weight = 1.0 / (1.0 + CELLS_OF_HALF / cells)
     moved = alpha + GAMMA * weight * ((1.0 - COVERAGE) - missed)
     return min(max(moved, 1.0 - float(LEVELS[-1])), 1.0 - float(LEVELS[0]))
-
-
-def adapted_alpha(misses: Sequence[float] | Floats, cells: Sequence[float] | Floats | None = None) -> float:
-    """Alpha for the window after these.
-
-    A miss must be one of the intervals that were given at the time, made with the alpha of that time, and known by the time
-    of asking: h windows ahead, those of the last h - 1 windows are not.
-
-    Args:
-        misses: (T,) share of missed cells of each window, oldest first; NaN where it has none.
-        cells: (T,) how many there are; None counts all windows in full.
-    """
-    alpha = 1.0 - COVERAGE
-    for t, missed in enumerate(misses):
-        alpha = next_alpha(alpha, float(missed), math.inf if cells is None else float(cells[t]))
-    return alpha
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """How well intervals did on some cells.
-
-    Attributes:
-        cells: that were measured and have an interval.
-        without_interval: that were measured and have none.
-        coverage: share of `cells` inside; None where there are none.
-        mean_width_ms: None likewise.
-    """
-
-    cells: int
-    without_interval: int
-    coverage: float | None
-    mean_width_ms: float | None
-
-
-def coverage_of(truth_ms: Floats, low_ms: Floats, high_ms: Floats) -> Coverage:
-    """Coverage and width over all cells, in arrays of one shape; NaN is not measured, or no interval.
-
-    >>> coverage_of(np.array([1.0, 5.0, 7.0]), np.array([0.0, 0.0, np.nan]), np.array([2.0, 2.0, np.nan]))
-    Coverage(cells=2, without_interval=1, coverage=0.5, mean_width_ms=2.0)
-    """
-    everything = coverage_by(truth_ms, low_ms, high_ms, np.zeros(truth_ms.shape, dtype=np.int64))
-    return everything.get(0, Coverage(cells=0, without_interval=0, coverage=None, mean_width_ms=None))
-
-
-def coverage_by(
-    truth_ms: Floats, low_ms: Floats, high_ms: Floats, label: NDArray[Any]
-) -> dict[int | str, Coverage]:
-    """Coverage and width by label, in the order of labels.
-
-    Args:
-        truth_ms: of any shape; NaN is not measured.
-        low_ms: of the same shape; NaN is no interval.
-        high_ms: likewise.
-        label: of the same shape: a decile (`equal_parts` of what is predicted), a country, an AS, a window. Integers or texts.
-    """
-    labels, number = np.unique(label, return_inverse=True)
-    number = number.reshape(truth_ms.shape)
-    measured = np.isfinite(truth_ms)
-    scored = measured & np.isfinite(low_ms) & np.isfinite(high_ms)
-    inside = (low_ms <= truth_ms) & (truth_ms <= high_ms)
-    of_cells = number[scored]
-    without = np.bincount(number[measured & ~scored], minlength=len(labels)).tolist()
-    count = np.bincount(of_cells, minlength=len(labels)).tolist()
-    hit = np.bincount(of_cells, weights=inside[scored], minlength=len(labels)).tolist()
-    width = np.bincount(of_cells, weights=(high_ms - low_ms)[scored], minlength=len(labels)).tolist()
-    return {
-        name: Coverage(
-            cells=count[i],
-            without_interval=without[i],
-            coverage=hit[i] / count[i] if count[i] > 0 else None,
-            mean_width_ms=width[i] / count[i] if count[i] > 0 else None,
-        )
-        for i, name in enumerate(labels.tolist())
-    }
 
 
 def equal_parts(values: Floats, parts: int = GROUPS) -> Ints:

@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
     """In it torch works on one core, so that a seed gives the same bits whatever the number of cores, and waits for no other.
 
     Graphs of a few thousand pairs are too small to be shared out: two threads are no faster, and far slower where others use the
-    machine too. What runs side by side are whole trainings (`gnn.comparison`).
+    machine too. What runs side by side are whole jobs (`gnn.jobs`).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

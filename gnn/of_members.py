@@ -96,7 +96,7 @@ class OfMembers(Predictor):
             for key, value in member.state().items()
         }
 
-    def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+    def take_back(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Give the members back what `state` gave."""
         strange = [key for key in (*state, *columns) if key.split(".", 1)[0] not in self.members]
         if strange:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,9 +41,3 @@ class Prediction:
 def reasons(answered: Bools, sent: Bools) -> Strings:
     """(Q, P) why a pair cannot be predicted: it never answered, or was never even asked; "" where it can."""
     return np.where(answered, "", np.where(sent, NEVER_ANSWERED, NEVER_SENT)).astype(object)
-
-
-def joined(parts: Sequence[Prediction]) -> Prediction:
-    """The rows of several predictions, one after the other."""
-    names = [field.name for field in fields(Prediction)]
-    return Prediction(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

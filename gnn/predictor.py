@@ -281,9 +281,19 @@ class Predictor(ABC):
     def columns(self) -> tuple[str, ...]:
         """Names of the input columns that it was fitted on."""
 
-    @abstractmethod
+    @final
     def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
-        """Take back what `state` and `columns` gave.
+        """Take back what `state` and `columns` gave, and forget what was said before.
+
+        Raises:
+            ArtefactError: when an array is missing, too many, or of another shape or type, or a column is not known.
+        """
+        self._memory = None
+        self.take_back(state, columns)
+
+    @abstractmethod
+    def take_back(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+        """The predictor's own part of `restore`.
 
         Raises:
             ArtefactError: when an array is missing, too many, or of another shape or type, or a column is not known.

@@ -27,7 +27,8 @@ class RowMemory:
     """Predictions by row, for each set of arrays that is still in use.
 
     Rows are worked out one by one: beside others sums of another length would move the last digits of a row, and what is said of it
-    must not depend on what else is asked.
+    must not depend on what else is asked. Nor does it depend on which pairs are asked: inputs follow from what is shown, and all
+    pairs are answered. So a row that is rehearsed (`gnn.adaptation`) and asked for itself, of other pairs, is worked out once.
 
     Args:
         answer: predicts a question of one row.
@@ -59,7 +60,7 @@ class RowMemory:
 
 
 def _key(question: Question, row: int, held_out: bytes) -> bytes:
-    """Everything that a row asks and shows."""
+    """Which window a row is about, and everything that it shows; not which pairs it asks, since no answer depends on these."""
     digest = hashlib.sha256(held_out)
     for name in ("windows", "seen_until", "case"):
         digest.update(int(getattr(question, name)[row]).to_bytes(8, "little", signed=True))

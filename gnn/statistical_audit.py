@@ -1,6 +1,7 @@
 """The leakage audit by numbers: a predictor that is too good to be true, on measurements as they are and on worthless ones.
 
 Inputs that no longer change with hidden values (`gnn.audit`) are the proof; this is the check that somebody was right about it.
+`audit_statistics` is part of every comparison, `audit_worthless` of the tests: it learns once more.
 """
 
 from __future__ import annotations

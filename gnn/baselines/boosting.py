@@ -296,7 +296,7 @@ class Boosting(Predictor):
             raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
         return self._columns
 
-    def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+    def take_back(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
         of_model: dict[str, dict[str, Array]] = {model: {} for model in MODELS}
         chosen = checked(

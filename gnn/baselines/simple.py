@@ -125,7 +125,7 @@ class SimpleBaseline(Predictor):
             raise DataError("a predictor that was not fitted", where=self.name, next_step="call fit first")
         return dict(self._state)
 
-    def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+    def take_back(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
         if columns != self.columns:
             raise ArtefactError(

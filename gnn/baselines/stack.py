@@ -109,12 +109,12 @@ class Stack(OfMembers):
         """The weights, and what the members learned."""
         return {WEIGHTS: self.weights, **super().state()}
 
-    def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+    def take_back(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
         own = {name: values for name, values in state.items() if name == WEIGHTS}
         expected = {WEIGHTS: np.empty((len(TARGETS), len(self.members)))}
         self._weights = checked(own, expected, where=self.name)[WEIGHTS]
-        super().restore({name: values for name, values in state.items() if name != WEIGHTS}, columns)
+        super().take_back({name: values for name, values in state.items() if name != WEIGHTS}, columns)
 
 
 def _weights(said: Floats, truth: Floats, *, squared: bool) -> Floats:

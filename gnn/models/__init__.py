@@ -7,5 +7,5 @@ cheb_net           Chebyshev filters
 res_gated_gcn      gates
 sage               means
 mlp                no graph: the ablation
-ensemble           the mean of all
+ensemble           the mean of the four graph models; half of what it says of loss is boosting's
 """

@@ -349,7 +349,7 @@ class GraphPredictor(Predictor):
         }
         return {**weights, **self._constants}
 
-    def restore(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
+    def take_back(self, state: Mapping[str, Array], columns: tuple[str, ...]) -> None:
         """Take back what `state` gave."""
         # Shapes alone: what they should be takes no memory, however large a wrong setting makes it.
         with torch.device("meta"):

@@ -115,7 +115,7 @@ class Straight(Predictor):
     def columns(self):
         return ("base_ms", "usual_ms", "around_ms", "latitude")
 
-    def restore(self, state, columns):
+    def take_back(self, state, columns):
         self._state = dict(state)
 
 

@@ -14,6 +14,7 @@ from gnn.protocols.forecast import Forecast
 from gnn.protocols.imputation import Imputation
 from gnn.protocols.unseen_pair import UnseenPair
 from gnn.protocols.unseen_probe import UnseenProbe
+from gnn.registry import predictor_named
 from gnn.split_audit import split_flaws, two_ids
 from tests.gnn.anchor_mesh import anchor_mesh, of_pairs
 from tests.gnn.conftest import synthetic_arrays
@@ -455,6 +456,25 @@ def test_what_was_remembered_from_the_audit_and_learned_from_is_found():
         verdict.require("rememberer")
 
 
+REAL = {
+    "boosting": {"rounds": 3, "bound_rounds": 2, "cells": 200, "redraws": 1, "least_cells": 5},
+    "sage": {"hidden": 4, "layers": 1, "steps": 2, "neighbours": 2, "lags": 2, "moves": 1, "history": 6},
+}
+"""Models that are really compared, as small as they still learn from all that they usually do."""
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_nothing_that_a_real_model_learns_depends_on_what_is_sealed(name, monkeypatch):
+    monkeypatch.setattr("gnn.audit.MOST_ROWS", 1)  # its inputs are audited elsewhere
+    arrays = synthetic_arrays(probes=4, targets=3, windows=16)
+    split = Forecast().splits(arrays, seed=0)[-1]
+    verdict = audit_learning(
+        lambda: predictor_named(name, "forecast", REAL[name]), arrays, split, Forecast(), seed=0
+    )
+    assert verdict.passed
+    assert min(verdict.perturbed, verdict.deleted, verdict.added) > 0
+
+
 def test_a_lesson_has_no_test_and_none_of_what_is_sealed():
     seen = []
 
@@ -500,6 +520,24 @@ def test_pairs_first_measured_later_make_no_edges_and_leak_nothing(name):
     late = without(ARRAYS, unborn)
     protocol = protocol_named(name)
     assert audit(OnGraph(), late, protocol.splits(late, seed=0)[-1], protocol).passed
+
+
+class OfOthers(Straight):
+    """Is said to be made of others."""
+
+    members = ("straight",)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_what_is_made_of_others_is_audited_in_the_last_row_that_these_are_audited_in(rows, monkeypatch):
+    monkeypatch.setattr("gnn.audit.ROW_PAIRS", rows * ARRAYS.pairs)
+    split = Imputation().splits(ARRAYS, seed=0)[-1]
+    members, own = (audit(kind(), ARRAYS, split, Imputation()).windows for kind in (Straight, OfOthers))
+    sizes = [
+        min(rows, len(question)) for question in (split.fit, split.validation, split.calibration, split.test)
+    ]
+    assert len(members) == sum(sizes)
+    assert own == tuple(members[end - 1] for end in np.cumsum(sizes))
 
 
 def test_verdicts_are_added_up_and_only_findings_are_refused():

@@ -316,15 +316,16 @@ def test_two_processes_come_to_what_one_does():
     assert len(heard) == 4
 
 
-def test_a_leak_in_one_process_ends_the_comparison_with_its_name():
-    arrays = job().arrays
-    leaking = replace(job(models=("last-value",)), protocol=_ShowsAll())
-    with pytest.raises(LeakError):
-        run(replace(leaking, arrays=arrays), unheard)
+def test_a_leak_in_one_process_ends_the_comparison_with_the_name_of_what_leaks():
+    clean = job(models=("last-value", "ewma"))
+    leaking = replace(clean, models=("ewma",), protocol=_SealsNothing())
+    with pytest.raises(LeakError, match="the test asks cells that are not sealed") as refused:
+        run_all([clean, leaking], 2, unheard)
+    assert refused.value.where == "ewma"
 
 
-class _ShowsAll(type(protocol_named("forecast"))):
-    """A forecast that shows the window it asks about: as past, of a window later."""
+class _SealsNothing(type(protocol_named("forecast"))):
+    """A forecast whose test is there while models learn."""
 
     def splits(self, arrays, *, seed):
         return tuple(

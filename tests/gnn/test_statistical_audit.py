@@ -13,6 +13,7 @@ from gnn.protocols import PROTOCOLS, protocol_named
 from gnn.protocols.forecast import Forecast
 from gnn.protocols.imputation import Imputation
 from gnn.protocols.unseen_pair import UnseenPair
+from gnn.registry import predictor_named
 from gnn.statistical_audit import audit_statistics, audit_worthless, noise_floor_ms, worthless
 from tests.gnn.anchor_mesh import anchor_mesh
 from tests.gnn.conftest import synthetic_arrays
@@ -124,3 +125,20 @@ def test_a_base_from_the_graph_finds_nothing_either(name):
     arrays = protocol.view(ARRAYS if protocol.in_time else MESH)
     split = protocol.splits(arrays, seed=0)[-1]
     assert audit_worthless(OnGraph, arrays, split, protocol, seed=0).finding is None
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("boosting", {"rounds": 20, "bound_rounds": 2, "cells": 2000, "redraws": 1, "least_cells": 10}),
+        ("sage", {"hidden": 8, "layers": 1, "steps": 20, "neighbours": 4, "lags": 4, "history": 8}),
+    ],
+)
+def test_real_models_find_nothing_where_there_is_nothing(name, small):
+    split = Forecast().splits(ARRAYS, seed=0)[-1]
+    told = audit_worthless(
+        lambda: predictor_named(name, "forecast", small), ARRAYS, split, Forecast(), seed=0
+    )
+    assert told.cells > 100
+    assert told.finding is None
+    assert told.error_ms > 0.9 * told.best_error_ms
