@@ -1443,8 +1443,8 @@ def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> 
     if form is Format.TABLE:
         from app.figures import figure_rows, paper_rows
 
-        what = document["cases"][0] if document["paper"] is None else document["paper"]["set"]
-        title = f"{document['protocol']}, {what}{' (synthetic)' if document['synthetic'] else ''}"
+        what = document["cases"][:1] if document["paper"] is None else [document["paper"]["set"]]
+        title = ", ".join([document["protocol"], *what]) + (" (synthetic)" if document["synthetic"] else "")
         shown = figure_rows(document) if document["paper"] is None else paper_rows(document)
         _out(as_text(shown, form, title=title), nl=False)
     else:

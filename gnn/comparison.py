@@ -336,6 +336,8 @@ def _at_or_below(came: Floats, bounds: Sequence[Floats]) -> Floats:
 
 DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
+DECILES = tuple(f"{number:02d}" for number in range(1, 11))
+
 DISTANCE_BANDS = (
     *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),
     f"over {DISTANCES_KM[-1]:g} km",
@@ -358,7 +360,7 @@ def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said:
         ],
         "asn": np.where(asn == UNKNOWN_ASN, "unknown", np.char.add("AS", asn.astype(str)))[pair],
         "hour": np.char.add(np.char.zfill((start_s % DAY_S // 3600).astype(str), 2), ":00")[row],
-        "decile": np.char.zfill((1 + equal_parts(said)).astype(str), 2),
+        "decile": np.array(DECILES)[equal_parts(said, len(DECILES))],
         "window": np.datetime_as_string(start_s.astype("datetime64[s]"), unit="m")[row],
     }
 

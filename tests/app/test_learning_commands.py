@@ -364,9 +364,14 @@ def test_too_little_is_one_line_under_every_protocol(
 
 @pytest.fixture
 def mesh(qoetwin: Cli, tmp_path: Path) -> Path:
-    """A home in which twelve hosts measured each other once, by a table."""
-    home, table = tmp_path / "home", tmp_path / "pings.csv"
-    hosts = range(1, 13)
+    """A home in which twelve hosts measured each other once."""
+    return of_hosts(12, qoetwin, tmp_path)
+
+
+def of_hosts(count: int, qoetwin: Cli, folder: Path) -> Path:
+    """A home in which so many hosts, whose places nobody knows, measured each other once, by a table."""
+    home, table = folder / "home", folder / "pings.csv"
+    hosts = range(1, count + 1)
     rows = [
         f"{one},{other},{10 * abs(one - other)},2026-11-02T00:00Z,4"
         for one in hosts
@@ -396,3 +401,18 @@ def test_a_model_that_needs_the_past_of_a_pair_is_refused_where_pairs_were_never
     assert (
         "nothing to say of pairs that were never measured: last-value; found protocol unseen-pair" in run.err
     )
+
+
+def test_where_nothing_can_be_scored_the_comparison_says_so_and_the_page_is_written(
+    qoetwin: Cli, mesh: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    command = ("compare", "--protocol", "unseen-pair", "--models", "fibre-distance,nearest-places")
+    run = qoetwin(*command, "--seeds", 1, "--processes", 1, "--home", mesh, "--out", out)
+    assert run.code == 0, run.err
+    assert "Nothing could be scored." in run.err
+    assert "defect" not in run.err
+    assert run.out.startswith("unseen-pair\n")
+    document = json.loads((out / "comparison.json").read_text())
+    assert (document["cases"], document["rows"]) == ([], [])
+    assert "Nothing could be scored." in (out / "index.html").read_text()
