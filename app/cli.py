@@ -1033,7 +1033,7 @@ def train_command(
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
-    from twin.learning import QUICK_SETTINGS, train
+    from twin.learning import train
 
     folder = _model_folder(home, model, protocol)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
@@ -1045,7 +1045,7 @@ def train_command(
             folder,
             selection=selection,
             seed=seed,
-            overrides=QUICK_SETTINGS if quick else {},
+            quick=quick,
             report=report,
         )
     _write_compared(trained.document, form, model_folder=str(trained.folder))

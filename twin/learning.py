@@ -151,12 +151,13 @@ def train(
     *,
     selection: Selection,
     seed: int = 0,
-    overrides: Mapping[str, int | float] | None = None,
+    quick: bool = False,
     report: Report = unheard,
 ) -> Trained:
     """Export the graph, learn a model on the protocol's latest split next to quick baselines, and save it.
 
-    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`.
+    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`. A quick one takes few steps
+    (`QUICK_SETTINGS`), and its document says so.
 
     Raises:
         UnknownNameError: when there is no such model or protocol.
@@ -182,7 +183,7 @@ def train(
         seed=seed,
         models=models,
         profile=load_profile(),
-        overrides={} if overrides is None else overrides,
+        overrides=QUICK_SETTINGS if quick else {},
         checkpoint=folder.with_name(f"{folder.name}.training"),
     )
     kept: dict[str, Predictor] = {}
@@ -190,7 +191,7 @@ def train(
     done = run_all(
         [job], 1, lambda of, name, number, all_: report(f"learning {of}: {name}", number, all_), fitted=kept
     )
-    document = _document(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=False)
+    document = _document(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=quick)
     predictor = kept[model]
     nodes, edges = counted(predictor, arrays, splits[-1].test.part(slice(0, 1)))
     card = describe(

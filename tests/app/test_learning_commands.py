@@ -416,3 +416,11 @@ def test_where_nothing_can_be_scored_the_comparison_says_so_and_the_page_is_writ
     document = json.loads((out / "comparison.json").read_text())
     assert (document["cases"], document["rows"]) == ([], [])
     assert "Nothing could be scored." in (out / "index.html").read_text()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_was_learned_in_few_steps_says_so(qoetwin: Cli, home: Path, quick: bool) -> None:
+    more = ("--quick",) if quick else ()
+    run = qoetwin("train", "last-value", "--protocol", "forecast", *more, "--home", home, "--format", "json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["quick"] is quick
