@@ -82,6 +82,7 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     assert document["audit"]["passed"]
     assert {row["model"] for row in document["rows"]} == {"last-value", "seasonal-median"}
     assert {row["seeds"] for row in document["rows"]} == {2}
+    assert document["jobs"] == len(document["splits"]) * 2 == 6
     assert {row["case"] for row in document["rows"]} == set(document["cases"])
     assert read_document(document).protocol == "forecast"
     page = (out / "index.html").read_text()
@@ -416,6 +417,34 @@ def test_where_nothing_can_be_scored_the_comparison_says_so_and_the_page_is_writ
     document = json.loads((out / "comparison.json").read_text())
     assert (document["cases"], document["rows"]) == ([], [])
     assert "Nothing could be scored." in (out / "index.html").read_text()
+
+
+def test_where_each_seed_draws_its_own_split_there_is_one_job_a_seed(
+    qoetwin: Cli, mesh: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    command = ("compare", "--protocol", "unseen-pair", "--models", "node-effects", "--seeds", 3)
+    run = qoetwin(*command, "--processes", 1, "--home", mesh, "--out", out, "--format", "json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["jobs"] == 3
+    assert "<b>3</b> jobs, each of one split and one seed (0, 1, 2)" in (out / "index.html").read_text()
+
+
+def test_the_papers_set_up_is_compared_without_an_audit_and_says_so(qoetwin: Cli, tmp_path: Path) -> None:
+    home, out = of_hosts(20, qoetwin, tmp_path), tmp_path / "report"
+    run = qoetwin("compare", "--protocol", "paper", "--quick", "--home", home, "--out", out)
+    assert run.code == 0, run.err
+    assert "leakage audit: not run" in run.err
+    document = json.loads((out / "comparison.json").read_text())
+    assert (document["audit"]["passed"], document["audit"]["models"], document["jobs"]) == (False, 0, 1)
+    page = (out / "index.html").read_text()
+    for said in (
+        "No leakage audit was run.",
+        "the answer, among other inputs",
+        "no answer",
+        "as in the paper",
+    ):
+        assert said in page
 
 
 @pytest.mark.parametrize("quick", [True, False])
