@@ -34,8 +34,8 @@ KINDS: Mapping[str, str] = {
 """Kinds of models, in the order of the legends."""
 
 GIVEN: Mapping[FeaturesName | None, str] = {
-    "leaky": "the answer, among other inputs",
-    "honest": "no answer",
+    "leaky": "leaky: the answer, among others",
+    "honest": "honest: no answer",
     "copy": "the answer, and says it again",
     None: "as in the paper",
 }

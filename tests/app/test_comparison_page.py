@@ -264,8 +264,8 @@ def test_a_model_that_was_given_the_answer_is_told_from_the_same_one_without_it(
     page = comparison_page(comparison_document(paper=True))
     table = page[page.index('id="paper"') : page.index('class="facts"')]
     given = {r2: words for words, r2 in re.findall(r'<td class="words">([^<]*)</td><td>([^<]*)</td>', table)}
-    assert given["0.9312"] == given["0.9871"] == "the answer, among other inputs"
-    assert given["0.2105"] == given["0.1543"] == "no answer"
+    assert given["0.9312"] == given["0.9871"] == "leaky: the answer, among others"
+    assert given["0.2105"] == given["0.1543"] == "honest: no answer"
     assert given["1"] == "the answer, and says it again"
     assert given["0.9763"] == "as in the paper"
 

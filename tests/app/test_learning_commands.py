@@ -440,8 +440,8 @@ def test_the_papers_set_up_is_compared_without_an_audit_and_says_so(qoetwin: Cli
     page = (out / "index.html").read_text()
     for said in (
         "No leakage audit was run.",
-        "the answer, among other inputs",
-        "no answer",
+        "leaky: the answer, among others",
+        "honest: no answer",
         "as in the paper",
     ):
         assert said in page
