@@ -1033,7 +1033,7 @@ def train_command(
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
     predictor_class(model)
-    from twin.learning import QUICK_SETTINGS, train
+    from twin.learning import train
 
     folder = _model_folder(home, model, protocol)
     with _open(home, store, create=False) as opened, progress(_notice) as report:
@@ -1045,7 +1045,7 @@ def train_command(
             folder,
             selection=selection,
             seed=seed,
-            overrides=QUICK_SETTINGS if quick else {},
+            quick=quick,
             report=report,
         )
     _write_compared(trained.document, form, model_folder=str(trained.folder))
@@ -1443,8 +1443,8 @@ def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> 
     if form is Format.TABLE:
         from app.figures import figure_rows, paper_rows
 
-        what = document["cases"][0] if document["paper"] is None else document["paper"]["set"]
-        title = f"{document['protocol']}, {what}{' (synthetic)' if document['synthetic'] else ''}"
+        what = document["cases"][:1] if document["paper"] is None else [document["paper"]["set"]]
+        title = ", ".join([document["protocol"], *what]) + (" (synthetic)" if document["synthetic"] else "")
         shown = figure_rows(document) if document["paper"] is None else paper_rows(document)
         _out(as_text(shown, form, title=title), nl=False)
     else:
@@ -1455,7 +1455,12 @@ def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> 
             for row in of
         ]
         _out(as_text([{**row, **about, "audit_passed": audit["passed"]} for row in rows], form), nl=False)
-    _notice(f"leakage audit: {'passed' if audit['passed'] else 'failed'}, {many(audit['windows'], 'window')}")
+    if document["paper"] is None:
+        _notice(
+            f"leakage audit: {'passed' if audit['passed'] else 'failed'}, {many(audit['windows'], 'window')}"
+        )
+    else:
+        _notice("leakage audit: not run, as nothing is hidden; the answer is known to be among the inputs")
     for note in document["notes"]:
         _notice(f"note: {note}")
     _notice(document["conclusion"])

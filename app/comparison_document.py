@@ -17,6 +17,7 @@ from domain.errors import InputError
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 KindName: TypeAlias = Literal["baseline", "gnn", "mlp", "ensemble"]
 TargetName: TypeAlias = Literal["rtt", "any_loss", "loss", "jitter"]
+FeaturesName: TypeAlias = Literal["leaky", "honest", "copy"]
 VerdictName: TypeAlias = Literal["better", "worse", "tied", "reference", "too few clusters"]
 
 
@@ -47,7 +48,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """The verdict of the leakage audit over all models. `noise_floor_ms`: a median error below it is a finding."""
+    """The verdict of the leakage audit over all models. `noise_floor_ms`: a median error below it is a finding.
+
+    Beside figures of the paper none was run, and `findings` are what is known to leak.
+    """
 
     passed: bool
     findings: tuple[Finding, ...]
@@ -244,9 +248,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperFigures:
-    """The figures that the paper gives for a model, or ours."""
+    """The figures that the paper gives for a model, or ours. `features` are what ours was given; of a quoted one they are None."""
 
     model: str
+    features: FeaturesName | None = None
     r2: Number | None
     mae: Number | None
     rmse: Number | None
@@ -266,13 +271,14 @@ class Paper:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """The whole comparison."""
+    """The whole comparison. A job is one split and one seed; `jobs` is None where they were not counted yet."""
 
     protocol: str
     about: str
     cases: tuple[str, ...]
     seed: int
     seeds: tuple[int, ...]
+    jobs: int | None = None
     quick: bool
     dataset_hash: str
     synthetic: bool

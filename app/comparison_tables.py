@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.comparison_document import Document, PaperFigures, Row, TargetName
 from app.comparison_words import (
+    GIVEN,
     KINDS,
     TARGETS,
     cases_of,
@@ -385,7 +386,7 @@ def finding_table(document: Document) -> Table | None:
                     finding.model,
                     finding.kind,
                     finding.name,
-                    finding.tampering or "",
+                    finding.tampering or NOTHING,
                     NOTHING if finding.window is None else str(finding.window),
                 )
             )
@@ -428,7 +429,7 @@ def split_table(document: Document) -> Table | None:
 
 
 def paper_table(document: Document) -> Table | None:
-    """The paper's figures, quoted, above ours."""
+    """The paper's figures, quoted, above ours, of which each model may stand twice: with the answer and without."""
     if document.paper is None:
         return None
     kinds = {row.model: str(row.kind) for row in document.rows}
@@ -438,12 +439,14 @@ def paper_table(document: Document) -> Table | None:
         heads=(
             Head(text="whose", words=True),
             Head(text="model", words=True),
+            Head(text="was given", words=True),
             *(Head(text=name) for name in ("R²", "MAE", "RMSE", "Huber", "epochs")),
         ),
         rows=tuple(
             (
                 Cell(text=whose),
                 Cell(text=one.model, kind=kinds.get(one.model, "") if whose == "ours" else ""),
+                Cell(text=GIVEN[one.features]),
                 *_paper_figures(one),
             )
             for whose, side in sides
@@ -465,19 +468,30 @@ def fact_rows(document: Document) -> list[tuple[str, str]]:
     """A figure, and what it counts."""
     data, kinds = document.data, {row.model: row.kind for row in document.rows}
     counts = [(name, sum(kind == of for kind in kinds.values())) for of, name in KINDS.items()]
+    models = ", ".join(f"{count} {_plural(name, count)}" for name, count in counts if count)
+    seeds = ", ".join(map(str, document.seeds))
     return [
-        (
-            f"{len(kinds)}",
-            "models: " + ", ".join(f"{count} {_plural(name, count)}" for name, count in counts if count),
-        ),
+        *([(f"{len(kinds)}", f"models: {models}")] if kinds else []),
         (f"{data.pairs:,}", f"pairs of {data.probes:,} probes and {data.targets:,} targets"),
         (f"{data.windows:,}", f"windows of {data.window_s / 3600.0:g} h with {data.cells:,} measured cells"),
-        (
-            f"{len(document.splits)} × {len(document.seeds)}",
-            f"splits and seeds ({', '.join(map(str, document.seeds))})",
+        *(
+            [
+                (
+                    f"{document.jobs:,}",
+                    f"{_plural('job', document.jobs)}, each of one split and one seed ({seeds})",
+                )
+            ]
+            if document.jobs is not None
+            else []
         ),
-        ("passed" if document.audit.passed else "FAILED", "leakage audit"),
+        (_audited(document), "leakage audit"),
     ]
+
+
+def _audited(document: Document) -> str:
+    if document.paper is not None:
+        return "not run"
+    return "passed" if document.audit.passed else "FAILED"
 
 
 def _plural(name: str, count: int) -> str:

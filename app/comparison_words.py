@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from app.comparison_document import Breakdown, Document, Gain, Reliability, Row, TargetName
+from app.comparison_document import Breakdown, Document, FeaturesName, Gain, Reliability, Row, TargetName
 from app.figures import NOTHING
 
 TARGETS: Mapping[TargetName, str] = {
@@ -32,6 +32,14 @@ KINDS: Mapping[str, str] = {
     "ensemble": "ensemble",
 }
 """Kinds of models, in the order of the legends."""
+
+GIVEN: Mapping[FeaturesName | None, str] = {
+    "leaky": "leaky: the answer, among others",
+    "honest": "honest: no answer",
+    "copy": "the answer, and says it again",
+    None: "as in the paper",
+}
+"""What a model of the paper's set-up was given of what it is asked."""
 
 
 def figure(value: float | None) -> str:

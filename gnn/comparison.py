@@ -336,19 +336,21 @@ def _at_or_below(came: Floats, bounds: Sequence[Floats]) -> Floats:
 
 DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
+DECILES = tuple(f"{number:02d}" for number in range(1, 11))
+
+DISTANCE_BANDS = (
+    *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),
+    f"over {DISTANCES_KM[-1]:g} km",
+    "unknown",
+)
+"""Names of what lies between and beyond these distances, the nearest first."""
+
 
 def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said: Floats) -> dict[str, Any]:
     """By what errors are shown: (N,) labels of each kind."""
     kilometres = chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end))
-    band = np.searchsorted(DISTANCES_KM, kilometres, side="right")
-    names = np.array(
-        [
-            "unknown",
-            *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),
-            f"over {DISTANCES_KM[-1]:g} km",
-        ]
-    )
-    distance = np.where(np.isfinite(kilometres), names[np.minimum(band, len(names) - 1)], "unknown")
+    band = np.searchsorted(DISTANCES_KM, kilometres, side="right") - 1
+    distance = np.array(DISTANCE_BANDS)[np.where(np.isfinite(kilometres), band, len(DISTANCE_BANDS) - 1)]
     start_s = arrays.window_start_s[0] + question.windows * arrays.window_s
     asn = arrays.probe_end.asn
     return {
@@ -358,7 +360,7 @@ def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said:
         ],
         "asn": np.where(asn == UNKNOWN_ASN, "unknown", np.char.add("AS", asn.astype(str)))[pair],
         "hour": np.char.add(np.char.zfill((start_s % DAY_S // 3600).astype(str), 2), ":00")[row],
-        "decile": np.char.zfill((1 + equal_parts(said)).astype(str), 2),
+        "decile": np.array(DECILES)[equal_parts(said, len(DECILES))],
         "window": np.datetime_as_string(start_s.astype("datetime64[s]"), unit="m")[row],
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
 
-from gnn.comparison import CALIBRATED, RAW, Asked, Cost, Done, Scored
+from gnn.comparison import CALIBRATED, DISTANCE_BANDS, RAW, Asked, Cost, Done, Scored
 from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare, holm
 from gnn.predictor import Kind
 from gnn.registry import predictor_class, stated
@@ -279,7 +280,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def breakdowns(done: Sequence[Done]) -> list[dict[str, Any]]:
-    """Error, coverage and width of RTT by distance, country, AS, hour, decile of the prediction, and window."""
+    """Error, coverage and width of RTT by distance, country, AS, hour, decile of the prediction, and window.
+
+    Groups are in the order of their names, distances in their own.
+    """
     sums: dict[tuple[str, str, str, str], Floats] = {}
     for job in done:
         for (model, case), detail in job.details.items():
@@ -299,19 +303,25 @@ def breakdowns(done: Sequence[Done]) -> list[dict[str, Any]]:
             "width_90_ms": float(width / bounded) if bounded else None,
             "qoe_mae_points": float(points / scored) if scored else None,
         }
-        for (model, case, by, group), of in sorted(sums.items())
+        for (model, case, by, group), of in sorted(sums.items(), key=_in_order)
         for cells, error, bounded, inside, width, scored, points in [of]
     ]
 
 
+def _in_order(item: tuple[tuple[str, str, str, str], Floats]) -> tuple[str, str, str, int, str]:
+    """What breakdowns are sorted by: as text 1000 km come before 500 km."""
+    (model, case, by, group), _ = item
+    return model, case, by, DISTANCE_BANDS.index(group) if by == "distance" else 0, group
+
+
 def curves(done: Sequence[Done]) -> list[dict[str, Any]]:
-    """Validation loss by epoch, of each model that has epochs."""
+    """Validation loss by epoch, of each model that has epochs; None where it is no finite number."""
     return [
         {
             "model": model,
             "split": job.split,
             "seed": job.seed,
-            "validation": list(cost.learned.losses),
+            "validation": [loss if math.isfinite(loss) else None for loss in cost.learned.losses],
             "best_epoch": cost.learned.best_epoch,
         }
         for job in done

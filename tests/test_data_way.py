@@ -33,7 +33,7 @@ from qoe.profile import load_profile
 from tests.places import Place, empty_place
 from twin.building import build_graph, summarise_lake
 from twin.ingestion import ingest_files, load_probes
-from twin.learning import QUICK_SETTINGS, train
+from twin.learning import train
 from twin.qoe import GroupBy, qoe
 
 pytestmark = pytest.mark.recorded
@@ -205,9 +205,7 @@ def test_export_training_and_answers_need_the_graph_and_no_lake(
     try:
         arrays = path_arrays(store, Selection())
         answers = qoe(store, list(Application), Selection(), group_by=GroupBy.COUNTRY)
-        trained = train(
-            store, "sage", "forecast", tmp_path / "model", selection=Selection(), overrides=QUICK_SETTINGS
-        )
+        trained = train(store, "sage", "forecast", tmp_path / "model", selection=Selection(), quick=True)
     finally:
         away.rename(lake)
     sent = store.facts(PATH_STATE, values=("sent",))["sent"].to_numpy()

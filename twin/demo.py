@@ -31,7 +31,7 @@ from testbed.internet import SyntheticInternet
 from testbed.server import TestbedServer
 from twin.building import Built, Origins
 from twin.ingestion import Ingested
-from twin.learning import QUICK_SETTINGS, Trained
+from twin.learning import Trained
 from twin.pipeline import go_whole_way
 from twin.qoe import Answer, qoe
 
@@ -92,7 +92,7 @@ def run_demo(lake: Lake, store: GraphStore, models: Path, *, report: Report) -> 
             profile=load_profile(),
             origins=_origins(internet, lake.folder.parent / "prefixes.csv"),
             seed=SEED,
-            overrides=QUICK_SETTINGS,  # three days have little to teach
+            quick=True,  # three days have little to teach
             report=report,
         )
         happenings = [_happening(event) for event in server.truth.events]

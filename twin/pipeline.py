@@ -16,7 +16,7 @@ the graph on, everything comes from the graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -64,7 +64,7 @@ def go_whole_way(
     predictor: str = "sage",
     protocol: str = "forecast",
     seed: int = 0,
-    overrides: Mapping[str, int | float] | None = None,
+    quick: bool = False,
     report: Report = unheard,
 ) -> WholeWay:
     """From the Atlas API to answers, as `qoetwin demo` goes it; the command line has each step by itself.
@@ -83,7 +83,7 @@ def go_whole_way(
         predictor: what is learned.
         protocol: who is hidden from it.
         seed: of all that is drawn.
-        overrides: settings of the predictor that differ from its usual ones.
+        quick: it learns in few steps.
         report: hears how far it is.
 
     Returns:
@@ -104,7 +104,7 @@ def go_whole_way(
         saved,
         selection=Selection(),
         seed=seed,
-        overrides=overrides,
+        quick=quick,
         report=report,
     )
     answers = qoe(store, list(Application), Selection(), group_by=GroupBy.COUNTRY)

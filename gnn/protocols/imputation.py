@@ -28,7 +28,6 @@ class Imputation(Protocol):
     about: ClassVar[str] = (
         "Of each window a random half of the pairs is hidden; the other half, and all earlier windows, are seen."
     )
-    by_day: ClassVar[bool] = True
     in_time: ClassVar[bool] = True
 
     def cases(self, window_s: int) -> tuple[str, ...]:  # noqa: ARG002  there is one

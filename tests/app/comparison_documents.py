@@ -37,6 +37,18 @@ GROUPS: dict[str, list[str]] = {
     "window": [f"2019-05-{day:02d}T{hour:02d}:00Z" for day in range(21, 28) for hour in range(0, 24, 6)],
 }  # fmt: skip
 
+NOT_RUN: dict[str, Any] = {
+    "passed": False,
+    "findings": [
+        {"model": "every network with the paper's features", "kind": "column", "name": "average RTT", "tampering": None, "window": None},
+    ],
+    "windows": 0,
+    "models": 0,
+    "noise_floor_ms": None,
+    "notes": [],
+}  # fmt: skip
+"""What stands in place of an audit beside figures of the paper."""
+
 
 def comparison_document(
     *,
@@ -65,6 +77,7 @@ def comparison_document(
         "cases": list(cases),
         "seed": 0,
         "seeds": [0, 1, 2],
+        "jobs": 9,
         "quick": quick,
         "dataset_hash": "0123456789abcdef" * 4,
         "synthetic": synthetic,
@@ -79,7 +92,9 @@ def comparison_document(
             "targets": 151,
             "cells": 172671,
         },
-        "audit": {
+        "audit": NOT_RUN
+        if paper
+        else {
             "passed": passed,
             "findings": []
             if passed
@@ -137,8 +152,11 @@ def comparison_document(
                 {"model": "ChebNet", "r2": 0.9421, "mae": 0.113, "rmse": 0.188, "huber": None, "epochs": 100},
             ],
             "ours": [
-                {"model": "graph-transformer", "r2": 0.9312, "mae": 0.121, "rmse": 0.214, "huber": 0.021, "epochs": 61},
-                {"model": "chebnet", "r2": 0.9105, "mae": 0.14, "rmse": 0.25, "huber": 0.028, "epochs": 88},
+                {"model": "copying the input", "features": "copy", "r2": 1.0, "mae": 0.0, "rmse": 0.0, "huber": 0.0, "epochs": None},
+                {"model": "graph-transformer", "features": "leaky", "r2": 0.9312, "mae": 0.121, "rmse": 0.214, "huber": 0.021, "epochs": 61},
+                {"model": "linear regression", "features": "leaky", "r2": 0.9871, "mae": 0.064, "rmse": 0.101, "huber": 0.005, "epochs": None},
+                {"model": "graph-transformer", "features": "honest", "r2": 0.2105, "mae": 0.64, "rmse": 0.85, "huber": 0.28, "epochs": 88},
+                {"model": "linear regression", "features": "honest", "r2": 0.1543, "mae": 0.7, "rmse": 0.91, "huber": 0.33, "epochs": None},
             ],
             "warning": "This protocol leaks: edge weights are made from the very round-trip times that are asked. Its figures say how "
             "well a model copies its input, and are here only to be compared with those that were published.",

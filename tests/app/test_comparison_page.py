@@ -21,7 +21,7 @@ from tests.app.comparison_documents import MODELS, comparison_document
 
 VOID = {"meta", "br", "col"}
 EVIL = '<script>alert("1")</script>&amp;\'{{ 7 * 7 }}'
-CLOSED = {"kind", "target", "verdict", "by", "of"}
+CLOSED = {"kind", "target", "verdict", "by", "of", "features"}
 """Keys whose values are of a closed set; `target` of a worst pair is an address, and is not."""
 
 
@@ -258,6 +258,36 @@ def test_the_papers_figures_stand_beside_ours_as_they_were_printed_under_a_warni
     assert "it is not expected of ours" in text
     assert page.index(document["conclusion"][:40]) < page.index('id="paper"') < page.index('id="against"')
     assert 'id="paper"' not in comparison_page(comparison_document())
+
+
+def test_a_model_that_was_given_the_answer_is_told_from_the_same_one_without_it() -> None:
+    page = comparison_page(comparison_document(paper=True))
+    table = page[page.index('id="paper"') : page.index('class="facts"')]
+    given = {r2: words for words, r2 in re.findall(r'<td class="words">([^<]*)</td><td>([^<]*)</td>', table)}
+    assert given["0.9312"] == given["0.9871"] == "leaky: the answer, among others"
+    assert given["0.2105"] == given["0.1543"] == "honest: no answer"
+    assert given["1"] == "the answer, and says it again"
+    assert given["0.9763"] == "as in the paper"
+
+
+def test_where_nothing_is_hidden_the_page_says_that_no_audit_was_run_and_what_leaks() -> None:
+    page = read(comparison_document(paper=True)).text
+    assert "No leakage audit was run." in page
+    assert "not run leakage audit" in page
+    section = page[page.rindex("Leakage audit") : page.index("How this was made")]
+    assert "Not run." in section
+    assert "nothing is hidden" in section
+    assert "average RTT" in section
+    for said in ("audit failed", "FAILED", "were changed"):
+        assert said not in page
+
+
+def test_jobs_are_counted_and_not_worked_out_from_splits_and_seeds() -> None:
+    document = small()
+    document["jobs"] = 3
+    assert "3 jobs, each of one split and one seed (0, 1, 2)" in read(document).text
+    del document["jobs"]
+    assert "jobs, each" not in read(document).text
 
 
 def test_synthetic_data_a_quick_run_and_a_failed_audit_are_said_before_any_figure() -> None:

@@ -104,6 +104,7 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     assert document["audit"]["passed"]
     assert {row["model"] for row in document["rows"]} == {"last-value", "seasonal-median"}
     assert {row["seeds"] for row in document["rows"]} == {2}
+    assert document["jobs"] == len(document["splits"]) * 2 == 6
     assert {row["case"] for row in document["rows"]} == set(document["cases"])
     assert read_document(document).protocol == "forecast"
     page = (out / "index.html").read_text()
@@ -396,9 +397,14 @@ def test_too_little_is_one_line_under_every_protocol(
 
 @pytest.fixture
 def mesh(qoetwin: Cli, tmp_path: Path) -> Path:
-    """A home in which twelve hosts measured each other once, by a table."""
-    home, table = tmp_path / "home", tmp_path / "pings.csv"
-    hosts = range(1, 13)
+    """A home in which twelve hosts measured each other once."""
+    return of_hosts(12, qoetwin, tmp_path)
+
+
+def of_hosts(count: int, qoetwin: Cli, folder: Path) -> Path:
+    """A home in which so many hosts, whose places nobody knows, measured each other once, by a table."""
+    home, table = folder / "home", folder / "pings.csv"
+    hosts = range(1, count + 1)
     rows = [
         f"{one},{other},{10 * abs(one - other)},2026-11-02T00:00Z,4"
         for one in hosts
@@ -428,3 +434,54 @@ def test_a_model_that_needs_the_past_of_a_pair_is_refused_where_pairs_were_never
     assert (
         "nothing to say of pairs that were never measured: last-value; found protocol unseen-pair" in run.err
     )
+
+
+def test_where_nothing_can_be_scored_the_comparison_says_so_and_the_page_is_written(
+    qoetwin: Cli, mesh: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    command = ("compare", "--protocol", "unseen-pair", "--models", "fibre-distance,nearest-places")
+    run = qoetwin(*command, "--seeds", 1, "--processes", 1, "--home", mesh, "--out", out)
+    assert run.code == 0, run.err
+    assert "Nothing could be scored." in run.err
+    assert "defect" not in run.err
+    assert run.out.startswith("unseen-pair\n")
+    document = json.loads((out / "comparison.json").read_text())
+    assert (document["cases"], document["rows"]) == ([], [])
+    assert "Nothing could be scored." in (out / "index.html").read_text()
+
+
+def test_where_each_seed_draws_its_own_split_there_is_one_job_a_seed(
+    qoetwin: Cli, mesh: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    command = ("compare", "--protocol", "unseen-pair", "--models", "node-effects", "--seeds", 3)
+    run = qoetwin(*command, "--processes", 1, "--home", mesh, "--out", out, "--format", "json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["jobs"] == 3
+    assert "<b>3</b> jobs, each of one split and one seed (0, 1, 2)" in (out / "index.html").read_text()
+
+
+def test_the_papers_set_up_is_compared_without_an_audit_and_says_so(qoetwin: Cli, tmp_path: Path) -> None:
+    home, out = of_hosts(20, qoetwin, tmp_path), tmp_path / "report"
+    run = qoetwin("compare", "--protocol", "paper", "--quick", "--home", home, "--out", out)
+    assert run.code == 0, run.err
+    assert "leakage audit: not run" in run.err
+    document = json.loads((out / "comparison.json").read_text())
+    assert (document["audit"]["passed"], document["audit"]["models"], document["jobs"]) == (False, 0, 1)
+    page = (out / "index.html").read_text()
+    for said in (
+        "No leakage audit was run.",
+        "leaky: the answer, among others",
+        "honest: no answer",
+        "as in the paper",
+    ):
+        assert said in page
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_was_learned_in_few_steps_says_so(qoetwin: Cli, home: Path, quick: bool) -> None:
+    more = ("--quick",) if quick else ()
+    run = qoetwin("train", "last-value", "--protocol", "forecast", *more, "--home", home, "--format", "json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["quick"] is quick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -206,6 +207,33 @@ def test_errors_by_group_are_also_in_qoe_points_and_the_least_decile_is_that_of_
         sizes = [len(one.errors) for one in jobs]
         wanted = float(np.average([getattr(one.metrics, key) for one in jobs], weights=sizes))
         assert mean == pytest.approx(wanted, rel=1e-3)
+
+
+def test_errors_by_distance_stand_from_near_to_far_and_unknown_distances_last(done):
+    bands = ["0 to 500 km", "500 to 1000 km", "1000 to 2000 km", "2000 to 5000 km", "5000 to 10000 km"]
+    bands += ["over 10000 km", "unknown"]
+    detail = replace(
+        done[0].details["sage", CASES[0]],
+        groups={("distance", band): np.ones(7) for band in reversed(bands)},
+    )
+    one = replace(done[0], details={("sage", CASES[0]): detail})
+    assert [part["group"] for part in breakdowns([one])] == bands
+
+
+def test_pairs_without_a_place_are_at_an_unknown_distance():
+    arrays = job().arrays
+    there = arrays.probe_end
+    lost = replace(arrays, probe_end=replace(there, latitude=np.full_like(there.latitude, np.nan)))
+    parts = breakdowns([run(job(split=2, models=("last-value",), arrays=lost), unheard)])
+    assert {part["group"] for part in parts if part["by"] == "distance"} == {"unknown"}
+
+
+def test_a_loss_that_is_no_number_leaves_a_gap_in_its_curve(done):
+    cost = done[0].costs["sage"]
+    learned = replace(cost.learned, losses=(math.nan, 0.5, math.inf, 0.25), best_epoch=4)
+    one = replace(done[0], costs={"sage": replace(cost, learned=learned)})
+    (curve,) = curves([one])
+    assert curve["validation"] == [None, 0.5, None, 0.25]
 
 
 def test_models_are_chosen_before_the_test_as_the_best_baseline_is_and_never_among_variants(done):

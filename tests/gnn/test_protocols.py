@@ -196,6 +196,10 @@ def test_imputation_hides_half_and_draws_each_epoch_anew():
         np.testing.assert_array_equal(one.asked[row], ~one.seen_now[row])
 
 
+def test_forecasts_alone_count_the_days_of_a_probe_apart():
+    assert [name for name in EVERY if protocol_named(name).by_day] == ["forecast"]
+
+
 @pytest.mark.parametrize(
     ("window_s", "horizons", "cases"),
     [
