@@ -339,7 +339,8 @@ def _paper(
     started = time.perf_counter()
     arrays = path_arrays(store, selection)
     config = QUICK if quick else RaceConfig()
-    paper = race(arrays, seeds=seeds, report=report, config=config).plain()
+    raced = race(arrays, seeds=seeds, report=report, config=config)
+    paper = raced.plain()
     finding = {
         "model": "every network with the paper's features",
         "kind": "column",
@@ -356,7 +357,7 @@ def _paper(
             "passed": False, "findings": [finding], "windows": 0, "models": 0, "noise_floor_ms": None,
             "notes": [],
         },
-        "conclusion": paper["warning"],
+        "conclusion": raced.concluded,
         "notes": [],
         "splits": [],
         "rows": [],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ WARNING = (
 
 QUICK = RaceConfig(hidden=32, layers=2, epochs=60, patience=10)
 """Smaller networks and fewer epochs, for a first look; the figures are then no reproduction."""
+
+
+NOTHING = 0.0
+"""R2 of a model that says no more than the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,30 @@ class PaperRace:
             parts.append("SYNTHETIC")
         return "; ".join(parts)
 
+    @property
+    def concluded(self) -> str:
+        """What came of it, in words."""
+        copied = next(row for row in self.rows if row.features is Features.COPY)
+        said = "Do not read these figures as accuracy: the answer is among the inputs. "
+        said += f"Copying the input explains {_share(copied)} of what is asked without any model (R2)."
+        for features, so in (
+            (Features.LEAKY, "With the answer among its inputs"),
+            (Features.HONEST, "Without it"),
+        ):
+            network = self._best(NETWORKS, features)
+            line = self._best(("linear regression",), features)
+            said += f" {so} the best network, {network.model}, explains {_share(network)}, and a straight line {_share(line)}."
+        left = self._best(NETWORKS, Features.HONEST).r2
+        if left is not None and left <= NOTHING:
+            said += " So all that the published figures show is that the answer was among the inputs."
+        return said
+
+    def _best(self, models: Collection[str], features: Features) -> Row:
+        return max(
+            (row for row in self.rows if row.model in models and row.features is features),
+            key=lambda row: -math.inf if row.r2 is None else row.r2,
+        )
+
     def plain(self) -> dict[str, Any]:
         """Plain values for a document of the comparison."""
         return {
@@ -136,6 +164,12 @@ class PaperRace:
                 for row in self.rows
             ],
         }
+
+
+def _share(row: Row) -> str:
+    if row.r2 is None:
+        return "an unknown share"
+    return "nothing" if row.r2 <= NOTHING else f"{row.r2:.1%}".replace("%", " %")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

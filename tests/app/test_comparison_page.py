@@ -249,6 +249,15 @@ def test_a_model_is_listed_by_its_error_and_one_without_a_figure_comes_last() ->
     assert "too few clusters" in first
 
 
+def test_the_page_of_the_papers_set_up_has_no_part_about_predicted_paths() -> None:
+    document = comparison_document(paper=True) | {"rows": [], "cases": []}
+    page = comparison_page(document)
+    assert 'id="paper"' in page
+    for part in ("against", "tables", "intervals", "calibration", "where", "curves", "costs", "worst"):
+        assert f'id="{part}"' not in page
+        assert f'href="#{part}"' not in page
+
+
 def test_the_papers_figures_stand_beside_ours_as_they_were_printed_under_a_warning() -> None:
     document = comparison_document(paper=True)
     page = comparison_page(document)

@@ -89,6 +89,18 @@ def test_epochs_seconds_and_parameters_are_of_networks(rows):
         assert rows[model, "leaky"]["parameters"] > rows[model, "honest"]["parameters"]
 
 
+def test_the_conclusion_says_what_copying_explains_and_what_is_left_without_the_answer(run, rows):
+    said = run.concluded
+    assert said.startswith("Do not read these figures as accuracy")
+    assert "Copying the input explains 100.0 % " in said
+    for features in ("leaky", "honest"):
+        best = max((rows[model, features]["r2"], model) for model in NETWORKS)
+        assert f"{best[1]}, explains {'nothing' if best[0] <= 0 else f'{100 * best[0]:.1f} %'}" in said
+    assert said.endswith("the answer was among the inputs.") == (
+        max(rows[model, "honest"]["r2"] for model in NETWORKS) <= 0.0
+    )
+
+
 @pytest.mark.parametrize("nodes", [20, 55, 247, 989])
 def test_masks_are_disjoint_cover_all_nodes_and_are_60_20_20(nodes):
     masks = node_masks(nodes, seed=3)
