@@ -92,3 +92,10 @@ def rough_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gnn.baselines.levels.ROUNDS", 2)
     monkeypatch.setattr("gnn.baselines.low_rank.SWEEPS", 1)
     monkeypatch.setattr("gnn.baselines.vivaldi.STEPS", 10)
+
+
+@pytest.fixture
+def few_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pairs or hosts are hidden, what is learned on is drawn a few times only."""
+    monkeypatch.setattr("gnn.protocols.unseen_pair.FIT_ROWS", 8)
+    monkeypatch.setattr("gnn.protocols.unseen_probe.FIT_ROWS", 8)

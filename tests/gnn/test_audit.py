@@ -25,7 +25,7 @@ MESH = anchor_mesh(anchors=10, probes=12, windows=3)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning"),
-    pytest.mark.usefixtures("rough_fits"),
+    pytest.mark.usefixtures("rough_fits", "few_masks"),
 ]
 
 

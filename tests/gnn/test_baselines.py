@@ -37,6 +37,8 @@ from gnn.registry import PREDICTORS, predictor_class
 from tests.gnn.anchor_mesh import FIRST_PROBE, anchor_mesh, of_pairs
 from tests.gnn.conftest import synthetic_arrays
 
+pytestmark = pytest.mark.usefixtures("few_masks")
+
 TREES = BoostingSettings(rounds=12, bound_rounds=6, cells=1000, redraws=1, least_cells=10)
 BASELINES = [name for name in PREDICTORS if predictor_class(name).kind is Kind.BASELINE]
 OF_PAST = [name for name in BASELINES if predictor_class(name).needs_past]

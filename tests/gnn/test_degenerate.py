@@ -15,7 +15,7 @@ from gnn.report import rows_and_gains
 from qoe.profile import load_profile
 from tests.gnn.conftest import synthetic_arrays
 
-pytestmark = pytest.mark.usefixtures("rough_fits")
+pytestmark = pytest.mark.usefixtures("rough_fits", "few_masks")
 
 MODELS = ("last-value", "fibre-distance", "boosting-around", "sage")
 FEW = {"steps": 2, "hidden": 8, "rounds": 3, "bound_rounds": 3, "cells": 2000, "redraws": 1}

@@ -23,7 +23,7 @@ from gnn.registry import PREDICTORS, VARIANTS, predictor_class, predictor_named
 from tests.gnn.anchor_mesh import FIRST_PROBE, anchor_mesh, of_pairs
 from tests.gnn.conftest import synthetic_arrays
 
-pytestmark = pytest.mark.usefixtures("rough_fits")
+pytestmark = pytest.mark.usefixtures("rough_fits", "few_masks")
 
 GRAPH = PathGraphConfig(neighbours=4, history=8, lags=4, buckets=16)
 SMALL = GraphSettings(graph=GRAPH, hidden=8, layers=1, steps=10)

@@ -19,7 +19,7 @@ from tests.gnn.anchor_mesh import anchor_mesh
 from tests.gnn.conftest import synthetic_arrays
 from tests.gnn.straight_line import OnGraph, OwnRtt, Straight
 
-pytestmark = pytest.mark.usefixtures("rough_fits")
+pytestmark = pytest.mark.usefixtures("rough_fits", "few_masks")
 
 ARRAYS = synthetic_arrays(probes=10, targets=8, windows=40)
 MESH = anchor_mesh(anchors=12, probes=12, windows=3)
