@@ -126,21 +126,24 @@ def without_hops(arrays: PathArrays) -> PathArrays:
 
 def serving(rule: Protocol, arrays: PathArrays) -> list[str]:
     """Every model that has something to say under a protocol: baselines first, then those that learn, then those made of others."""
-    unmet = rule.splits(arrays, seed=0)[0].test.unmet
-    names = [name for name in PREDICTORS if not (unmet and predictor_class(name).needs_past)]
+    names = [name for name in PREDICTORS if _serves(name, rule, arrays)]
     return sorted(names, key=lambda name: bool(predictor_class(name).members))
+
+
+def _serves(name: str, rule: Protocol, arrays: PathArrays) -> bool:
+    """Whether a model has something to say under a protocol."""
+    return not (predictor_class(name).needs_past and rule.splits(arrays, seed=0)[0].test.unmet)
 
 
 def _require_serving(names: Sequence[str], rule: Protocol, arrays: PathArrays) -> None:
     """Before anything is learned, that each has something to say."""
-    served = serving(rule, arrays)
-    silent = [name for name in names if name.partition("/")[0] not in served]
+    silent = [name for name in names if not _serves(name, rule, arrays)]
     if silent:
         raise DataError(
             "a model that has nothing to say of pairs that were never measured",
             where=", ".join(silent),
             found=f"protocol {rule.name}",
-            expected=" or ".join(served),
+            expected=" or ".join(serving(rule, arrays)),
         )
 
 
@@ -173,7 +176,7 @@ def train(
     arrays = export(store, selection, rule)
     _require_serving([model], rule, arrays)
     splits = rule.splits(arrays, seed=seed)
-    beside = [name for name in QUICK_BESIDE if name in serving(rule, arrays) and name != model]
+    beside = [name for name in QUICK_BESIDE if _serves(name, rule, arrays) and name != model]
     models = tuple(dict.fromkeys([*beside, *kind.members, model]))
     report("exporting the graph", 1, 1)
     checkpoint = folder.with_name(f"{folder.name}.training")

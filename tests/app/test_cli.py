@@ -520,7 +520,7 @@ def test_what_is_synthetic_says_so_wherever_it_is_shown(
         ["graph", "show", "--home", built],
         ["graph", "show", "Country", countries(qoetwin, built)[0], "--home", built],
         ["qoe", "web", "--home", built],
-        ["train", "last-value", "--protocol", "forecast", "--home", built],
+        ["train", "last-value", "--protocol", "forecast", "--quick", "--home", built],
     ):
         table = qoetwin(*command)
         assert table.code == 0, table.err

@@ -76,6 +76,14 @@ def test_only_those_who_ask_the_api_need_cousteau() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_baselines_are_learned_without_torch(built: Path) -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None; from app.cli import main; "
+        f"sys.argv = ['qoetwin', 'compare', '--protocol', 'forecast', '--models', 'last-value,ewma', '--quick', '--home', {str(built)!r}]; main()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
 def test_every_edge_of_a_synthetic_graph_says_so_and_who_said_it(built: Path) -> None:
     with open_store("sqlite", built, create=False) as store:
         met = 0
