@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,27 @@ def test_only_those_who_ask_the_api_need_cousteau() -> None:
 
 
 def test_baselines_are_learned_without_torch(built: Path) -> None:
-    script = (
-        "import sys; sys.modules['torch'] = None; from app.cli import main; "
-        f"sys.argv = ['qoetwin', 'compare', '--protocol', 'forecast', '--models', 'last-value,ewma', '--quick', '--home', {str(built)!r}]; main()"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    arguments = [
+        "compare",
+        "--protocol",
+        "forecast",
+        "--models",
+        "last-value,ewma",
+        "--quick",
+        "--home",
+        str(built),
+    ]
+    script = f"""
+        import sys
+        from app.cli import main
+        sys.argv = ["qoetwin", *{arguments}]
+        try:
+            main()
+        finally:
+            print("torch" in sys.modules)
+    """
+    ran = subprocess.run([sys.executable, "-c", dedent(script)], check=True, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "False"
 
 
 def test_every_edge_of_a_synthetic_graph_says_so_and_who_said_it(built: Path) -> None:
