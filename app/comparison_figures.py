@@ -19,6 +19,7 @@ from app.comparison_words import (
     minute,
     probability,
     ratio,
+    rough,
     rows_of,
     share,
     shown,
@@ -237,7 +238,7 @@ def _gain_strips(name: str, gains: Sequence[Gain], kinds: Mapping[str, str], sca
             Cell(text=gain.model, kind=kinds.get(gain.model, "")),
             Cell(
                 text=signed(gain.difference),
-                under=interval(gain.ci_low, gain.ci_high, signed).replace(NOTHING, ""),
+                under=interval(gain.ci_low, gain.ci_high, rough).replace(NOTHING, ""),
             ),
             scale,
         )

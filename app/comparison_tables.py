@@ -153,7 +153,7 @@ def _figure_table(document: Document, target: TargetName, case: str) -> Table:
         ),
         rows=tuple(
             (
-                Cell(text=row.model, kind=row.kind, under=row.stated or ""),
+                Cell(text=row.model, kind=row.kind, under=(row.stated or "") if target == "rtt" else ""),
                 *(cells[index] for _, cells in figures),
                 Cell(
                     text=verdict(row),

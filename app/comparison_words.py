@@ -59,10 +59,10 @@ def figure(value: float | None) -> str:
     return text.replace("-", "−")
 
 
-def _with_power(value: float) -> str:
-    digits, _, power = f"{value:.2e}".partition("e")
+def _with_power(value: float, *, digits: int = 2, sign: str = "-") -> str:
+    number, _, power = f"{value:{sign}.{digits}e}".partition("e")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digits}×10{raised}".replace("-", "−")
+    return f"{number}×10{raised}".replace("-", "−")
 
 
 def signed(value: float | None) -> str:
@@ -72,6 +72,20 @@ def signed(value: float | None) -> str:
     ('+3.00', '−3.00', '0')
     """
     return f"+{figure(value)}" if value is not None and value > 0.0 else figure(value)
+
+
+def rough(value: float | None) -> str:
+    """A difference, with its sign, in two digits that count: for the ends of an interval where there is little room.
+
+    >>> rough(-0.04253), rough(0.0075), rough(-1.114), rough(31.2), rough(-0.0000123), rough(0.0), rough(None)
+    ('−0.043', '+0.0075', '−1.1', '+31', '−1.2×10⁻⁵', '0', '–')
+    """
+    if value is None or value == 0.0:
+        return figure(value)
+    if abs(value) < 0.00095 or abs(value) >= 1e9:
+        return _with_power(value, digits=1, sign="+")
+    digits = max(0, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:+,.{digits}f}".replace("-", "−")
 
 
 def decimals(value: float | None) -> str:
