@@ -15,5 +15,6 @@ types to each other:
     provenance    who said it, where, when
     credentials   who we are to a server
     place         great circles and light in fibre
+    cores         how many this process may use
     errors        the one error tree
 """

@@ -334,9 +334,9 @@ def _at_or_below(came: Floats, bounds: Sequence[Floats]) -> Floats:
     )
 
 
-DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
-
 DECILES = tuple(f"{number:02d}" for number in range(1, 11))
+
+DISTANCES_KM = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
 DISTANCE_BANDS = (
     *(f"{low:g} to {high:g} km" for low, high in pairwise(DISTANCES_KM)),

@@ -29,6 +29,7 @@ from gnn.whole_files import write_whole
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "torch-geometric")
 LOCK = "lock"
+"""File of the folder that one comparison holds at a time."""
 
 
 class KeptJobs:
@@ -80,16 +81,20 @@ class KeptJobs:
             raise ArtefactError("a job cannot be kept", where=str(file), found=str(error)) from error
 
     def discard(self) -> None:
-        """Remove the jobs that were asked for here, whoever wrote them; what is of another comparison stays.
+        """Remove the jobs that were asked for here, whoever wrote them, and the folder when nothing else is in it.
 
         Raises:
-            ArtefactError: when one cannot be removed.
+            ArtefactError: when they cannot be removed.
         """
         try:
-            for file in self._own:
+            for file in (*self._own, self.folder / LOCK):
                 file.unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
         except OSError as error:
-            raise ArtefactError("a kept job cannot be removed", where=str(file), found=str(error)) from error
+            raise ArtefactError(
+                "kept jobs cannot be removed", where=str(self.folder), found=str(error)
+            ) from error
 
     def _file(self, job: Job) -> Path:
         of = {
@@ -135,9 +140,6 @@ def kept_jobs(folder: Path) -> Iterator[KeptJobs]:
         kept = KeptJobs(folder)
         yield kept
         kept.discard()
-        lock.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
     finally:
         os.close(descriptor)
 

@@ -27,6 +27,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.cores import usable_cores
 from domain.errors import InputError, NotFoundError, TruncatedError
 from domain.number import many
 from domain.progress import Report, unheard
@@ -46,7 +47,7 @@ from ingest.bzip2 import Damage
 from ingest.compression import inflate
 from ingest.json_records import BLANK, RECORD_BYTES, Records, Splitter, splitter_for
 from ingest.parse import parse_batch
-from ingest.workers import Workers, usable_cores
+from ingest.workers import Workers
 
 STDIN = Path("-")
 """The path that stands for the stream that is given as standard input."""

@@ -40,6 +40,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
+from domain.cores import usable_cores
 from domain.errors import DamagedError, InputError, StoreError
 from ingest.answers import forget_answers, keep_answer, read_answer
 from ingest.batch import Counts, Parsed, SourceFile
@@ -61,7 +62,6 @@ from ingest.lake_files import (
 from ingest.manifest import Entry, Manifest, Staged, unwritable
 from ingest.probe_words import HISTORY, HISTORY_SCHEMA, PROBE_SCHEMA, WORD_SCHEMA, latest_of
 from ingest.quarantine import CHOSEN, SHOWN_BYTES, Quarantine, QuarantinedRecord, QuarantineFilter
-from ingest.workers import usable_cores
 
 LANDED_BYTES = 1 << 25
 """Parsed batches are gathered up to so many bytes of Arrow, and then committed together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from domain.cores import usable_cores
 from domain.errors import DataError
 from domain.progress import Report, unheard
 from domain.selection import Selection
@@ -44,7 +45,6 @@ from gnn.report import (
 )
 from gnn.scoring import Target
 from gnn.statistical_audit import noise_floor_ms
-from ingest.workers import usable_cores
 from kg.arrays import Ends, PathArrays, path_arrays
 from kg.store import GraphStore
 from qoe.profile import load_profile
@@ -126,18 +126,19 @@ def without_hops(arrays: PathArrays) -> PathArrays:
 
 def serving(rule: Protocol, arrays: PathArrays) -> list[str]:
     """Every model that has something to say under a protocol: baselines first, then those that learn, then those made of others."""
-    names = [name for name in PREDICTORS if _serves(name, rule, arrays)]
-    return sorted(names, key=lambda name: bool(predictor_class(name).members))
+    return sorted(_serving(PREDICTORS, rule, arrays), key=lambda name: bool(predictor_class(name).members))
 
 
-def _serves(name: str, rule: Protocol, arrays: PathArrays) -> bool:
-    """Whether a model has something to say under a protocol."""
-    return not (predictor_class(name).needs_past and rule.splits(arrays, seed=0)[0].test.unmet)
+def _serving(names: Iterable[str], rule: Protocol, arrays: PathArrays) -> list[str]:
+    """Those of these that have something to say under a protocol."""
+    unmet = rule.splits(arrays, seed=0)[0].test.unmet
+    return [name for name in names if not (unmet and predictor_class(name).needs_past)]
 
 
 def _require_serving(names: Sequence[str], rule: Protocol, arrays: PathArrays) -> None:
     """Before anything is learned, that each has something to say."""
-    silent = [name for name in names if not _serves(name, rule, arrays)]
+    served = _serving(names, rule, arrays)
+    silent = [name for name in names if name not in served]
     if silent:
         raise DataError(
             "a model that has nothing to say of pairs that were never measured",
@@ -176,7 +177,7 @@ def train(
     arrays = export(store, selection, rule)
     _require_serving([model], rule, arrays)
     splits = rule.splits(arrays, seed=seed)
-    beside = [name for name in QUICK_BESIDE if _serves(name, rule, arrays) and name != model]
+    beside = [name for name in _serving(QUICK_BESIDE, rule, arrays) if name != model]
     models = tuple(dict.fromkeys([*beside, *kind.members, model]))
     report("exporting the graph", 1, 1)
     checkpoint = folder.with_name(f"{folder.name}.training")

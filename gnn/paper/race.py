@@ -24,7 +24,6 @@ WARNING = (
 QUICK = RaceConfig(hidden=32, layers=2, epochs=60, patience=10)
 """Smaller networks and fewer epochs, for a first look; the figures are then no reproduction."""
 
-
 NOTHING = 0.0
 """R2 of a model that says no more than the mean."""
 
@@ -143,7 +142,7 @@ class PaperRace:
             said += f" {so} the best network, {network.model}, explains {_share(network)}, and a straight line {_share(line)}."
         left = self._best(NETWORKS, Features.HONEST).r2
         if left is not None and left <= NOTHING:
-            said += " So all that the published figures show is that the answer was among the inputs."
+            said += " So all of that is the answer among the inputs."
         return said
 
     def _best(self, models: Collection[str], features: Features) -> Row:

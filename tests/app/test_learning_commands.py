@@ -101,6 +101,7 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     assert document == json.loads(run.out)
     assert document["command"].startswith("qoetwin compare --protocol forecast")
     assert document["synthetic"]
+    assert document["quick"] is False
     assert document["audit"]["passed"]
     assert {row["model"] for row in document["rows"]} == {"last-value", "seasonal-median"}
     assert {row["seeds"] for row in document["rows"]} == {2}
@@ -236,6 +237,25 @@ def test_predictions_are_kept_in_the_graph_and_are_no_measurements(qoetwin: Cli,
     assert sorted(kept["rtt_ms"].to_pylist()) == pytest.approx(sorted(row["rtt_ms"] for row in told))  # type: ignore[type-var]
     assert set(kept["model"].to_pylist()) == {"last-value"}
     assert set(kept["synthetic"].to_pylist()) == {True}
+    assert kept["seen_until"].equals(kept["window_start"])
+
+
+def test_a_prediction_of_a_window_that_was_seen_of_others_says_that_it_saw_it(
+    qoetwin: Cli, tmp_path: Path
+) -> None:
+    home, pairs = of_hosts(14, qoetwin, tmp_path, never=(1, 2)), tmp_path / "pairs.csv"
+    pairs.write_text("probe,target,af,at\n1,node:2,4,2026-11-02T00:00Z\n")
+    under = ("--protocol", "unseen-pair", "--home", home)
+    for command in (
+        ("train", "node-effects", "--quick", *under),
+        ("predict", "--model", "node-effects", "--pairs", pairs, "--write", *under),
+    ):
+        run = qoetwin(*command)
+        assert run.code == 0, run.err
+    with open_store("sqlite", home, create=False) as store:
+        (row,) = store.facts(PATH_PREDICTION).to_pylist()
+    assert row["rtt_ms"] > 0.0
+    assert row["seen_until"] == row["window_end"]
 
 
 def test_a_model_that_was_not_trained_here_is_one_line(qoetwin: Cli, home: Path) -> None:
@@ -401,15 +421,15 @@ def mesh(qoetwin: Cli, tmp_path: Path) -> Path:
     return of_hosts(12, qoetwin, tmp_path)
 
 
-def of_hosts(count: int, qoetwin: Cli, folder: Path) -> Path:
-    """A home in which so many hosts, whose places nobody knows, measured each other once, by a table."""
+def of_hosts(count: int, qoetwin: Cli, folder: Path, never: tuple[int, ...] = ()) -> Path:
+    """A home in which so many hosts, whose places nobody knows, measured each other once, by a table; but these two never."""
     home, table = folder / "home", folder / "pings.csv"
     hosts = range(1, count + 1)
     rows = [
         f"{one},{other},{10 * abs(one - other)},2026-11-02T00:00Z,4"
         for one in hosts
         for other in hosts
-        if one != other
+        if one != other and not (one in never and other in never)
     ]
     table.write_text("probe_id,target_id,rtt_avg_ms,timestamp,af\n" + "\n".join(rows) + "\n")
     for command in (("ingest", "table", table), ("graph", "build", "--window", "1h")):
@@ -479,9 +499,9 @@ def test_the_papers_set_up_is_compared_without_an_audit_and_says_so(qoetwin: Cli
         assert said in page
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_what_was_learned_in_few_steps_says_so(qoetwin: Cli, home: Path, quick: bool) -> None:
-    more = ("--quick",) if quick else ()
-    run = qoetwin("train", "last-value", "--protocol", "forecast", *more, "--home", home, "--format", "json")
+def test_what_was_learned_in_few_steps_says_so(qoetwin: Cli, home: Path) -> None:
+    run = qoetwin(
+        "train", "last-value", "--protocol", "forecast", "--quick", "--home", home, "--format", "json"
+    )
     assert run.code == 0, run.err
-    assert json.loads(run.out)["quick"] is quick
+    assert json.loads(run.out)["quick"] is True

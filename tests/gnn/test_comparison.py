@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from domain.errors import LeakError
+from domain.errors import DataError, LeakError
 from gnn.comparison import Job, run
 from gnn.jobs import run_all
 from gnn.protocols import protocol_named
@@ -350,6 +352,19 @@ def test_a_leak_in_one_process_ends_the_comparison_with_the_name_of_what_leaks()
     with pytest.raises(LeakError, match="the test asks cells that are not sealed") as refused:
         run_all([clean, leaking], 2, unheard)
     assert refused.value.where == "ewma"
+
+
+def test_a_process_that_dies_ends_the_comparison_with_a_line_that_says_what_to_do():
+    clean = job(models=("last-value",))
+    with pytest.raises(DataError, match="a process of the comparison ended before its job did"):
+        run_all([clean, replace(clean, protocol=_Dies())], 2, unheard)
+
+
+class _Dies(type(protocol_named("forecast"))):
+    """A forecast under which the process is killed, as one that fills memory is."""
+
+    def splits(self, arrays, *, seed):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _SealsNothing(type(protocol_named("forecast"))):

@@ -96,7 +96,7 @@ def test_the_conclusion_says_what_copying_explains_and_what_is_left_without_the_
     for features in ("leaky", "honest"):
         best = max((rows[model, features]["r2"], model) for model in NETWORKS)
         assert f"{best[1]}, explains {'nothing' if best[0] <= 0 else f'{100 * best[0]:.1f} %'}" in said
-    assert said.endswith("the answer was among the inputs.") == (
+    assert said.endswith("all of that is the answer among the inputs.") == (
         max(rows[model, "honest"]["r2"] for model in NETWORKS) <= 0.0
     )
 
