@@ -60,6 +60,7 @@ def main() -> None:
     if not sys.warnoptions:
         # Warnings of libraries are for those who develop with them; the tests make them errors.
         warnings.simplefilter("ignore")
+        sys.warnoptions.append("ignore")  # for the processes that are started from here
     bound_memory()
     try:
         cli(standalone_mode=True, prog_name="qoetwin")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from queue import Empty, Queue
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -39,35 +44,102 @@ def run_all(
     """
     if processes == 1 or len(jobs) <= 1:
         return [_run_one(job, hear, fitted, kept) for job in jobs]
+    done: dict[int, Done] = {}
+    left = iter(enumerate(jobs))
+    with _workers(min(processes, len(jobs)), kept) as idle:
+        busy: dict[Connection, int] = {}
+        while len(done) < len(jobs):
+            for pipe, (number, job) in zip(idle, left, strict=False):
+                _send(pipe, job)
+                busy[pipe] = number
+            idle = []
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
+                told = _receive(pipe)
+                if isinstance(told, Exception):
+                    raise told
+                if isinstance(told, Done):
+                    done[busy.pop(pipe)] = told
+                    idle.append(pipe)
+                else:
+                    hear(*told)
+    return [done[number] for number in range(len(jobs))]
+
+
+@contextmanager
+def _workers(count: int, kept: KeptJobs | None) -> Iterator[list[Connection]]:
+    """Processes that wait for jobs, by the pipes to them; left, they end at once, whatever they do.
+
+    Each has a pipe of its own, whose other end is held by nobody else: one that dies in the middle of a word ends that pipe, and nothing
+    waits for the rest. (`ProcessPoolExecutor` has one pipe for all, which it holds open itself, and waits for ever.)
+    """
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        said: Queue[tuple[str, str, int, int]] = manager.Queue()
-        others = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(processes, mp_context=context)
+    processes, pipes = [], []
+    resource_tracker.ensure_running()  # which would unblock what is blocked below
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # a Ctrl-C is for this process; they inherit the mask
+    try:
+        for _ in range(count):
+            here, there = context.Pipe()
+            pipes.append(here)
+            with there:
+                process = context.Process(target=_work, args=(there, kept), daemon=True)
+                process.start()
+            processes.append(process)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield pipes
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for process in processes:
+            process.terminate()
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join()
+
+
+def _work(pipe: Connection, kept: KeptJobs | None) -> None:
+    """Run what the pipe brings, and tell it what came of it, until it or the parent ends."""
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    while True:
         try:
-            running = [pool.submit(_run_aside, job, said, kept) for job in jobs]
-            while not all(one.done() for one in running) or not said.empty():
-                try:
-                    hear(*said.get(timeout=0.5))
-                except Empty:
-                    for one in running:
-                        if one.done():
-                            one.result()
-            return [one.result() for one in running]
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a process of the comparison ended before its job did",
-                found="most likely memory ran out, or somebody stopped it",
-                next_step="fewer --processes, or fewer paths",
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
+            job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(_run_one(job, lambda *heard: pipe.send(heard), None, kept))
+        except Exception as error:  # noqa: BLE001 - raised again in the parent
+            error.add_note(traceback.format_exc())
+            pipe.send(error)
 
 
-def _run_aside(job: Job, said: Any, kept: KeptJobs | None) -> Done:
-    return _run_one(job, lambda *heard: said.put(heard), None, kept)
+def _end_with(parent: BaseProcess | None) -> None:
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _send(pipe: Connection, job: Job) -> None:
+    try:
+        pipe.send(job)
+    except OSError as error:
+        raise _gone() from error
+
+
+def _receive(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, OSError) as error:
+        raise _gone() from error
+
+
+def _gone() -> DataError:
+    return DataError(
+        "a process of the comparison ended before its job did",
+        found="most likely memory ran out, or somebody stopped it",
+        next_step="fewer --processes, or fewer paths",
+    )
 
 
 def _run_one(job: Job, hear: Hear, fitted: dict[str, Predictor] | None, kept: KeptJobs | None) -> Done:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copytree
 
@@ -60,11 +62,18 @@ def comparing(home: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def in_a_process_group(command: list[str]) -> subprocess.Popen[str]:
+@contextmanager
+def in_a_process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in a group of its own, of which nothing is left afterwards, whatever becomes of the test."""
     start = [sys.executable, "-c", "from app.cli import main; main()", *command]
-    return subprocess.Popen(
+    with subprocess.Popen(
         start, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for_a_job(process: subprocess.Popen[str], out: Path) -> None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import signal
-from dataclasses import replace
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -360,11 +366,76 @@ def test_a_process_that_dies_ends_the_comparison_with_a_line_that_says_what_to_d
         run_all([clean, replace(clean, protocol=_Dies())], 2, unheard)
 
 
+def test_a_process_that_dies_while_it_tells_what_came_of_its_job_ends_the_comparison_too(tmp_path):
+    """Held open by anybody else, its pipe would never end, and the comparison neither."""
+    clean = job(models=("last-value",))
+    dying = replace(clean, protocol=_DiesTelling(str(tmp_path / "told")))
+
+    def hear(*told):  # nothing is received as long as this goes on
+        (tmp_path / "told").touch()
+        while len(multiprocessing.active_children()) == 2:
+            time.sleep(0.01)
+
+    with pytest.raises(DataError, match="a process of the comparison ended before its job did"):
+        run_all([clean, dying], 2, hear)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="this system does not say which processes there are"
+)
+def test_processes_of_a_comparison_that_is_killed_end_too(tmp_path):
+    comparing = f"""
+from dataclasses import replace
+from gnn.jobs import run_all
+from tests.gnn.test_comparison import _EndsNever, job
+if __name__ == "__main__":
+    endless = replace(job(models=("last-value",)), protocol=_EndsNever({str(tmp_path)!r}))
+    run_all([endless, endless], 2, print)
+"""
+    script = tmp_path / "comparing.py"
+    script.write_text(comparing)
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": root}) as parent:
+        while len(started := list(tmp_path.glob("*.pid"))) < 2:
+            assert parent.poll() is None
+            time.sleep(0.01)
+        parent.kill()
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until and any(Path("/proc", file.stem).exists() for file in started):
+        time.sleep(0.01)
+    assert not [file for file in started if Path("/proc", file.stem).exists()]
+
+
 class _Dies(type(protocol_named("forecast"))):
     """A forecast under which the process is killed, as one that fills memory is."""
 
     def splits(self, arrays, *, seed):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class _DiesTelling(type(protocol_named("forecast"))):
+    """A forecast whose failure is more than a pipe holds, and under which the process is killed while it tells it."""
+
+    file: str
+
+    def splits(self, arrays, *, seed):
+        while not Path(self.file).exists():
+            time.sleep(0.01)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        raise ValueError("x" * 10_000_000)
+
+
+@dataclass(frozen=True)
+class _EndsNever(type(protocol_named("forecast"))):
+    """A forecast that writes down the process it is in, and goes on for ever."""
+
+    folder: str
+
+    def splits(self, arrays, *, seed):
+        Path(self.folder, f"{os.getpid()}.pid").touch()
+        while True:
+            time.sleep(1.0)
 
 
 class _SealsNothing(type(protocol_named("forecast"))):
