@@ -663,3 +663,17 @@ def out_of_range(done: Sequence[Done]) -> dict[str, Any]:
             if reason
         ],
     }
+
+
+def alike(done: Sequence[Done]) -> dict[tuple[str, ...], list[str]]:
+    """Models whose RTT errs by the same in every cell of a case, and the cases: to a reader they are one row."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for case in dict.fromkeys(case for one in done for _, case, _ in one.scored):
+        same: dict[tuple[bytes, ...], list[str]] = {}
+        for name in _scored_in_all(done, case, Target.RTT):
+            errors = tuple(one.scored[name, case, Target.RTT].errors.tobytes() for one in done)
+            same.setdefault(errors, []).append(name)
+        for names in same.values():
+            if len(names) > 1:
+                found.setdefault(tuple(names), []).append(case)
+    return found

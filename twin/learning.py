@@ -32,6 +32,7 @@ from gnn.registry import PREDICTORS, VARIANTS, predictor_class
 from gnn.report import (
     COVERAGE_ASKED,
     COVERAGE_ASKED_OF_FEW_HOSTS,
+    alike,
     best_rows,
     breakdowns,
     conclusion,
@@ -530,4 +531,7 @@ def _notes(done: Sequence[Done]) -> list[str]:
     return [
         f"{name} predicts too few of the cells to be scored on {', '.join(sorted(of))}"
         for name, of in sorted(partial.items())
+    ] + [
+        f"{', '.join(names)} err by the same in every RTT ({', '.join(cases)})"
+        for names, cases in alike(done).items()
     ]

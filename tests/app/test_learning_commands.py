@@ -65,7 +65,10 @@ def comparing(home: Path, out: Path, *more: str) -> list[str]:
 @contextmanager
 def in_a_process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """Run a command in a group of its own, of which nothing is left afterwards, whatever becomes of the test."""
-    start = [sys.executable, "-c", "from app.cli import main; main()", *command]
+    in_a_terminal = (
+        "from signal import SIGINT, default_int_handler, signal; signal(SIGINT, default_int_handler)"
+    )
+    start = [sys.executable, "-c", f"{in_a_terminal}; from app.cli import main; main()", *command]
     with subprocess.Popen(
         start, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

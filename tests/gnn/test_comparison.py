@@ -23,6 +23,7 @@ from gnn.jobs import run_all
 from gnn.protocols import protocol_named
 from gnn.report import (
     REFERENCE,
+    alike,
     best_rows,
     breakdowns,
     conclusion,
@@ -106,6 +107,21 @@ def test_a_variant_is_one_in_a_single_job_too_and_where_another_model_says_too_l
     rows, _ = rows_and_gains(less, CASES, 0)
     assert "mlp" not in {row["model"] for row in rows}
     assert {row["case"] for row in rows if row["model"] == "sage/plain"} == set(CASES)
+
+
+def test_models_that_err_by_the_same_in_every_cell_are_told(done):
+    assert alike(done) == {}
+    twice = [
+        replace(
+            one,
+            scored={
+                **one.scored,
+                **{("twin", *key[1:]): of for key, of in one.scored.items() if key[0] == "mlp"},
+            },
+        )
+        for one in done
+    ]
+    assert alike(twice) == {("mlp", "twin"): list(CASES)}
 
 
 def test_a_variant_stands_beside_its_model_on_the_cells_of_the_jobs_that_both_were_in(done):
