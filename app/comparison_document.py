@@ -129,7 +129,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """One model against another that sees the same without the graph."""
+    """One graph model against the MLP, which is the same network without the graph, or against boosting."""
 
     model: str
     over: str

@@ -212,7 +212,7 @@ def _head(gain: HeadGain) -> str:
 
 
 def gain_figures(document: Document) -> list[Strips]:
-    """What the graph adds: models that see it against one that does not."""
+    """What the graph adds: graph models against the MLP, and against boosting."""
     kinds: dict[str, str] = {row.model: row.kind for row in document.rows}
     figures: list[Strips] = []
     for target in targets_of(document.gains):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from app.comparison_document import Breakdown, Document, FeaturesName, Gain, Reliability, Row, TargetName
 from app.figures import NOTHING
+from gnn.report import ERROR_OF
 
 TARGETS: Mapping[TargetName, str] = {
     "rtt": "Round-trip time",
@@ -174,8 +175,7 @@ def rows_of(document: Document, target: TargetName, case: str) -> list[Row]:
 
 def _error(row: Row) -> float:
     """What is compared on the row's target; unknown is last."""
-    errors = {"rtt": row.mae_ms, "jitter": row.mae_ms, "any_loss": row.brier, "loss": row.loss_rmse}
-    value = errors[row.target]
+    value: float | None = getattr(row, ERROR_OF[row.target])
     return math.inf if value is None else value
 
 

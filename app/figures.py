@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnn.difference import Outcome
-from gnn.report import REFERENCE
-from gnn.scoring import Target
+from gnn.report import ERROR_OF, REFERENCE
 
 NOTHING = "–"
+
+ERROR_UNITS = {"mae_ms": " ms (MAE)", "brier": " (Brier)", "loss_rmse": " (RMSE)"}
 
 
 def figure_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -22,19 +23,13 @@ def figure_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, str]:
-    match Target(row["target"]):
-        case Target.RTT | Target.JITTER:
-            error, unit = row["mae_ms"], " ms (MAE)"
-        case Target.ANY_LOSS:
-            error, unit = row["brier"], " (Brier)"
-        case Target.LOSS:
-            error, unit = row["loss_rmse"], " (RMSE)"
+    key = ERROR_OF[row["target"]]
     coverage = row["coverage_90"]
     return {
         "model": row["model"],
         "kind": row["kind"],
         "target": row["target"].replace("_", " "),
-        "error": _number(error, unit),
+        "error": _number(row[key], ERROR_UNITS[key]),
         "median error": _number(row["medae_ms"], " ms"),
         "against the baseline": _difference(row),
         "90 % interval covers": NOTHING if coverage is None else f"{100 * coverage:.1f} %",

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from bench.graph import exponent, median, peak_gib, ratio, timed
 from domain.selection import Selection
 from gnn.hearing import Table
+from gnn.history import HISTORY_WINDOWS
 from gnn.models.graph_predictor import GraphPredictor, GraphSettings
 from gnn.models.typed_layers import Heard, TypedLayers
 from gnn.neighbours import RELATIONS
@@ -221,13 +222,13 @@ def growth(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def one_size(arguments: argparse.Namespace) -> dict[str, float]:
-    """Epochs of so many pairs, the first left out."""
+    """Epochs of so many pairs that have as much of a past as a model looks back to, the first left out."""
     rows = arguments.rows
-    arrays = paths(arguments.one, rows + 3)
+    arrays = paths(arguments.one, HISTORY_WINDOWS + rows + 2)
     protocol = Forecast()
-    windows = np.arange(1, rows + 2)
+    windows = HISTORY_WINDOWS + np.arange(rows + 1)
     fit, held = (protocol.question(arrays, part) for part in (windows[:rows], windows[rows:]))
-    sealed = from_window(arrays, rows + 2)
+    sealed = from_window(arrays, HISTORY_WINDOWS + rows + 1)
     split = Split(name="bench", fit=fit, validation=held, calibration=held, test=held, sealed=sealed)
     kind = predictor_class(arguments.model)
     assert issubclass(kind, GraphPredictor)

@@ -24,30 +24,26 @@ SHARED_WINDOWS = 28
 """So many windows after each other look back to the same one, so that a rehearsal serves them all. Where those begin is counted from
 the first window that nothing was learned from, and so does not depend on what else is asked."""
 
-HIDDEN_SHARE = 0.1
-"""Of what is seen of an earlier window, so much is hidden to be asked; more would leave less to tell from than there is."""
+LEAST_HIDDEN = 0.1
+"""Of an earlier window at least so much is hidden to be asked, where the question hides less of the pairs that it knows a past of."""
 
 
 def rehearsal(arrays: PathArrays, question: Question, windows: Ints, ahead: int) -> Question:
-    """Ask about earlier windows as the question asks about its own: as far ahead, and with as much of the window seen.
+    """Ask about earlier windows as the question asks about its own: as far ahead, and with as large a share of the window hidden.
 
     Args:
         arrays: the measurements.
-        question: rows of one case; either something of the window itself is seen in each of them, or in none.
+        question: rows of one case, from whose windows one share is hidden, see `hidden_share`.
         windows: (R,) earlier windows.
         ahead: windows between what is seen as past and the asked window, plus 1.
     """
     visible = np.broadcast_to(question.seen_past[0], (len(windows), arrays.pairs))
     if question.held_out is not None:
         visible = visible & ~question.held_out[windows]
-    asked: Bools = np.asarray(visible)
-    if bool(question.seen_now.any()):
-        asked = visible & np.stack(
-            [np.random.default_rng([0x4EA2, int(w)]).random(arrays.pairs) < HIDDEN_SHARE for w in windows]
-        )
-        seen_now = visible & ~asked
-    else:
-        seen_now = np.zeros_like(asked)
+    share = hidden_share(question)[0]
+    drawn = [np.random.default_rng([0x4EA2, int(w)]).random(arrays.pairs) < share for w in windows]
+    asked: Bools = visible & np.stack(drawn)
+    seen_now = visible & ~asked
     return replace(
         question,
         windows=windows,
@@ -57,6 +53,14 @@ def rehearsal(arrays: PathArrays, question: Question, windows: Ints, ahead: int)
         asked=asked,
         case=np.full(len(windows), question.case[0]),
     )
+
+
+def hidden_share(question: Question) -> Floats:
+    """(Q,) share of the pairs with a past of which the window itself is not seen, in tenths; 1 where it is of none."""
+    known = question.seen_past.sum(axis=1)
+    seen = (question.seen_past & question.seen_now).sum(axis=1)
+    share = np.round(1.0 - seen / np.maximum(known, 1), 1)
+    return np.where(seen > 0, np.clip(share, LEAST_HIDDEN, 1.0 - LEAST_HIDDEN), 1.0)
 
 
 def alphas(
@@ -81,9 +85,9 @@ def alphas(
     found = {name: np.full(len(question), 1.0 - COVERAGE) for name in calibrations}
     ahead = question.windows - question.seen_until + 1
     back = np.maximum(question.windows - MOST_WINDOWS - first, 0) // SHARED_WINDOWS * SHARED_WINDOWS
-    alike = np.stack([question.case, ahead, first + back, question.seen_now.any(axis=1)], axis=1)
+    alike = np.stack([question.case, ahead, first + back, hidden_share(question)], axis=1)
     kinds, kind = np.unique(alike, axis=0, return_inverse=True)
-    for number_of_kind, (case, distance, start, _) in enumerate(kinds.tolist()):
+    for number_of_kind, (case, distance, start) in enumerate(kinds[:, :3].astype(np.int64).tolist()):
         rows = np.flatnonzero(kind.reshape(-1) == number_of_kind)
         own = question.part(rows)
         until = own.seen_until

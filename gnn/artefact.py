@@ -23,7 +23,7 @@ from domain.errors import ArtefactError, DataError, UnknownNameError
 from gnn.audit import Verdict
 from gnn.conformal import Calibration
 from gnn.fingerprint import data_hash
-from gnn.predictor import Array, Calibrated, Predictor
+from gnn.predictor import CALIBRATION, REACH, Array, Calibrated, Predictor
 from gnn.protocols import protocol_named
 from gnn.reach import Reach
 from gnn.registry import predictor_class
@@ -44,7 +44,6 @@ HEADER = {
 """What is the same of every model that this version of the program reads."""
 
 CALIBRATED = ("rtt", "jitter")
-_CALIBRATION, _REACH = "calibration.", "reach."
 
 MOST_DESCRIBED = 16 * 1024 * 1024
 """Bytes of a description that are read: real ones have some thousands."""
@@ -148,13 +147,10 @@ def save(predictor: Predictor, about: Card, folder: Path) -> None:
         ArtefactError: when the folder cannot be written.
         DataError: when the predictor is not fitted.
     """
-    state = dict(predictor.state())
     calibrated = predictor.calibrated
     if calibrated is None:
         raise DataError("a predictor that was not fitted", where=predictor.name, next_step="call fit first")
-    for name, calibration in calibrated.by_name.items():
-        state |= {f"{_CALIBRATION}{name}.{key}": values for key, values in calibration.state().items()}
-    state |= {f"{_REACH}{key}": values for key, values in calibrated.reach.state().items()}
+    state = {**predictor.state(), **calibrated.state()}
     tensors = dump_tensors({name: np.array(array, order="C") for name, array in state.items()})
     described = {
         **HEADER,
@@ -209,14 +205,14 @@ def load(folder: Path) -> tuple[Predictor, Card]:
             expected=", ".join(cases),
             next_step="train the model again with this version",
         )
-    parts: dict[str, dict[str, Array]] = {"": {}, _CALIBRATION: {}, _REACH: {}}
+    parts: dict[str, dict[str, Array]] = {"": {}, CALIBRATION: {}, REACH: {}}
     for name, values in state.items():
-        of = next((prefix for prefix in (_CALIBRATION, _REACH) if name.startswith(prefix)), "")
+        of = next((prefix for prefix in (CALIBRATION, REACH) if name.startswith(prefix)), "")
         parts[of][name] = values
     predictor.restore(parts[""], about.columns)
-    reach = {name.removeprefix(_REACH): values for name, values in parts[_REACH].items()}
+    reach = {name.removeprefix(REACH): values for name, values in parts[REACH].items()}
     predictor.calibrated = Calibrated(
-        by_name=_calibrations(parts[_CALIBRATION], where),
+        by_name=_calibrations(parts[CALIBRATION], where),
         learned_until_s=described["learned_until_s"],
         reach=Reach.from_state(reach, where=where),
     )
@@ -228,7 +224,7 @@ def _calibrations(state: Mapping[str, Array], where: str) -> dict[str, Calibrati
     by_name: dict[str, dict[str, Array]] = {name: {} for name in CALIBRATED}
     wrong: list[str] = []
     for full, values in state.items():
-        name, _, key = full.removeprefix(_CALIBRATION).partition(".")
+        name, _, key = full.removeprefix(CALIBRATION).partition(".")
         if name not in by_name or values.dtype != np.float64:
             wrong.append(f"{full} {values.dtype}")
         else:

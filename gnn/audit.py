@@ -199,8 +199,9 @@ def audit_learning(
 ) -> Verdict:
     """Audit what is learned: fit three times, and nothing learned may differ when sealed cells are tampered with.
 
-    Called by tests. Weights, stopping, tuning and calibration are all in the state of a predictor. One that learns something else from the same
-    numbers and the same seed fails too: what cannot be repeated cannot be audited.
+    Called by tests. Weights, stopping and tuning are all in the state of a predictor, and beside it is how its intervals are widened and what
+    it was made for. One that learns something else from the same numbers and the same seed fails too: what cannot be repeated cannot be
+    audited.
 
     Args:
         new: makes an unfitted predictor; small ones, since each is learned three times.
@@ -216,7 +217,8 @@ def audit_learning(
     def learned(given: PathArrays) -> list[Seen]:
         predictor = new()
         predictor.fit(given, split, protocol, seed=seed)
-        return [{("learned", name): values for name, values in predictor.state().items()}]
+        calibrated = {} if predictor.calibrated is None else predictor.calibrated.state()
+        return [{("learned", name): values for name, values in {**predictor.state(), **calibrated}.items()}]
 
     verdict = _tampered_with(learned, arrays, [split.sealed], split.fit.windows[-1:].tolist())
     return replace(verdict, windows=())

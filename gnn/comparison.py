@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gnn.history import DAY_S
 from gnn.neighbours import chord_km, on_sphere
 from gnn.prediction import Prediction
 from gnn.predictor import Kind, Learned, Predictor
-from gnn.protocols.protocol import Protocol, Question, Split
+from gnn.protocols.protocol import Bools, Protocol, Question, Split
 from gnn.registry import predictor_class, predictor_named
 from gnn.scoring import (
     Metrics,
@@ -46,7 +46,7 @@ Hear = Callable[[str, str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a predictor took in one job."""
+    """What a predictor took in one job; one that is made of others with what these took."""
 
     learned: Learned
     predict_seconds: float
@@ -120,7 +120,7 @@ class Done:
     costs: Mapping[str, Cost]
     verdicts: Mapping[str, Verdict]
     test_cells: int
-    out_of_range: Mapping[str, tuple[int, float]]
+    out_of_range: Mapping[str, tuple[int, int, float]]
     seconds: float
 
 
@@ -189,17 +189,25 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         raw[name] = predictor.raw(arrays, split.test)
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
+        # What its members say is remembered, and what they learned is there already.
+        members = [costs[member] for member in predictor.members]
+        took = sum(one.learned.seconds or 0.0 for one in members) + (learned.seconds or 0.0)
         costs[name] = Cost(
-            learned=learned,
-            predict_seconds=seconds,
+            learned=replace(learned, seconds=took),
+            predict_seconds=seconds + sum(one.predict_seconds for one in members),
             peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
         )
-    scored, asked = _scored(job, split, told, calibrating)
-    cases = protocol.cases(arrays.window_s)
+    scored, asked, cells = _scored(job, split, told, calibrating)
+    nowhere = np.zeros_like(split.test.asked)
     details = {
-        (name, cases[case]): _detail(arrays, split.test, case, prediction, raw[name], job.profile)
-        for name, prediction in told.items()
-        for case in np.unique(split.test.case)
+        (name, case): _detail(
+            *(arrays, split.test, told[name], raw[name], job.profile),
+            *(
+                cells[case, of] if (name, case, of) in scored else nowhere
+                for of in (Target.RTT, Target.ANY_LOSS)
+            ),
+        )
+        for name, case in dict.fromkeys((name, case) for name, case, _ in scored)
     }
     return Done(
         split=split.name,
@@ -217,11 +225,14 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
 
 def _scored(
     job: Job, split: Split, told: Mapping[str, Prediction], calibrating: Mapping[str, Prediction]
-) -> tuple[dict[tuple[str, str, Target], Scored], dict[tuple[str, Target], Asked]]:
-    """Every model on every case and target."""
+) -> tuple[
+    dict[tuple[str, str, Target], Scored], dict[tuple[str, Target], Asked], dict[tuple[str, Target], Bools]
+]:
+    """Every model on every case and target; what was asked there; and (Q, P) the common cells."""
     arrays, test = job.arrays, split.test
     scored: dict[tuple[str, str, Target], Scored] = {}
     asked: dict[tuple[str, Target], Asked] = {}
+    common: dict[tuple[str, Target], Bools] = {}
     numbers = test.windows[:, None] * arrays.pairs + np.arange(arrays.pairs)[None, :]
     cluster = clusters(arrays, test, by_day=job.protocol.by_day)
     for case, title in enumerate(job.protocol.cases(arrays.window_s)):
@@ -233,6 +244,7 @@ def _scored(
             cells, names = common_cells(could, points)
             if not cells.any():
                 continue
+            common[title, target] = cells
             asked[title, target] = Asked(
                 cells=numbers[cells],
                 clusters=cluster[cells],
@@ -256,7 +268,7 @@ def _scored(
                     errors=error(points[name][cells], measured[cells], target).astype(np.float32),
                     calibration_error=before[name],
                 )
-    return scored, asked
+    return scored, asked, common
 
 
 def _calibration_errors(
@@ -278,17 +290,22 @@ def _calibration_errors(
 
 
 def _detail(
-    arrays: PathArrays, question: Question, case: int, told: Prediction, raw: Prediction, profile: Profile
+    arrays: PathArrays,
+    question: Question,
+    told: Prediction,
+    raw: Prediction,
+    profile: Profile,
+    cells: Bools,
+    cells_of_loss: Bools,
 ) -> Detail:
-    """What is shown of one predictor in one case."""
-    measured, could = truth(arrays, question, Target.RTT)
-    could = could & (question.case == case)[:, None] & np.isfinite(told.rtt_ms)
-    row, pair = np.nonzero(could)
-    said, came = told.rtt_ms[could], measured[could]
-    low, high = told.rtt_low_ms[could], told.rtt_high_ms[could]
+    """What is shown of one predictor in one case, on the (Q, P) cells that it is scored on: of RTT, and of loss."""
+    measured, _ = truth(arrays, question, Target.RTT)
+    row, pair = np.nonzero(cells)
+    said, came = told.rtt_ms[cells], measured[cells]
+    low, high = told.rtt_low_ms[cells], told.rtt_high_ms[cells]
     wrong = np.abs(said - came)
     bounded = np.isfinite(low) & np.isfinite(high)
-    points = qoe_points_off(arrays, question, Target.RTT, could, profile)(said)
+    points = qoe_points_off(arrays, question, Target.RTT, cells, profile)(said)
     shown: Floats = np.stack(
         [
             np.ones_like(wrong),
@@ -311,16 +328,15 @@ def _detail(
             for weights in (np.ones_like(wrong), wrong, came, said)
         ]
     )
-    lossy, there = truth(arrays, question, Target.ANY_LOSS)
-    there = there & (question.case == case)[:, None] & np.isfinite(told.any_loss_probability)
+    lossy, _ = truth(arrays, question, Target.ANY_LOSS)
     bins: tuple[tuple[float, float, int], ...] = ()
-    if there.any():
-        found = reliability(told.any_loss_probability[there], lossy[there] > 0.0)
+    if cells_of_loss.any():
+        found = reliability(told.any_loss_probability[cells_of_loss], lossy[cells_of_loss] > 0.0)
         bins = tuple(
             zip(found.predicted.tolist(), found.observed.tolist(), found.cells.tolist(), strict=True)
         )
     quantiles = {
-        name: _at_or_below(came, (one.rtt_low_ms[could], one.rtt_ms[could], one.rtt_high_ms[could]))
+        name: _at_or_below(came, (one.rtt_low_ms[cells], one.rtt_ms[cells], one.rtt_high_ms[cells]))
         for name, one in ((RAW, raw), (CALIBRATED, told))
     }
     return Detail(groups=groups, pairs=sums, reliability=bins, quantiles=quantiles)
@@ -367,12 +383,13 @@ def _labels(arrays: PathArrays, question: Question, row: Ints, pair: Ints, said:
 
 def _out_of_range(
     arrays: PathArrays, question: Question, told: Mapping[str, Prediction]
-) -> dict[str, tuple[int, float]]:
-    """Reason -> cells that the first graph model (or the first model) says it is out of its range for, and their summed error."""
+) -> dict[str, tuple[int, int, float]]:
+    """Reason -> cells that the first graph model (or the first model) gives it for, those it predicts all the same, their summed error."""
     name = next((name for name in told if predictor_class(name).kind is Kind.GNN), next(iter(told)))
     measured, could = truth(arrays, question, Target.RTT)
-    found: dict[str, tuple[int, float]] = {}
+    wrong = np.abs(told[name].rtt_ms - measured)
+    found: dict[str, tuple[int, int, float]] = {}
     for reason in np.unique(told[name].reason[could].astype(str)):
-        of = could & (told[name].reason == reason)
-        found[str(reason)] = (int(of.sum()), float(np.nansum(np.abs(told[name].rtt_ms - measured)[of])))
+        of = wrong[could & (told[name].reason == reason)]
+        found[str(reason)] = (len(of), int(np.isfinite(of).sum()), float(np.nansum(of)))
     return found

@@ -2,7 +2,7 @@
 
 Errors of cells that share a cause are not independent, so whole clusters are drawn again, and tested: a probe, or a probe on
 a day. Two ways of asking must agree before one predictor is said to be better. The bootstrap asks for the mean over cells,
-which is what the tables state and which a few paths can win; the signed-rank test asks whether most clusters gain.
+which is the error that the tables state and which a few paths can win; the signed-rank test asks whether most clusters gain.
 
     errors of each model, seeds averaged --compare--> model -> Difference (interval, ratio, p, verdict)
 """

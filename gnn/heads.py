@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-QUANTILES = (0.05, 0.5, 0.95)
-"""Low bound, median and high bound of RTT and jitter."""
+from gnn.prediction import QUANTILES
 
 
 class FeatureEncoder(nn.Module):

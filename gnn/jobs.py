@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -104,14 +105,23 @@ def _work(pipe: Connection, kept: KeptJobs | None) -> None:
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     while True:
         try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        try:
+            try:
+                job = pipe.recv()
+            except EOFError:
+                return
             pipe.send(_run_one(job, lambda *heard: pipe.send(heard), None, kept))
         except Exception as error:  # noqa: BLE001 - raised again in the parent
-            error.add_note(traceback.format_exc())
-            pipe.send(error)
+            pipe.send(_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """An exception that arrives as it is, with where it was raised; one that cannot is told in words."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - written in the same line
+    except Exception:  # noqa: BLE001 - an exception may be made of anything
+        error = DataError("a job of the comparison failed", found=f"{type(error).__name__}: {error}")
+    error.add_note(traceback.format_exc())
+    return error
 
 
 def _end_with(parent: BaseProcess | None) -> None:

@@ -137,6 +137,13 @@ def kept_jobs(folder: Path) -> Iterator[KeptJobs]:
                 where=str(folder.parent),
                 next_step="wait for it, or choose another folder",
             ) from error
+        except OSError as error:
+            raise ArtefactError(
+                "jobs cannot be kept: this file system has no locks",
+                where=str(folder),
+                found=str(error),
+                next_step="choose a folder on another one",
+            ) from error
         kept = KeptJobs(folder)
         yield kept
         kept.discard()

@@ -25,7 +25,12 @@ _UNKNOWN_GAP = 4.0  # more than the diameter of the unit sphere: known places co
 
 def on_sphere(end: Ends) -> Floats:
     """(P, 3) places on the unit sphere, NaN where unknown; chords order like great circles."""
-    latitude, longitude = np.radians(end.latitude), np.radians(end.longitude)
+    return unit_vectors(end.latitude, end.longitude)
+
+
+def unit_vectors(latitude: Floats, longitude: Floats) -> Floats:
+    """(N, 3) of degrees."""
+    latitude, longitude = np.radians(latitude), np.radians(longitude)
     across = np.cos(latitude)
     return np.column_stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
 

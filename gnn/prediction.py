@@ -9,6 +9,9 @@ import numpy as np
 from gnn.protocols.protocol import Bools
 from kg.arrays import Floats, Strings
 
+QUANTILES = (0.05, 0.5, 0.95)
+"""Levels of the low bound, the point and the high bound of RTT and jitter."""
+
 NEVER_ANSWERED = "no answered packet of this pair was seen before this window"
 NEVER_SENT = "no packet of this pair was seen before this window"
 

@@ -30,6 +30,10 @@ Progress: TypeAlias = Callable[[int, int, float], None]
 """Told after each epoch: epoch, of how many at most, validation loss."""
 
 
+CALIBRATION, REACH = "calibration.", "reach."
+"""What the names of those arrays begin with that are not a predictor's own."""
+
+
 class Kind(StrEnum):
     """What kind of predictor it is."""
 
@@ -93,6 +97,15 @@ class Calibrated:
     by_name: dict[str, Calibration]
     learned_until_s: int | None
     reach: Reach
+
+    def state(self) -> dict[str, Array]:
+        """All its arrays by name."""
+        calibrations = {
+            f"{CALIBRATION}{name}.{key}": values
+            for name, calibration in self.by_name.items()
+            for key, values in calibration.state().items()
+        }
+        return calibrations | {f"{REACH}{key}": values for key, values in self.reach.state().items()}
 
 
 class Predictor(ABC):

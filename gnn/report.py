@@ -1,4 +1,4 @@
-"""Report: what came of all jobs, as one document of plain values. `comparison.json` is this, and the page is drawn from it alone."""
+"""Report: the tables of what came of all jobs, as plain values; `gnn.document` puts them together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from gnn.comparison import CALIBRATED, DISTANCE_BANDS, RAW, Asked, Cost, Done, Scored
-from gnn.difference import LEAST_CLUSTERS, Difference, Outcome, compare, holm
+from gnn.difference import Difference, Outcome, compare, holm
+from gnn.prediction import QUANTILES
 from gnn.predictor import Kind
 from gnn.registry import predictor_class, stated
 from gnn.scoring import Target, mean_of
@@ -22,17 +23,13 @@ WORST = 20
 REFERENCE = "reference"
 """The outcome of the best baseline beside itself."""
 
-COVERAGE_ASKED: Final = (0.88, 0.92)
-"""Share of the cells that a 90 % interval may hold and still be said to do what it says."""
-
-COVERAGE_ASKED_OF_FEW_HOSTS: Final = (0.85, 0.95)
-"""The same where whole hosts are hidden: intervals are calibrated on few of them, and those asked are few too."""
-
-DECILE_COVERAGE_ASKED: Final = 0.85
-"""The least in each decile of what is predicted."""
-
-NOMINAL: Final = (0.05, 0.5, 0.95)
-"""Levels of the lower bound, the point and the upper bound."""
+ERROR_OF: Final[Mapping[str, str]] = {
+    Target.RTT: "mae_ms",
+    Target.JITTER: "mae_ms",
+    Target.ANY_LOSS: "brier",
+    Target.LOSS: "loss_rmse",
+}
+"""The figure of a row that goes with what is compared."""
 
 _NO_DIFFERENCE: Final = {
     "ci_low": None, "ci_high": None, "ratio": None, "ratio_low": None, "ratio_high": None, "p_holm": None, "verdict_why": "",
@@ -42,7 +39,7 @@ _NO_DIFFERENCE: Final = {
 def rows_and_gains(
     done: Sequence[Done], cases: Sequence[str], seed: int, *, clusters: str = "clusters"
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Every model on every case and target beside the best baseline; and graph models beside the MLP.
+    """Every model on every case and target beside the best baseline; and graph models beside the MLP and beside boosting.
 
     Args:
         done: what came of all jobs.
@@ -61,9 +58,12 @@ def rows_and_gains(
             names = [name for name in _scored_in_all(jobs, case, target) if name not in variants]
             best = _best_baseline(jobs, case, target, names)
             of_best = {} if best is None else _differences(jobs, case, target, names, best, seed)
+            errors, _ = _errors(jobs, case, target, names)
             rows += [
                 {
-                    **_row(jobs, case, target, name, best, _as_gain(of_best.get(name), clusters)),
+                    **_row(
+                        jobs, case, target, name, errors[name], best, _as_gain(of_best.get(name), clusters)
+                    ),
                     "in_all_jobs": True,
                 }
                 for name in names
@@ -73,9 +73,12 @@ def rows_and_gains(
             scored = [name for name in _scored_in_all(few, case, target) if name in variants] if few else []
             if best is not None and scored:
                 of_best = _differences(few, case, target, [*scored, best], best, seed)
+                errors, _ = _errors(few, case, target, scored)
                 rows += [
                     {
-                        **_row(few, case, target, name, best, _as_gain(of_best.get(name), clusters)),
+                        **_row(
+                            few, case, target, name, errors[name], best, _as_gain(of_best.get(name), clusters)
+                        ),
                         "in_all_jobs": False,
                     }
                     for name in scored
@@ -109,14 +112,20 @@ def _scored_in_all(jobs: Sequence[Done], case: str, target: Target) -> list[str]
 
 
 def _best_baseline(jobs: Sequence[Done], case: str, target: Target, names: Sequence[str]) -> str | None:
-    """The baseline with the least error on the calibration cells, mean over the jobs."""
+    """The baseline with the least error on the calibration cells."""
     before = {
-        name: float(np.mean([job.scored[name, case, target].calibration_error for job in jobs]))
+        name: _calibration_error([job.scored[name, case, target] for job in jobs])
         for name in names
         if predictor_class(name).kind is Kind.BASELINE
     }
-    known = {name: value for name, value in before.items() if np.isfinite(value)}
+    known = {name: value for name, value in before.items() if value is not None}
     return min(known, key=known.__getitem__) if known else None
+
+
+def _calibration_error(scored: Sequence[Scored]) -> float | None:
+    """Mean over the jobs that have calibration cells, which are the same ones for all models; None where none has."""
+    known = [one.calibration_error for one in scored if np.isfinite(one.calibration_error)]
+    return float(np.mean(known)) if known else None
 
 
 def _compared_with(names: Sequence[str], best: str | None) -> list[str]:
@@ -214,18 +223,21 @@ def _row(
     case: str,
     target: Target,
     name: str,
+    errors: Floats,
     best: str | None,
     gain: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """One model, case and target. Its error is the mean over all cells, as differences are; all else a mean over jobs by their cells."""
     asked: list[Asked] = [job.asked[case, target] for job in jobs]
     scored: list[Scored] = [job.scored[name, case, target] for job in jobs]
     costs: list[Cost] = [job.costs[name] for job in jobs]
-    found = mean_of([one.metrics for one in scored])
+    counts = [len(one.cells) for one in asked]
+    found = mean_of([one.metrics for one in scored], counts)
     width = None
     if best is not None and found.width_90_ms is not None:
-        of_best = mean_of([job.scored[best, case, target].metrics for job in jobs]).width_90_ms
+        of_best = mean_of([job.scored[best, case, target].metrics for job in jobs], counts).width_90_ms
         width = None if not of_best else found.width_90_ms / of_best
-    before = float(np.mean([one.calibration_error for one in scored]))
+    error = float(errors.mean())
     cells = np.unique(np.concatenate([one.cells for one in asked]))
     beside = {key: gain[key] for key in _NO_DIFFERENCE}
     verdict: str | None = gain["verdict"]
@@ -241,8 +253,9 @@ def _row(
         "splits": len({job.split for job in jobs}),
         "cells": len(cells),
         "cells_left_out": sum(one.asked - len(one.cells) for one in asked),
-        "calibration_error": before if np.isfinite(before) else None,
+        "calibration_error": _calibration_error(scored),
         **asdict(found),
+        ERROR_OF[target]: math.sqrt(error) if target is Target.LOSS else error,
         "coverage_90_least_decile": _least_of_deciles(jobs, case, name) if target is Target.RTT else None,
         "width_against_best": width,
         **beside,
@@ -315,7 +328,7 @@ def _in_order(item: tuple[tuple[str, str, str, str], Floats]) -> tuple[str, str,
 
 
 def curves(done: Sequence[Done]) -> list[dict[str, Any]]:
-    """Validation loss by epoch, of each model that has epochs; None where it is no finite number."""
+    """Validation loss by epoch, of each model that has epochs (boosting has trees instead); None where it is no finite number."""
     return [
         {
             "model": model,
@@ -326,7 +339,7 @@ def curves(done: Sequence[Done]) -> list[dict[str, Any]]:
         }
         for job in done
         for model, cost in job.costs.items()
-        if cost.learned.losses
+        if cost.learned.epochs is not None and cost.learned.losses
     ]
 
 
@@ -370,7 +383,7 @@ def quantiles(done: Sequence[Done]) -> list[dict[str, Any]]:
             "model": model,
             "case": case,
             "of": of,
-            "nominal": list(NOMINAL),
+            "nominal": list(QUANTILES),
             "observed": [
                 float(below / cells) if cells else None for below, cells in zip(*counts, strict=True)
             ],
@@ -455,211 +468,18 @@ def _why(arrays: PathArrays, pair: int, mae_ms: float, beside_ms: float | None, 
     return "; ".join(said) or "nothing of it stands out"
 
 
-# In words.
-
-
-def chosen(
-    rows: Sequence[Mapping[str, Any]], case: str, target: Target, kinds: Sequence[Kind]
-) -> Mapping[str, Any] | None:
-    """The row of the model of these kinds with the least error on the calibration cells, as the best baseline is chosen."""
-    own = [
-        row
-        for row in rows
-        if (row["target"], row["case"]) == (target, case) and row["in_all_jobs"] and row["kind"] in kinds
-    ]
-    known = [row for row in own if row["calibration_error"] is not None]
-    if known:
-        return min(known, key=lambda row: float(row["calibration_error"]))
-    return min(own, key=lambda row: float(row[ERROR_OF[target]]), default=None)
-
-
-ERROR_OF: Final[Mapping[str, str]] = {
-    Target.RTT: "mae_ms",
-    Target.JITTER: "mae_ms",
-    Target.ANY_LOSS: "brier",
-    Target.LOSS: "loss_rmse",
-}
-"""The figure of a row that goes with what is compared."""
-
-LEARNED: Final = (Kind.GNN, Kind.ENSEMBLE)
-
-
-def best_rows(
-    rows: Sequence[Mapping[str, Any]], case: str, target: Target
-) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """The best baseline, and the best graph model or, where there is none, the MLP; both chosen before the test."""
-    own = [row for row in rows if (row["target"], row["case"]) == (target, case)]
-    best = next((row for row in own if row["verdict"] == REFERENCE), None)
-    return best, chosen(own, case, target, LEARNED) or chosen(own, case, target, [Kind.MLP])
-
-
-def conclusion(
-    rows: Sequence[Mapping[str, Any]],
-    gains: Sequence[Mapping[str, Any]],
-    cases: Sequence[str],
-    *,
-    coverage_asked: tuple[float, float] = COVERAGE_ASKED,
-    synthetic: bool,
-) -> str:
-    """In words, a line for each case: the best model beside the best baseline and the MLP on RTT, on loss, and its intervals.
-
-    Args:
-        rows: of `rows_and_gains`.
-        gains: likewise.
-        cases: in the order of the document.
-        coverage_asked: the least and the most that 90 % intervals may cover.
-        synthetic: the data is of the testbed.
-    """
-    lines: list[str] = []
-    for case in cases:
-        told = [
-            *_of_rtt(rows, case),
-            *_of_the_graph(rows, gains, case),
-            *_of_loss(rows, case),
-            *_of_intervals(rows, case, coverage_asked),
-        ]
-        if told:
-            named = f"{case[0].upper()}{case[1:]}. " if len(cases) > 1 else ""
-            lines.append(named + " ".join(told))
-    if not lines:
-        lines.append("Nothing could be scored.")
-    if synthetic:
-        lines.append("The data is synthetic: these figures say nothing about the accuracy on the Internet.")
-    return "\n".join(lines)
-
-
-def _of_rtt(rows: Sequence[Mapping[str, Any]], case: str) -> list[str]:
-    best, row = best_rows(rows, case, Target.RTT)
-    if best is None:
-        return []
-    if row is None:
-        return [
-            f"The best baseline is {best['model']}, with a mean absolute RTT error of {best['mae_ms']:.3g} ms."
-        ]
-    told = [
-        f"{row['model']} has a mean absolute RTT error of {row['mae_ms']:.3g} ms, against {best['mae_ms']:.3g} ms of the best "
-        f"baseline, {best['model']}{_beside(row)}."
-    ]
-    others = [
-        f"{row[key]:.3g} against {best[key]:.3g} {unit}"
-        for key, unit in (("medae_ms", "ms in the median cell"), ("qoe_mae_points", "QoE points in the mean"))
-        if row[key] is not None and best[key] is not None
-    ]
-    # A mean can be won or lost on a few paths that jump. Of these no difference is tested.
-    if others:
-        told.append(f"The error is {', and '.join(others)}.")
-    return [*told, *_luckier(rows, case, Target.RTT, (best, row), " ms")]
-
-
-def _of_the_graph(
-    rows: Sequence[Mapping[str, Any]], gains: Sequence[Mapping[str, Any]], case: str
-) -> list[str]:
-    row = chosen(rows, case, Target.RTT, [Kind.GNN])
-    if row is None:
-        return []
-    of = ("mlp", Target.RTT, case, row["model"])
-    gain = next((one for one in gains if (one["over"], one["target"], one["case"], one["model"]) == of), None)
-    if gain is None:
-        return []
-    return [
-        f"What the graph adds: {row['model']} against the same network without the graph{_beside({**gain, 'clusters': row['clusters']})}."
-    ]
-
-
-def _of_loss(rows: Sequence[Mapping[str, Any]], case: str) -> list[str]:
-    best, row = best_rows(rows, case, Target.ANY_LOSS)
-    if best is None or row is None:
-        return []
-    return [
-        f"On loss {row['model']} has a Brier score of {row['brier']:.3g}, against {best['brier']:.3g} of the best baseline, "
-        f"{best['model']}{_beside(row)}.",
-        *_luckier(rows, case, Target.ANY_LOSS, (best, row), ""),
-    ]
-
-
-def _of_intervals(rows: Sequence[Mapping[str, Any]], case: str, asked: tuple[float, float]) -> list[str]:
-    best, row = best_rows(rows, case, Target.RTT)
-    row = best if row is None else row
-    if row is None:
-        return []
-    covered, least, width = (
-        row[key] for key in ("coverage_90", "coverage_90_least_decile", "width_against_best")
-    )
-    if covered is None:
-        return [f"{row['model']} gives no interval for some cells."]
-    low, high = asked
-    told = (
-        f"The 90 % intervals of {row['model']} hold {100.0 * covered:.1f} % of the RTTs "
-        f"({100.0 * low:.0f} to {100.0 * high:.0f} are asked: {_met(low <= covered <= high)})"
-    )
-    if least is not None:
-        told += (
-            f", and in each decile of the predicted RTT at least {100.0 * least:.1f} % "
-            f"({100.0 * DECILE_COVERAGE_ASKED:.0f} are asked: {_met(least >= DECILE_COVERAGE_ASKED)})"
-        )
-    if width is not None and row is not best:
-        told += f"; they are {width:.2f} times as wide as those of the best baseline"
-    return [told + "."]
-
-
-def _met(holds: bool) -> str:
-    return "met" if holds else "not met"
-
-
-def _luckier(
-    rows: Sequence[Mapping[str, Any]],
-    case: str,
-    target: Target,
-    told: Sequence[Mapping[str, Any]],
-    unit: str,
-) -> list[str]:
-    """Who did better in the test than those that were chosen before it."""
-    key = ERROR_OF[target]
-    names: list[str] = []
-    for one in told:
-        own = [
-            row
-            for row in rows
-            if (row["target"], row["case"]) == (target, case)
-            and row["in_all_jobs"]
-            and (row["kind"] in LEARNED if one["kind"] in LEARNED else row["kind"] == one["kind"])
-        ]
-        first = min(own, key=lambda row: float(row[key]))
-        if f"{first[key]:.3g}" != f"{one[key]:.3g}":
-            names.append(f"{first['model']} came to {first[key]:.3g}{unit}")
-    return [f"Both were chosen before the test; in it {' and '.join(names)}."] if names else []
-
-
-def _beside(of: Mapping[str, Any]) -> str:
-    """The ratio and the verdict, to be said after what is compared."""
-    if of["verdict"] == Outcome.TOO_FEW_CLUSTERS:
-        return f"; {of['clusters']} clusters are too few to tell the two apart (at least {LEAST_CLUSTERS})"
-    ratio = ""
-    if of["ratio"] is not None:
-        ratio = f", a ratio of {of['ratio']:.3f} ({of['ratio_low']:.3f} to {of['ratio_high']:.3f} at 95 %)"
-    words = {
-        Outcome.BETTER: "better",
-        Outcome.WORSE: "worse",
-        Outcome.TIED: "tied",
-    }
-    why = f", as {of['verdict_why']}" if of["verdict_why"] else ""
-    return f"{ratio}: {words.get(of['verdict'], 'they were not set against each other')}{why}"
-
-
 def out_of_range(done: Sequence[Done]) -> dict[str, Any]:
     """How many cells the models say are in and out of their range, and why."""
-    sums: dict[str, list[float]] = {}
+    sums: dict[str, Floats] = {}
     for job in done:
-        for reason, (cells, wrong) in job.out_of_range.items():
-            of = sums.setdefault(reason, [0, 0.0])
-            of[0] += cells
-            of[1] += wrong
+        for reason, counted in job.out_of_range.items():
+            sums[reason] = sums.get(reason, np.zeros(3)) + counted
     return {
-        "in_range": int(sums.get("", [0, 0.0])[0]),
-        "out_of_range": int(sum(cells for reason, (cells, _) in sums.items() if reason)),
+        "in_range": int(sums[""][0]) if "" in sums else 0,
+        "out_of_range": int(sum(cells for reason, (cells, *_) in sums.items() if reason)),
         "reasons": [
-            {"reason": reason, "cells": int(cells), "mae_ms": wrong / cells if cells else None}
-            for reason, (cells, wrong) in sorted(sums.items())
+            {"reason": reason, "cells": int(cells), "mae_ms": float(wrong / told) if told else None}
+            for reason, (cells, told, wrong) in sorted(sums.items())
             if reason
         ],
     }

@@ -72,12 +72,14 @@ class Metrics:
     interval_score_ms: float | None = None
 
 
-def mean_of(several: Sequence[Metrics]) -> Metrics:
-    """Each metric's mean over several splits and seeds, None where one of them has none."""
+def mean_of(several: Sequence[Metrics], cells: Sequence[int]) -> Metrics:
+    """Each metric's mean over several splits and seeds, as many cells as each had counting for it; None where one of them has none."""
     found: dict[str, float | None] = {}
     for name in asdict(several[0]):
         values = [getattr(one, name) for one in several]
-        found[name] = None if any(value is None for value in values) else float(np.mean(values))
+        found[name] = (
+            None if any(value is None for value in values) else float(np.average(values, weights=cells))
+        )
     return Metrics(**found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ PAIR = "pair"
 _AT_ONCE = 8192
 """Nodes whose numbers are standardised at once: float64 numbers of all would be many times what comes of them."""
 
-Heard: TypeAlias = Mapping[str, Tensor]
 """Edge type -> (N, k) the nodes that each node hears, N where there is no further one."""
 
 

@@ -236,7 +236,7 @@ class _Run:
 def repeatable(seed: int, device: torch.device = CPU) -> Iterator[torch.Generator]:
     """All of torch's randomness from one seed; its global state and modes are as before afterwards.
 
-    On a CPU the same seed gives the same bits. On a GPU some kernels, such as sums over scattered rows, have no form that is
+    On a CPU the same seed and as many threads give the same bits. On a GPU some kernels, such as sums over scattered rows, have no form that is
     the same in every run: there torch warns of those, and the last digits may differ.
     """
     deterministic, warn_only = (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,32 +19,15 @@ from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.checkpoint import discard
-from gnn.comparison import Done, Job
-from gnn.fingerprint import data_hash
+from gnn.comparison import Job
+from gnn.document import about, document_of
 from gnn.jobs import run_all
 from gnn.kept_jobs import KeptJobs
 from gnn.predictor import Kind as PredictorKind
 from gnn.predictor import Predictor, counted
 from gnn.protocols import PAPER, protocol_named
-from gnn.protocols.protocol import Protocol, Split
+from gnn.protocols.protocol import Protocol
 from gnn.registry import PREDICTORS, VARIANTS, predictor_class
-from gnn.report import (
-    COVERAGE_ASKED,
-    COVERAGE_ASKED_OF_FEW_HOSTS,
-    alike,
-    best_rows,
-    breakdowns,
-    conclusion,
-    curves,
-    heads,
-    out_of_range,
-    quantiles,
-    reliabilities,
-    rows_and_gains,
-    worst_pairs,
-)
-from gnn.scoring import Target
-from gnn.statistical_audit import noise_floor_ms
 from kg.arrays import Ends, PathArrays, path_arrays
 from kg.store import GraphStore
 from qoe.profile import load_profile
@@ -198,7 +180,7 @@ def train(
     done = run_all(
         [job], 1, lambda of, name, number, all_: report(f"learning {of}: {name}", number, all_), fitted=fitted
     )
-    document = _document(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=quick)
+    document = document_of(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=quick)
     predictor = fitted[model]
     nodes, edges = counted(predictor, arrays, splits[-1].test.part(slice(0, 1)))
     card = describe(
@@ -320,7 +302,7 @@ def compare(
     now = iter(run_all(left, usable_cores() if processes is None else processes, hear, kept=kept))
     done = [next(now) if one is None else one for one in before]
     report(what, 100, 100)
-    document = _document(arrays, rule, done, chosen, seed, time.perf_counter() - started, quick=quick)
+    document = document_of(arrays, rule, done, chosen, seed, time.perf_counter() - started, quick=quick)
     if every and not quick:
         document["notes"].append("variants of models (/plain, /direct): one seed, one split")
     if len(left) < len(jobs):
@@ -354,7 +336,7 @@ def _paper(
         "window": None,
     }
     return {
-        **_about(arrays, seeds, seeds[0], time.perf_counter() - started, jobs=len(seeds), quick=quick),
+        **about(arrays, seeds, seeds[0], time.perf_counter() - started, jobs=len(seeds), quick=quick),
         "protocol": PAPER,
         "about": "Nothing is hidden: what is asked of a node is among its inputs, and edges are drawn from it.",
         "cases": [],
@@ -382,156 +364,3 @@ def _with_members(names: Sequence[str]) -> list[str]:
     """The models, and before those that are made of others these."""
     every = [member for name in names for member in (*predictor_class(name).members, name)]
     return sorted(dict.fromkeys(every), key=lambda name: bool(predictor_class(name).members))
-
-
-def _document(
-    arrays: PathArrays,
-    rule: Protocol,
-    done: Sequence[Done],
-    seeds: Sequence[int],
-    seed: int,
-    seconds: float,
-    *,
-    quick: bool,
-) -> dict[str, Any]:
-    """Everything that a report says, as plain values."""
-    cases = [
-        case
-        for case in rule.cases(arrays.window_s)
-        if any(key[0] == case for one in done for key in one.asked)
-    ]
-    clusters = "days of probes" if rule.by_day else "probes"
-    rows, gains = rows_and_gains(done, cases, seed, clusters=clusters)
-    splits = _splits(arrays, rule, seeds, seed, {one.split for one in done})
-    audit = _audit(arrays, rule, done, seed)
-    best = _best(rows, cases)
-    return {
-        **_about(arrays, seeds, seed, seconds, jobs=len(done), quick=quick),
-        "protocol": rule.name,
-        "about": rule.about,
-        "cases": cases,
-        "audit": audit,
-        "conclusion": conclusion(
-            rows,
-            gains,
-            cases,
-            coverage_asked=COVERAGE_ASKED if rule.pairs_seen is None else COVERAGE_ASKED_OF_FEW_HOSTS,
-            synthetic=arrays.synthetic,
-        ),
-        "notes": _notes(done),
-        "splits": splits,
-        "rows": rows,
-        "gains": gains,
-        "heads": heads(done, cases, seed, clusters=clusters),
-        "breakdowns": breakdowns(done),
-        "curves": curves(done),
-        "reliability": reliabilities(done),
-        "quantiles": quantiles(done),
-        "worst": [] if best is None else worst_pairs(arrays, done, *best),
-        "range": out_of_range(done),
-        "paper": None,
-    }
-
-
-def _about(
-    arrays: PathArrays, seeds: Sequence[int], seed: int, seconds: float, *, jobs: int, quick: bool
-) -> dict[str, Any]:
-    """What a document is about, and what made it."""
-    return {
-        "seed": seed,
-        "seeds": list(seeds),
-        "jobs": jobs,
-        "quick": quick,
-        "dataset_hash": data_hash(arrays),
-        "synthetic": arrays.synthetic,
-        "untimely": arrays.untimely,
-        "data": {
-            "windows": arrays.windows,
-            "window_s": arrays.window_s,
-            "from": _time(int(arrays.window_start_s[0])),
-            "until": _time(int(arrays.window_start_s[-1]) + arrays.window_s),
-            "pairs": arrays.pairs,
-            "probes": len(np.unique(arrays.probe_id)),
-            "targets": len(np.unique(arrays.target.astype(str))),
-            "cells": int(arrays.measured.sum()),
-        },
-        "command": "",
-        "versions": {
-            "qoetwin": version("qoetwin"),
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "torch", "torch-geometric", "scikit-learn")},
-        },
-        "created": _time(int(time.time())),
-        "seconds": round(seconds, 1),
-    }
-
-
-def _time(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%MZ}"
-
-
-def _splits(
-    arrays: PathArrays, rule: Protocol, seeds: Sequence[int], seed: int, ran: Collection[str]
-) -> list[dict[str, Any]]:
-    drawn: list[Split] = []
-    for own in [seed] if rule.in_time else seeds:
-        drawn += rule.splits(arrays, seed=own)
-    return [
-        {
-            "name": split.name,
-            "fit_rows": len(split.fit),
-            "validation_rows": len(split.validation),
-            "calibration_rows": len(split.calibration),
-            "test_rows": len(split.test),
-            "test_cells": int(split.test.cells(arrays).rtt.sum()),
-        }
-        for split in drawn
-        if split.name in ran
-    ]
-
-
-def _audit(arrays: PathArrays, rule: Protocol, done: Sequence[Done], seed: int) -> dict[str, Any]:
-    """The verdicts of all predictors together; a failed one would have stopped the run, unless it is of errors."""
-    findings = [
-        {"model": name, **asdict(finding)}
-        for one in done
-        for name, verdict in one.verdicts.items()
-        for finding in verdict.findings
-    ]
-    floors = [noise_floor_ms(arrays, split.test) for split in rule.splits(arrays, seed=seed)]
-    known = [floor for floor in floors if floor is not None]
-    return {
-        "passed": not findings,
-        "findings": findings,
-        "windows": len(
-            {window for one in done for verdict in one.verdicts.values() for window in verdict.windows}
-        ),
-        "models": len({name for one in done for name in one.verdicts}),
-        "noise_floor_ms": min(known) if known else None,
-        "notes": [],
-    }
-
-
-def _best(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> tuple[str, str, str] | None:
-    """The first case, the best model on RTT, and the best baseline; this one beside itself where there is no model."""
-    if not cases:
-        return None
-    best, model = best_rows(rows, cases[0], Target.RTT)
-    if best is None:
-        return None
-    return cases[0], (best if model is None else model)["model"], best["model"]
-
-
-def _notes(done: Sequence[Done]) -> list[str]:
-    partial: dict[str, set[str]] = {}
-    for one in done:
-        for (case, target), asked in one.asked.items():
-            for name in asked.partial:
-                partial.setdefault(name, set()).add(f"{target} ({case})")
-    return [
-        f"{name} predicts too few of the cells to be scored on {', '.join(sorted(of))}"
-        for name, of in sorted(partial.items())
-    ] + [
-        f"{', '.join(names)} err by the same in every RTT ({', '.join(cases)})"
-        for names, cases in alike(done).items()
-    ]

@@ -16,15 +16,14 @@ from gnn.baselines.node_effects import node_effects
 from gnn.baselines.trees import Growth, Trees, grown
 from gnn.inputs import Inputs
 from gnn.path_graph import AROUND, SAYS, PathGraphConfig, path_graph
-from gnn.prediction import Prediction, reasons
+from gnn.prediction import QUANTILES, Prediction, reasons
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
 from gnn.protocols.protocol import Cells, Question, Split
 from gnn.settings import require_in_range
 from gnn.state import checked
 from kg.arrays import Floats, PathArrays
 
-LOW, HIGH = 0.05, 0.95
-"""Quantiles between which 90 % lie."""
+LOW, _, HIGH = QUANTILES
 
 MODELS: Final = (
     *("rtt", "rtt_low", "rtt_high", "jitter", "jitter_low", "jitter_high"),

@@ -9,7 +9,6 @@ import numpy as np
 from gnn import history
 from gnn.baselines.levels import HostBaseline, Levels
 from gnn.baselines.told import told_by_mates
-from gnn.inputs import Inputs, columns_only
 from gnn.path_graph import PathGraphConfig, path_graph
 from gnn.protocols.protocol import Question
 from kg.arrays import PathArrays
@@ -30,16 +29,9 @@ class NearestProfiles(HostBaseline):
     )
     lacking: ClassVar[str] = "no pair was seen that shares a host with it and can be compared"
 
-    def from_graph(self, arrays: PathArrays, question: Question, graph: Inputs) -> Inputs:
-        """The inputs, from the path graph of the same question."""
-        measures = self.beside(arrays, question, self._told(arrays, question, graph))
-        return columns_only({name: measures[name] for name in self.columns})
-
     def rtt(self, arrays: PathArrays, question: Question) -> Levels:
         """What mates tell."""
-        return self._told(arrays, question, path_graph(arrays, question, PathGraphConfig()))
-
-    def _told(self, arrays: PathArrays, question: Question, graph: Inputs) -> Levels:
+        graph = path_graph(arrays, question, PathGraphConfig())
         past = history.lagged(arrays.rtt_ms, question, self.windows)
         usual = history.median(past)
         own = np.isfinite(usual)

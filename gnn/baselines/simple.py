@@ -14,6 +14,7 @@ from gnn.inputs import Inputs, columns_only
 from gnn.prediction import Prediction
 from gnn.predictor import Array, Kind, Learned, Lesson, Predictor
 from gnn.protocols.protocol import Bools, Question, Split
+from gnn.scoring import Target, truth
 from gnn.settings import require_in_range
 from gnn.state import checked
 from kg.arrays import Floats, PathArrays, Strings
@@ -148,13 +149,9 @@ class SimpleBaseline(Predictor):
 
 def truths(arrays: PathArrays, question: Question) -> dict[str, Floats]:
     """(Q, P) what was measured of each target, NaN where it is not scored."""
-    cells = question.cells(arrays)
-    return {
-        "rtt_ms": np.where(cells.rtt, arrays.rtt_ms[question.windows], np.nan),
-        "jitter_ms": np.where(cells.jitter, arrays.jitter_ms[question.windows], np.nan),
-        "any_loss_probability": np.where(cells.loss, history.any_loss(arrays)[question.windows], np.nan),
-        "loss_ratio": np.where(cells.loss, arrays.loss_ratio[question.windows], np.nan),
-    }
+    of = zip(TARGETS, (Target.RTT, Target.JITTER, Target.ANY_LOSS, Target.LOSS), strict=True)
+    measured = {name: truth(arrays, question, target) for name, target in of}
+    return {name: np.where(scored, values, np.nan) for name, (values, scored) in measured.items()}
 
 
 def _median(values: Floats) -> Array:

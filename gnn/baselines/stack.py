@@ -20,7 +20,7 @@ STACKED: Final = (
     *("node-effects", "low-rank", "vivaldi", "nearest-places", "nearest-profiles"),
     *("boosting", "boosting-around"),
 )
-"""Every baseline that has something to say under every protocol."""
+"""Fits to the levels of all pairs, what mates tell, and both boostings, which have the fibre distance and a pair's past among their columns."""
 
 ROUNDS, STEP = 500, 0.5
 """Of multiplying weights, and how far the first goes."""

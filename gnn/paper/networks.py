@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import ChebConv, ResGatedGraphConv, SAGEConv, TransformerConv
 
+from gnn.device import one_thread
 from gnn.paper.probe_graph import ProbeGraph
 from gnn.training import repeatable
 from kg.arrays import Floats, Ints
@@ -142,7 +143,7 @@ def trained(
     y = torch.from_numpy(graph.targets.astype(np.float32))
     edges = torch.from_numpy(graph.edges)
     learned, held = torch.from_numpy(train), torch.from_numpy(validation)
-    with repeatable(seed):
+    with one_thread(), repeatable(seed):
         network = ProbeNetwork(NETWORKS[model], x.shape[1], config)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

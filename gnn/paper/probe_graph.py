@@ -19,6 +19,7 @@ import numpy as np
 
 from domain.errors import DataError
 from domain.place import EARTH_RADIUS_KM
+from gnn.neighbours import chord_km, unit_vectors
 from kg.arrays import UNKNOWN_ASN, Floats, Ints, PathArrays
 
 LEAKY_FEATURES = (
@@ -250,13 +251,10 @@ def _alike_leaky(raw: dict[str, Floats], filled: dict[str, Floats]) -> _Alike:
 
 
 def _alike_honest(raw: dict[str, Floats]) -> _Alike:
-    latitude, longitude, asn = np.radians(raw["latitude"]), np.radians(raw["longitude"]), raw["asn"]
-    across = np.cos(latitude)
-    place = np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=1)
+    place, asn = unit_vectors(raw["latitude"], raw["longitude"]), raw["asn"]
 
     def alike(rows: slice) -> Floats:
-        half_chord = np.clip(np.linalg.norm(place[rows, None] - place[None], axis=-1) / 2.0, 0.0, 1.0)
-        km = 2.0 * EARTH_RADIUS_KM * np.arcsin(half_chord)
+        km = chord_km(place[rows, None], place[None])
         near = np.nan_to_num(1.0 - km / (np.pi * EARTH_RADIUS_KM), nan=0.0)
         return np.asarray(0.3 * (asn[rows, None] == asn[None]) + 0.2 * near)
 

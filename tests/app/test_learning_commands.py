@@ -118,6 +118,8 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     assert {row["model"] for row in document["rows"]} == {"last-value", "seasonal-median"}
     assert {row["seeds"] for row in document["rows"]} == {2}
     assert document["jobs"] == len(document["splits"]) * 2 == 6
+    (few,) = [note for note in document["notes"] if note.startswith("the tests are of ")]
+    assert int(few.split()[4]) < 7
     assert {row["case"] for row in document["rows"]} == set(document["cases"])
     assert read_document(document).protocol == "forecast"
     page = (out / "index.html").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gnn import adaptation
-from gnn.adaptation import HIDDEN_SHARE, alphas, rehearsal
+from gnn.adaptation import LEAST_HIDDEN, alphas, hidden_share, rehearsal
 from gnn.audit import audit_answers
 from gnn.conformal import COVERAGE, calibrate, next_alpha
 from gnn.prediction import Prediction
@@ -120,17 +120,31 @@ def test_windows_in_which_nothing_was_measured_are_not_rehearsed():
     assert not np.isin(mouth.asked[0].windows, [25, 26, 27]).any()
 
 
-def test_a_window_whose_half_is_seen_is_rehearsed_with_a_tenth_hidden_the_same_each_time():
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_a_window_is_rehearsed_with_as_much_hidden_as_it_hides_itself_the_same_each_time(share):
     arrays = noisy(1.0)
-    hidden = np.random.default_rng(0).random((1, arrays.pairs)) < 0.5
+    hidden = np.zeros((1, arrays.pairs), dtype=bool)
+    hidden[0, : round(share * arrays.pairs)] = True
     question = Imputation().question(arrays, np.array([40]), hidden)
     one, again = (rehearsal(arrays, question, np.arange(FIRST, 40), 1) for _ in range(2))
     assert not (one.asked & one.seen_now).any()
     assert (one.asked | one.seen_now).all()
-    assert one.asked.mean() == pytest.approx(HIDDEN_SHARE, abs=0.05)
+    assert one.asked.mean() == pytest.approx(share, abs=0.05)
     np.testing.assert_array_equal(one.asked, again.asked)
     part = rehearsal(arrays, question, np.arange(30, 40), 1)
     np.testing.assert_array_equal(part.asked, one.asked[10:])
+
+
+def test_where_all_of_a_window_is_seen_a_tenth_is_hidden_to_be_asked_and_all_where_nothing_is():
+    arrays = noisy(1.0)
+    hidden = np.zeros((2, arrays.pairs), dtype=bool)
+    hidden[1] = True
+    question = Imputation().question(arrays, np.array([40, 40]), hidden)
+    np.testing.assert_array_equal(hidden_share(question), [LEAST_HIDDEN, 1.0])
+    (seen, unseen) = (rehearsal(arrays, question.part([row]), np.arange(FIRST, 40), 1) for row in range(2))
+    assert seen.asked.mean() == pytest.approx(LEAST_HIDDEN, abs=0.05)
+    assert unseen.asked.all()
+    assert not unseen.seen_now.any()
 
 
 @pytest.mark.parametrize("ahead", [1, 3])

@@ -456,6 +456,25 @@ def test_what_was_remembered_from_the_audit_and_learned_from_is_found():
         verdict.require("rememberer")
 
 
+class Widener(Straight):
+    """Widens its intervals by what it remembers from the audit."""
+
+    def inputs(self, arrays, question):
+        if arrays.measured[-1].any():
+            self.remembered = arrays
+        return super().inputs(arrays, question)
+
+    def _calibrate(self, arrays, split, protocol):
+        return super()._calibrate(self.remembered, replace(split, calibration=split.test), protocol)
+
+
+def test_intervals_that_are_calibrated_on_what_is_sealed_are_found():
+    split = Forecast().splits(ARRAYS, seed=0)[-1]
+    verdict = audit_learning(Widener, ARRAYS, split, Forecast(), seed=0)
+    with pytest.raises(LeakError, match=r"learned calibration\.rtt\."):
+        verdict.require("widener")
+
+
 REAL = {
     "boosting": {"rounds": 3, "bound_rounds": 2, "cells": 200, "redraws": 1, "least_cells": 5},
     "sage": {"hidden": 4, "layers": 1, "steps": 2, "neighbours": 2, "lags": 2, "moves": 1, "history": 6},

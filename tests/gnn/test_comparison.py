@@ -19,14 +19,14 @@ import pytest
 
 from domain.errors import DataError, LeakError
 from gnn.comparison import Job, run
+from gnn.conclusion import best_rows, conclusion
 from gnn.jobs import run_all
 from gnn.protocols import protocol_named
 from gnn.report import (
+    ERROR_OF,
     REFERENCE,
     alike,
-    best_rows,
     breakdowns,
-    conclusion,
     curves,
     heads,
     out_of_range,
@@ -75,7 +75,9 @@ def test_every_model_is_scored_on_the_same_cells_beside_one_reference_a_target(d
             own = [row for row in rows if (row["case"], row["target"]) == (case, target)]
             assert {row["model"] for row in own} == set(MODELS)
             whole = [row for row in own if "/" not in row["model"]]
-            assert len({row["cells"] for row in whole}) == 1
+            for one in done:
+                cells = len(one.asked[case, target].cells)
+                assert {len(one.scored[row["model"], case, target].errors) for row in whole} == {cells}
             (reference,) = [row for row in whole if row["verdict"] == REFERENCE]
             assert reference["kind"] == "baseline"
             assert (reference["ci_low"], reference["ratio"], reference["tied_with_best"]) == (
@@ -83,6 +85,29 @@ def test_every_model_is_scored_on_the_same_cells_beside_one_reference_a_target(d
                 None,
                 True,
             )
+
+
+def test_the_error_of_a_row_over_that_of_the_best_baseline_is_its_ratio_also_where_jobs_are_not_of_a_size(
+    done,
+):
+    sizes = {len(one.asked[CASES[0], Target.RTT].cells) for one in done}
+    assert len(sizes) == 2
+    rows, _ = rows_and_gains(done, CASES, 0)
+    for row in rows:
+        if not row["in_all_jobs"] or row["verdict"] == REFERENCE:
+            continue
+        best, _ = best_rows(rows, row["case"], row["target"])
+        error, of_best = row[ERROR_OF[row["target"]]], best[ERROR_OF[row["target"]]]
+        power = 2 if row["target"] == Target.LOSS else 1
+        assert (error / of_best) ** power == pytest.approx(row["ratio"])
+
+
+def test_what_is_shown_of_rtt_by_group_is_of_the_cells_that_all_models_are_scored_on(done):
+    for one in done:
+        for (_, case), detail in one.details.items():
+            for by in ("decile", "hour", "country"):
+                cells = sum(values[0] for (kind, _), values in detail.groups.items() if kind == by)
+                assert cells == len(one.asked[case, Target.RTT].cells)
 
 
 def test_a_variant_that_ran_in_one_job_is_compared_in_that_job_and_says_so(done):
@@ -252,12 +277,24 @@ def test_pairs_without_a_place_are_at_an_unknown_distance():
     assert {part["group"] for part in parts if part["by"] == "distance"} == {"unknown"}
 
 
+def test_cells_of_which_nothing_is_said_have_no_error():
+    arrays = synthetic_arrays(probes=16, targets=5, windows=12)  # of one target the place is not known
+    told = out_of_range(
+        [run(job(models=("fibre-distance",), protocol="unseen-pair", arrays=arrays), unheard)]
+    )
+    (lacking,) = [one for one in told["reasons"] if "the place of" in one["reason"]]
+    assert lacking["cells"] > 0
+    assert lacking["mae_ms"] is None
+
+
 def test_a_loss_that_is_no_number_leaves_a_gap_in_its_curve(done):
     cost = done[0].costs["sage"]
     learned = replace(cost.learned, losses=(math.nan, 0.5, math.inf, 0.25), best_epoch=4)
     one = replace(done[0], costs={"sage": replace(cost, learned=learned)})
     (curve,) = curves([one])
     assert curve["validation"] == [None, 0.5, None, 0.25]
+    trees = replace(one, costs={"boosting": replace(cost, learned=replace(learned, epochs=None))})
+    assert curves([trees]) == []
 
 
 def test_models_are_chosen_before_the_test_as_the_best_baseline_is_and_never_among_variants(done):
@@ -272,6 +309,29 @@ def test_models_are_chosen_before_the_test_as_the_best_baseline_is_and_never_amo
     assert best_rows(lucky, CASES[0], Target.RTT)[1]["model"] == "sage"
     only = [row for row in rows if row["kind"] != "gnn"]
     assert best_rows(only, CASES[0], Target.RTT)[1]["model"] == "mlp"
+
+
+def without_calibration(one):
+    none = {key: replace(of, calibration_error=math.nan) for key, of in one.scored.items()}
+    return replace(one, scored=none)
+
+
+def test_a_job_without_calibration_cells_chooses_nothing_and_the_others_do(done):
+    rows, _ = rows_and_gains([done[0], without_calibration(done[1])], CASES, 0)
+    wanted, _ = rows_and_gains(done[:1], CASES, 0)
+    for case in CASES:
+        chosen, alone = (best_rows(of, case, Target.RTT) for of in (rows, wanted))
+        assert [one["model"] for one in chosen] == [one["model"] for one in alone]
+
+
+def test_where_there_are_no_calibration_cells_at_all_the_test_chooses_nothing_and_the_conclusion_says_so(
+    done,
+):
+    rows, gains = rows_and_gains([without_calibration(one) for one in done], CASES, 0)
+    assert rows
+    assert best_rows(rows, CASES[0], Target.RTT) == (None, None)
+    said = conclusion(rows, gains, CASES, synthetic=False)
+    assert said.startswith("No model could be chosen before the test")
 
 
 def test_the_conclusion_has_a_line_for_every_case_with_all_that_is_asked_of_the_models(done):
@@ -404,6 +464,7 @@ def test_a_process_that_dies_while_it_tells_what_came_of_its_job_ends_the_compar
 def test_processes_of_a_comparison_that_is_killed_end_too(tmp_path):
     comparing = f"""
 from dataclasses import replace
+from gnn.conclusion import best_rows, conclusion
 from gnn.jobs import run_all
 from tests.gnn.test_comparison import _EndsNever, job
 if __name__ == "__main__":
@@ -422,6 +483,25 @@ if __name__ == "__main__":
     while time.monotonic() < until and any(Path("/proc", file.stem).exists() for file in started):
         time.sleep(0.01)
     assert not [file for file in started if Path("/proc", file.stem).exists()]
+
+
+def test_a_failure_that_cannot_be_sent_is_told_in_words():
+    clean = job(models=("last-value",))
+    with pytest.raises(
+        DataError, match="a job of the comparison failed; found _UnsendableError: what was wrong"
+    ):
+        run_all([clean, replace(clean, protocol=_FailsOddly())], 2, unheard)
+
+
+class _UnsendableError(Exception):
+    def __init__(self, said):
+        super().__init__(said)
+        self.held = threading.Lock()
+
+
+class _FailsOddly(type(protocol_named("forecast"))):
+    def splits(self, arrays, *, seed):
+        raise _UnsendableError("what was wrong")
 
 
 class _Dies(type(protocol_named("forecast"))):

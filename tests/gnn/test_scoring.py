@@ -198,7 +198,7 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(rows):
         assert found == pytest.approx(order.mean())
 
 
-def test_a_mean_over_splits_is_of_each_metric_and_unknown_where_one_is():
+def test_a_mean_over_splits_is_of_each_metric_by_their_cells_and_unknown_where_one_is():
     one, other = Metrics(mae_ms=1.0, r2=0.5), Metrics(mae_ms=3.0)
-    wanted = {**asdict(Metrics()), "mae_ms": 2.0}
-    assert asdict(mean_of([one, other])) == wanted
+    wanted = {**asdict(Metrics()), "mae_ms": 2.5}
+    assert asdict(mean_of([one, other], [10, 30])) == wanted
