@@ -997,7 +997,7 @@ _protocol = click.option(
     help="Who is hidden from whom: forecast, imputation, unseen-pair or unseen-probe; compare also knows paper, which hides nothing.",
 )
 _seed = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness."
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of all randomness."
 )
 _window = click.option("--window", type=Length(), help="Windows of this length, where the graph has several.")
 
@@ -1029,11 +1029,11 @@ def train_command(
     where it was.
     """
     from gnn.protocols import protocol_named
-    from gnn.registry import predictor_class
+    from gnn.registry import require_model
 
     selection = selected(**chosen, window=window)
     protocol_named(protocol)  # an unknown name is said before anything is read
-    predictor_class(model)
+    require_model(model)
     from twin.learning import train
 
     folder = _model_folder(home, model, protocol)
@@ -1053,6 +1053,8 @@ def train_command(
     _notice(f"saved: {trained.folder}")
 
 
+REPORT_FILES = ("comparison.json", "index.html")
+
 UNFINISHED = "unfinished"
 """Folder beside a report in which jobs of its comparison are kept until it is written."""
 
@@ -1066,7 +1068,7 @@ UNFINISHED = "unfinished"
     help="Names, with commas between; all are those that serve the protocol, and each graph model with two other heads.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many, from --seed on."
+    "--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many, from --seed on."
 )
 @_seed
 @click.option(
@@ -1099,7 +1101,7 @@ def compare_command(
     Interrupted, the same command with the same --out goes on: what is through of it is kept there.
     """
     from gnn.protocols import PAPER, protocol_named
-    from gnn.registry import predictor_class
+    from gnn.registry import require_model
 
     selection = selected(**chosen, window=window)
     if protocol != PAPER:
@@ -1108,11 +1110,12 @@ def compare_command(
     if protocol == PAPER and names is not None:
         raise click.UsageError("--protocol paper races the networks of the paper: leave --models out")
     for name in names or ():
-        predictor_class(name)
+        require_model(name)
     if out is not None:
-        _make_folder(out)
-    from app.comparison_page import write_comparison_page
+        _make_folder(out, *REPORT_FILES)
+    from app.comparison_page import comparison_page
     from gnn.kept_jobs import kept_jobs
+    from gnn.whole_files import write_whole
     from twin.learning import compare
 
     keeping = nullcontext() if out is None else kept_jobs(out / UNFINISHED)
@@ -1131,9 +1134,17 @@ def compare_command(
         )
         document["command"] = shlex.join(["qoetwin", *sys.argv[1:]])
         if out is not None:
-            figures, page = out / "comparison.json", out / "index.html"
-            figures.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            write_comparison_page(document, page)
+            figures, page = (out / name for name in REPORT_FILES)
+            whole = json.dumps(document, indent=1, allow_nan=False) + "\n"
+            try:
+                write_whole({figures: whole.encode(), page: comparison_page(document).encode()})
+            except OSError as error:
+                raise InputError(
+                    "the report cannot be written",
+                    where=str(out),
+                    found=error.strerror or str(error),
+                    next_step="make room, and give the same command again: what was learned is kept",
+                ) from error
             _notice(f"written: {page} and {figures}")
     _write_compared(document, form)
 
@@ -1169,13 +1180,13 @@ def predict_command(
     Without a time, a forecast is of the window after the last one that was measured.
     """
     from gnn.protocols import protocol_named
-    from gnn.registry import predictor_class
+    from gnn.registry import require_model
 
     selection = selected(**chosen, window=window)
     if pairs_file is not None and selection != Selection(window_s=selection.window_s):
         raise click.UsageError("--pairs names paths and times: leave the filters out")
     protocol_named(protocol)
-    predictor_class(model)
+    require_model(model)
     from twin.predicting import predict, read_pairs, write_predictions
     from twin.refresh import keep_fresh
 
@@ -1183,6 +1194,7 @@ def predict_command(
     wanted = None if pairs_file is None else read_pairs(pairs_file)
     holding = _writing(home) if write else nullcontext()
     with holding, _open(home, store, create=False) as opened, progress(_notice) as report:
+        _require_trained(folder, model, protocol)
         told = predict(
             opened, folder, selection, model=model, protocol=protocol, wanted=wanted, report=report
         )
@@ -1411,10 +1423,13 @@ def _write_probes(probes: Probes, form: Format) -> None:
     _notice("note: the graph knows of it after: qoetwin graph build")
 
 
-def _make_folder(folder: Path) -> None:
-    """Before hours of learning, that there will be a place for what comes of it."""
+def _make_folder(folder: Path, *files: str) -> None:
+    """Before hours of learning, that there will be a place for what comes of it, and for these files in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if (folder / file).is_dir():
+                raise IsADirectoryError(f"a folder of the name {file}")
         (folder / ".written").touch()
         (folder / ".written").unlink()
     except OSError as error:
@@ -1429,6 +1444,17 @@ def _make_folder(folder: Path) -> None:
 def _model_folder(home: Path | None, model: str, protocol: str) -> Path:
     """Where a model is kept; the slash of a variant is none of a path."""
     return _home(home) / MODELS_NAME / f"{model.replace('/', '+')}-{protocol}"
+
+
+def _require_trained(folder: Path, model: str, protocol: str) -> None:
+    if not folder.is_dir():
+        there = sorted(one.name for one in folder.parent.glob("*-*") if (one / "model.json").is_file())
+        raise NotFoundError(
+            "that model was not trained here",
+            where=str(folder),
+            found=", ".join(there) or "no model",
+            next_step=f"train it: qoetwin train {model} --protocol {protocol}; or choose another with --model and --protocol",
+        )
 
 
 def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> None:
@@ -1448,6 +1474,10 @@ def _write_compared(document: Mapping[str, Any], form: Format, **more: Cell) -> 
         title = ", ".join([document["protocol"], *what]) + (" (synthetic)" if document["synthetic"] else "")
         shown = figure_rows(document) if document["paper"] is None else paper_rows(document)
         _out(as_text(shown, form, title=title), nl=False)
+        if document["paper"] is None:
+            _notice(
+                "better and worse: the interval of the mean leaves out 1, and most clusters gain or lose; where the two disagree it is tied"
+            )
     else:
         about = {name: document[name] for name in ("protocol", "seed", "dataset_hash", "synthetic")}
         of = document["rows"] if document["paper"] is None else document["paper"]["ours"]

@@ -6,7 +6,6 @@ It asks for no network and no script: tables and pictures are the same on a scre
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from app.comparison_document import Document, read_document
 from app.comparison_figures import (
@@ -36,19 +35,6 @@ from app.comparison_tables import (
 )
 from app.comparison_words import KINDS, minute, seconds
 from app.svg import MARKERS
-
-
-def write_comparison_page(document: Mapping[str, object], path: Path) -> None:
-    """Write the page.
-
-    Args:
-        document: `comparison.json`, as `json.loads` gives it.
-        path: where.
-
-    Raises:
-        InputError: when a key is missing or a value is not what it should be; it says which, and nothing is written.
-    """
-    path.write_text(comparison_page(document), encoding="utf-8")
 
 
 def comparison_page(document: Mapping[str, object]) -> str:

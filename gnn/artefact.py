@@ -45,8 +45,11 @@ HEADER = {
 
 CALIBRATED = ("rtt", "jitter")
 
-MOST_DESCRIBED = 16 * 1024 * 1024
-"""Bytes of a description that are read: real ones have some thousands."""
+MOST_DESCRIBED, MOST_TENSORS = 16 * 1024 * 1024, 1024 * 1024 * 1024
+"""Bytes of a description, and of arrays, that are read: real ones have some thousands, and some millions."""
+
+LATEST_S = 1 << 40
+"""Of times in a description."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,19 +257,25 @@ def _calibrations(state: Mapping[str, Array], where: str) -> dict[str, Calibrati
 
 
 def _makes_sense(calibration: Calibration) -> bool:
-    ascending = (np.diff(calibration.levels) > 0.0).all() and (np.diff(calibration.cases) > 0).all()
-    widths = calibration.typical_width_ms[calibration.cells > 0]
-    return bool(ascending and np.isfinite(widths).all() and np.isfinite(calibration.least_width_ms))
+    levels, widths = calibration.levels, calibration.typical_width_ms[calibration.cells > 0]
+    return bool(
+        (np.diff(levels) > 0.0).all()
+        and (levels > 0.0).all()
+        and (levels < 1.0).all()
+        and (np.diff(calibration.cases) > 0).all()
+        and (calibration.cells >= 0).all()
+        and np.isfinite(widths).all()
+        and (widths >= 0.0).all()
+        and np.isfinite(calibration.least_width_ms)
+        and calibration.least_width_ms >= 0.0
+        and not np.isinf(calibration.factors).any()
+    )
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
-        with (folder / DESCRIPTION).open("rb") as stream:
-            text = stream.read(MOST_DESCRIBED + 1)
-        if len(text) > MOST_DESCRIBED:
-            raise ValueError(f"{DESCRIPTION} of more than {MOST_DESCRIBED} bytes")
-        described = json.loads(text.decode("utf-8"))
-        tensors = (folder / TENSORS).read_bytes()
+        described = json.loads(_content(folder / DESCRIPTION, MOST_DESCRIBED).decode("utf-8"))
+        tensors = _content(folder / TENSORS, MOST_TENSORS)
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(
             "no readable model",
@@ -278,6 +287,22 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     if not isinstance(described, dict):
         raise ArtefactError("not a model of this format", where=str(folder), expected="a JSON object")
     return described, tensors
+
+
+def _content(file: Path, most: int) -> bytes:
+    """What is in a file; of what is none, such as a pipe, reading might never end.
+
+    Raises:
+        OSError: when it is no file, or cannot be read.
+        ValueError: when it is too long.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file.name}")
+    with file.open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{file.name} of more than {most} bytes")
+    return content
 
 
 _CARD_TYPES: Mapping[str, tuple[type, ...]] = {
@@ -310,6 +335,16 @@ def _card(described: Mapping[str, Any], where: str) -> Card:
         for name in ("columns", "cases")
         if name not in wrong and not all(isinstance(one, str) for one in described[name])
     ]
+    counts = {"seed", "untimely", *(f"audit_{of}" for of in ("windows", "perturbed", "deleted", "added"))}
+    wrong += [name for name in sorted(counts) if name not in wrong and described[name] < 0]
+    if "window_s" not in wrong and not 1 <= described["window_s"] <= LATEST_S:
+        wrong.append("window_s")
+    if "learned_until_s" not in wrong and not 0 <= (described["learned_until_s"] or 0) <= LATEST_S // 4:
+        wrong.append("learned_until_s")
+    if "audit_passed" not in wrong and not described["audit_passed"]:
+        wrong.append("audit_passed")  # such a model is not saved
+    if "code_version" not in wrong and not described["code_version"].isprintable():
+        wrong.append("code_version")
     extra = described.keys() - types.keys() - HEADER.keys() - {"tensors_sha256"}
     if wrong or extra:
         raise ArtefactError(

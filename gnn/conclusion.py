@@ -165,24 +165,32 @@ def _luckier(
     rows: Sequence[Mapping[str, Any]],
     case: str,
     target: Target,
-    told: Sequence[Mapping[str, Any]],
+    told: tuple[Mapping[str, Any], Mapping[str, Any]],
     unit: str,
 ) -> list[str]:
-    """Who did better in the test than those that were chosen before it."""
+    """Who did better in the test than the baseline and the model that were chosen before it."""
     key = ERROR_OF[target]
+    best, row = told
     names: list[str] = []
     for one in told:
         own = [
-            row
-            for row in rows
-            if (row["target"], row["case"]) == (target, case)
-            and row["in_all_jobs"]
-            and (row["kind"] in LEARNED if one["kind"] in LEARNED else row["kind"] == one["kind"])
+            other
+            for other in rows
+            if (other["target"], other["case"]) == (target, case)
+            and other["in_all_jobs"]
+            and (other["kind"] in LEARNED if one["kind"] in LEARNED else other["kind"] == one["kind"])
         ]
-        first = min(own, key=lambda row: float(row[key]))
-        if f"{first[key]:.3g}" != f"{one[key]:.3g}":
-            names.append(f"{first['model']} came to {first[key]:.3g}{unit}")
-    return [f"Both were chosen before the test; in it {' and '.join(names)}."] if names else []
+        first = min(own, key=lambda other: float(other[key]))
+        if f"{first[key]:.3g}" == f"{one[key]:.3g}":
+            continue
+        ahead = "the baseline " if one is best else ""
+        beats = f", less than {row['model']}" if one is best and first[key] < row[key] else ""
+        names.append(f"{ahead}{first['model']} came to {first[key]:.3g}{unit}{beats}")
+    return (
+        [f"{best['model']} and {row['model']} were chosen before the test; in it {' and '.join(names)}."]
+        if names
+        else []
+    )
 
 
 def _beside(of: Mapping[str, Any]) -> str:

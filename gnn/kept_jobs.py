@@ -59,13 +59,11 @@ class KeptJobs:
             raise ArtefactError("a kept job cannot be read", where=str(file), found=str(error)) from error
         digest, packed = content[:32], content[32:]
         if hashlib.sha256(packed).digest() != digest:
-            raise ArtefactError(
-                "a damaged job of an interrupted comparison",
-                where=str(file),
-                found="another SHA-256 than it says",
-                next_step=f"delete {file}, and compare again",
-            )
-        return msgspec.msgpack.decode(packed, type=Done, dec_hook=_unpacked)
+            raise _damaged(file, "another SHA-256 than it says")
+        try:
+            return msgspec.msgpack.decode(packed, type=Done, dec_hook=_unpacked)
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            raise _damaged(file, str(error)) from error
 
     def write(self, job: Job, done: Done) -> None:
         """Keep what came of a job.
@@ -113,6 +111,15 @@ class KeptJobs:
         file = self.folder / f"{digest[:32]}.job"
         self._own.add(file)
         return file
+
+
+def _damaged(file: Path, found: str) -> ArtefactError:
+    return ArtefactError(
+        "a damaged job of an interrupted comparison",
+        where=str(file),
+        found=found,
+        next_step=f"delete {file}, and compare again",
+    )
 
 
 @contextmanager

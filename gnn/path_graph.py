@@ -63,7 +63,11 @@ class PathGraphConfig:
     jitter_unit_ms: float = 5.0
 
     def __post_init__(self) -> None:
-        require_in_range(asdict(self), may_be_zero={"near_km", "all_types", "moves"})
+        require_in_range(
+            asdict(self),
+            may_be_zero={"near_km", "all_types", "moves"},
+            most={"neighbours": 4096, "history": 4096},
+        )
         if max(self.lags, self.moves) > self.history:
             raise DataError(
                 "more single windows than the history holds",

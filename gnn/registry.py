@@ -51,8 +51,8 @@ direct   RTT is regressed itself: what a difference of nothing would say is not 
 """
 
 
-def predictor_class(name: str) -> type[Predictor]:
-    """The class of the predictor of that name; a variant has the class of its model.
+def require_model(name: str) -> None:
+    """Refuse a name that no model has, without importing any.
 
     Raises:
         UnknownNameError: when there is none.
@@ -64,6 +64,16 @@ def predictor_class(name: str) -> type[Predictor]:
             found=repr(name),
             expected=f"{' or '.join(sorted(PREDICTORS))}; graph models also as NAME/{' or NAME/'.join(VARIANTS)}",
         )
+
+
+def predictor_class(name: str) -> type[Predictor]:
+    """The class of the predictor of that name; a variant has the class of its model.
+
+    Raises:
+        UnknownNameError: when there is none.
+    """
+    require_model(name)
+    own, _, variant = name.partition("/")
     module, _, attribute = PREDICTORS[own].partition(":")
     found: type[Predictor] = getattr(import_module(module), attribute)
     if variant and not VARIANTS[variant].keys() <= found().config().keys():

@@ -762,7 +762,8 @@ class SQLiteStore:
         return EmptyError(
             "there is no graph here yet",
             where=str(self._path),
-            next_step="ingest something, then run: qoetwin graph build --window 3h",
+            found=None if self._path.parent.is_dir() else "no such folder",
+            next_step="name the home that has one with --home; or ingest something, then run: qoetwin graph build --window 3h",
         )
 
     def _empty(self) -> bool:

@@ -19,7 +19,7 @@ from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
 from gnn.checkpoint import discard
-from gnn.comparison import Job
+from gnn.comparison import Hear, Job
 from gnn.document import about, document_of
 from gnn.jobs import run_all
 from gnn.kept_jobs import KeptJobs
@@ -177,9 +177,8 @@ def train(
     )
     fitted: dict[str, Predictor] = {}
     started = time.perf_counter()
-    done = run_all(
-        [job], 1, lambda of, name, number, all_: report(f"learning {of}: {name}", number, all_), fitted=fitted
-    )
+    done = run_all([job], 1, _hearing([job], f"learning {model}, {rule.name} (%)", report), fitted=fitted)
+    report(f"learning {model}, {rule.name} (%)", 100, 100)
     document = document_of(arrays, rule, done, [seed], seed, time.perf_counter() - started, quick=quick)
     predictor = fitted[model]
     nodes, edges = counted(predictor, arrays, splits[-1].test.part(slice(0, 1)))
@@ -291,14 +290,7 @@ def compare(
     before = [None if kept is None else kept.read(job) for job in jobs]
     left = [job for job, one in zip(jobs, before, strict=True) if one is None]
     what = f"learning, {rule.name} (%)"
-    total = max(1, sum(predictor_class(name).effort for job in left for name in job.models))
-    began = 0
-
-    def hear(_of: str, name: str, _number: int, _all: int) -> None:
-        nonlocal began
-        report(what, 100 * began // total, 100)
-        began += predictor_class(name).effort
-
+    hear = _hearing(left, what, report)
     now = iter(run_all(left, usable_cores() if processes is None else processes, hear, kept=kept))
     done = [next(now) if one is None else one for one in before]
     report(what, 100, 100)
@@ -311,6 +303,19 @@ def compare(
             f"an interrupted comparison went on: {len(jobs) - len(left)} of {len(jobs)} jobs are from before, {earlier_s:.0f} s of one core"
         )
     return document
+
+
+def _hearing(jobs: Sequence[Job], what: str, report: Report) -> Hear:
+    """Tells how far jobs are, in percent of what their models take."""
+    total = max(1, sum(predictor_class(name).effort for job in jobs for name in job.models))
+    began = 0
+
+    def hear(_of: str, name: str, _number: int, _all: int) -> None:
+        nonlocal began
+        report(what, 100 * began // total, 100)
+        began += predictor_class(name).effort
+
+    return hear
 
 
 def _paper(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +18,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from domain.errors import ArtefactError, DataError, EmptyError, InputError, NotFoundError
+from domain.number import many
 from domain.progress import Report, unheard
 from domain.provenance import Provenance
 from domain.selection import Selection
@@ -82,56 +85,105 @@ def read_pairs(path: Path) -> pa.Table:
         raise NotFoundError("no such file", where=str(path)) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError("pairs that cannot be read", where=str(path), found=str(error)) from error
-    missing = [name for name in PAIR_COLUMNS if name not in table.column_names]
-    if missing:
+    if any(table.column_names.count(name) != 1 for name in PAIR_COLUMNS):
         raise InputError(
-            "pairs without a column that they need",
+            "pairs without a column that they need, or with two of it",
             where=str(path),
-            found=", ".join(table.column_names) or "no column",
-            expected=", ".join(PAIR_COLUMNS),
+            found=", ".join(map(repr, table.column_names)) or "no column",
+            expected=", ".join(map(repr, PAIR_COLUMNS)),
         )
     if table.num_rows > MOST_PAIRS:
         raise InputError(
             "too many pairs", where=str(path), found=str(table.num_rows), expected=f"at most {MOST_PAIRS}"
         )
-    try:
-        pairs = pa.table(
-            {
-                "probe": pc.cast(table["probe"], pa.int64()),
-                "target": pc.cast(table["target"], pa.string()),
-                "af": pc.cast(table["af"], pa.int64()),
-                "at": _times(table["at"]),
-            }
-        )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
-        raise _no_pair(path, str(error)) from error
-    empty = [name for name in PAIR_COLUMNS if pairs[name].null_count > 0]
-    if empty:
-        raise _no_pair(path, f"nothing in a row under {', '.join(empty)}")
-    families = pc.unique(pairs["af"]).to_pylist()
-    if not {4, 6}.issuperset(families):
-        raise _no_pair(path, f"af {', '.join(str(one) for one in families if one not in (4, 6))}")
+    read: dict[str, pa.Array] = {}
+    for name, (kind, of_one) in _READ.items():
+        column = table[name].combine_chunks()
+        try:
+            if kind is None:
+                read[name] = _times(column)
+            else:
+                read[name] = pc.cast(column, kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
+            raise _no_pair(path, name, column, of_one) from error
+        if read[name].null_count > 0:
+            raise _no_pair(path, name, read[name], _known)
+    for name, of_one in (("target", _known), ("af", _family)):
+        if not all(_reads(of_one, value) for value in pc.unique(read[name]).to_pylist()):
+            raise _no_pair(path, name, read[name], of_one)
+    pairs = pa.table(read)
+    once = pairs.group_by(["target", "af"]).aggregate([])
+    if not all(_reads(_of_that_family, value) for value in once.to_pylist()):
+        both = pa.StructArray.from_arrays([read["target"], read["af"]], ["target", "af"])
+        raise _no_pair(path, "target and af", both, _of_that_family)
     return pairs
 
 
-def _no_pair(path: Path, found: str) -> InputError:
+def _known(value: object) -> None:
+    if value in (None, ""):
+        raise ValueError("nothing")
+
+
+def _family(value: int) -> None:
+    if value not in (4, 6):
+        raise ValueError("no family")
+
+
+def _of_that_family(value: Mapping[str, Any]) -> None:
+    """An address is of the family; what has no address, such as a node of a table, is of any."""
+    try:
+        family = ip_address(value["target"]).version
+    except ValueError:
+        return
+    if family != value["af"]:
+        raise ValueError("of the other family")
+
+
+def _moment(value: str | datetime) -> datetime:
+    """Aware; what says no zone is UTC."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+_READ: Mapping[str, tuple[pa.DataType | None, Callable[[Any], object]]] = MappingProxyType(
+    {"probe": (pa.int64(), int), "target": (pa.string(), str), "af": (pa.int64(), int), "at": (None, _moment)}
+)
+"""The type that a column of pairs is cast to, and how one value of it is read, to say which of them is none."""
+
+
+def _reads(of_one: Callable[[Any], object], value: object) -> bool:
+    try:
+        of_one(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _no_pair(path: Path, name: str, column: pa.Array, of_one: Callable[[Any], object]) -> InputError:
+    """What is wrong in which row, counted from 1."""
+    found = f"as {name} what cannot be read: {column.type}"
+    try:
+        values = column.to_pylist()
+    except (OverflowError, ValueError):  # years that a datetime does not have
+        values = []
+    for number, value in enumerate(values, 1):
+        if not _reads(of_one, value):
+            told = " and ".join(map(str, value.values())) if isinstance(value, dict) else repr(value)
+            found = f"in row {number} as {name} {'nothing' if value in (None, '') else told}"
+            break
     return InputError(
-        "a pair that is none",
+        "a row that names no pair",
         where=str(path),
         found=found,
-        expected="probe: an id, target: an address, af: 4 or 6, at: ISO 8601",
+        expected="probe: an id, target: an address, af: its family, 4 or 6, at: ISO 8601",
     )
 
 
-def _times(column: pa.ChunkedArray) -> pa.Array:
-    """Aware UTC; what says no zone is UTC."""
+def _times(column: pa.Array) -> pa.Array:
+    """Aware UTC."""
     if pa.types.is_timestamp(column.type):
         return pc.cast(column, pa.timestamp("us", "UTC"))
-    moments = [datetime.fromisoformat(text) for text in column.to_pylist()]
-    return pa.array(
-        [one if one.tzinfo is not None else one.replace(tzinfo=UTC) for one in moments],
-        pa.timestamp("us", "UTC"),
-    )
+    return pa.array([_moment(text) for text in column.to_pylist()], pa.timestamp("us", "UTC"))
 
 
 def predict(
@@ -239,13 +291,15 @@ EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo
 def _require_in_reach(wanted: pa.Table) -> None:
     if wanted.num_rows == 0:
         return
-    for moment in pc.min_max(wanted["at"]).as_py().values():
-        if not EARLIEST <= moment < LATEST:
-            raise InputError(
-                "a time that is out of reach",
-                found=f"{moment:%Y-%m-%dT%H:%MZ}",
-                expected=f"one from {EARLIEST:%Y} on and before {LATEST:%Y}",
-            )
+    at_us = wanted["at"].cast(pa.int64()).to_numpy()  # datetime knows no years after 9999
+    earliest, latest = (round(moment.timestamp()) * 1_000_000 for moment in (EARLIEST, LATEST))
+    beyond = np.flatnonzero((at_us < earliest) | (at_us >= latest))
+    if len(beyond) > 0:
+        raise InputError(
+            "a time that is out of reach",
+            found=f"{np.datetime64(int(at_us[beyond[0]]), 'us'):}",
+            expected=f"one from {EARLIEST:%Y} on and before {LATEST:%Y}",
+        )
 
 
 def _wanted(store: GraphStore, selection: Selection, arrays: PathArrays, rule: Protocol) -> pa.Table:
@@ -307,7 +361,12 @@ def _window_of(arrays: PathArrays, wanted: pa.Table) -> Ints:
     return np.asarray((at_s - int(arrays.window_start_s[0])) // arrays.window_s, dtype=np.int64)
 
 
-NOT_KNOWN = "the graph has no path from this probe, or none to this target: nothing says where they are"
+NO_PROBE = "the graph has no path from this probe: nothing says where it is"
+NO_TARGET = "the graph has no path to this target: nothing says where it is"
+NEITHER = "the graph has no path from this probe, and none to this target: nothing says where they are"
+NO_NUMBER = "the model gives no number"
+NO_INTERVAL = "no interval: too few cells were kept to calibrate one"
+ASK_OTHERWISE = "; pairs that were never measured are what a model for unseen-pair is asked about"
 TOO_EARLY = "before the first measured window"
 MEASURED = "it was measured: a model is asked about what was not"
 
@@ -322,13 +381,22 @@ def _answered(
     report: Report,
 ) -> list[dict[str, Cell]]:
     """A row for each wanted pair and time."""
+    measured = arrays.pairs
     arrays, pair = _with_pairs(arrays, wanted)
     viewed, column = rule.view(arrays), rule.columns_of(arrays)
+    strange, never = pair, pair >= measured
     pair = np.where(pair >= 0, column[pair], -1)
+    last = _time(int(arrays.window_start_s[-1]))
+    ahead = rule.furthest(viewed.window_s)
+    too_far = (
+        f"further ahead than the model was trained for: {many(ahead, 'window')} of {viewed.window_s} s"
+        if ahead > 0
+        else f"under {rule.name} a model is asked about measured windows, of which the last begins at {last}"
+    )
     rows: list[dict[str, Cell]] = []
     told: dict[int, tuple[Question, Prediction]] = {}
     askable = np.unique(windows[(windows >= 0) & (pair >= 0)])
-    askable = askable[askable - viewed.windows < rule.furthest(viewed.window_s)]
+    askable = askable[askable - viewed.windows < ahead]
     for number, window in enumerate(askable.tolist()):
         report("predicting", number, len(askable))
         question = rule.ask(viewed, np.array([window], dtype=np.int64))
@@ -349,11 +417,11 @@ def _answered(
         values: dict[str, Cell] = dict.fromkeys(_VALUES)
         in_range, reason = False, ""
         if own < 0:
-            reason = NOT_KNOWN
+            reason = {-1: NO_PROBE, -2: NO_TARGET}.get(int(strange[number]), NEITHER)
         elif window < 0:
             reason = TOO_EARLY
         elif window not in told:
-            reason = f"further ahead than the model was trained for: {rule.furthest(viewed.window_s)} windows of {viewed.window_s} s"
+            reason = too_far
         else:
             question, prediction = told[window]
             asked = np.flatnonzero(question.asked[:, own])
@@ -363,6 +431,11 @@ def _answered(
                 q = int(asked[0])
                 values = {name: _number(getattr(prediction, name)[q, own]) for name in _VALUES}
                 in_range, reason = bool(prediction.in_range[q, own]), str(prediction.reason[q, own])
+                if values["rtt_ms"] is None:
+                    in_range, reason = False, reason or NO_NUMBER
+                    reason += ASK_OTHERWISE if never[number] and rule.forecasts else ""
+                elif values["rtt_low_ms"] is None:
+                    in_range, reason = False, reason or NO_INTERVAL
         rows.append(
             row
             | values
@@ -383,8 +456,8 @@ def _number(value: float) -> float | None:
 def _with_pairs(arrays: PathArrays, wanted: pa.Table) -> tuple[PathArrays, Ints]:
     """The arrays with columns for wanted pairs that were never measured, and the column of each wanted pair.
 
-    The ends of such a pair are known from other pairs of the same probe, and of the same target; where one of them has none, the pair
-    gets no column: -1.
+    The ends of such a pair are known from other pairs of the same probe, and of the same target. It gets no column where there are none:
+    -1 of the probe, -2 of the target, -3 of either.
     """
     known = {
         key: number
@@ -405,7 +478,7 @@ def _with_pairs(arrays: PathArrays, wanted: pa.Table) -> tuple[PathArrays, Ints]
             here = of_probe.get((probe, af), of_probe_alone.get(probe))
             there = of_target.get(target)
             if here is None or there is None:
-                found.append(-1)
+                found.append(-(here is None) - 2 * (there is None))
                 continue
             known[key] = arrays.pairs + len(added)
             added.append(key)

@@ -96,6 +96,7 @@ class GraphSettings:
                 "layers", "pointer", "residual", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
             },
             below_one={"dropout", "input_dropout", "candidate_dropout", "average"},
+            most={"hidden": 4096, "layers": 64, "heads": 64, "order": 64, "widening": 64},
         )  # fmt: skip
 
     def by_name(self) -> dict[str, int | float]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as dump_tensors
 
 from app.comparison_document import read_document
 from domain.selection import Selection
@@ -128,6 +133,33 @@ def test_a_comparison_is_a_page_and_the_figures_that_it_is_drawn_from(
     assert {file.name for file in out.iterdir()} == {"comparison.json", "index.html"}
 
 
+def test_where_a_report_cannot_be_written_it_is_said_before_anything_is_learned(
+    qoetwin: Cli, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "report" / "index.html").mkdir(parents=True)
+    run = qoetwin(*comparing(home, tmp_path / "report"))
+    one_line(run, "a folder that cannot be written")
+    assert "a folder of the name index.html" in run.err
+
+
+def test_a_report_that_finds_no_room_leaves_the_one_before_and_what_was_learned(
+    qoetwin: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    assert qoetwin(*comparing(home, out, "--seeds", "1")).code == 0
+    before = (out / "comparison.json").read_bytes()
+
+    def full(contents: Mapping[Path, bytes]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gnn.whole_files.write_whole", full)
+        run = qoetwin(*comparing(home, out, "--seeds", "1"))
+    one_line(run, "the report cannot be written")
+    assert (out / "comparison.json").read_bytes() == before
+    assert list((out / "unfinished").glob("*.job"))
+
+
 def test_a_comparison_that_is_killed_goes_on_and_comes_to_the_same_figures(
     qoetwin: Cli, home: Path, tmp_path: Path
 ) -> None:
@@ -209,22 +241,81 @@ def test_pairs_of_a_file_are_predicted_in_its_order_and_strangers_get_a_reason(
         for row in (second, first):
             writer.writerow([row["probe"], row["target"], row["af"], row["window_start"]])
         writer.writerow([first["probe"], "192.0.2.254", 4, first["window_start"]])
+        writer.writerow([999, first["target"], first["af"], first["window_start"]])
+        writer.writerow([999, "192.0.2.254", 4, first["window_start"]])
     rows = predicted(qoetwin, trained, "--pairs", file)
-    assert [row["rtt_ms"] for row in rows] == [second["rtt_ms"], first["rtt_ms"], None]
-    assert "nothing says where they are" in str(rows[2]["reason"])
+    assert [row["rtt_ms"] for row in rows] == [second["rtt_ms"], first["rtt_ms"], None, None, None]
+    assert "no path to this target: nothing says where it is" in str(rows[2]["reason"])
+    assert "no path from this probe: nothing says where it is" in str(rows[3]["reason"])
+    assert "no path from this probe, and none to this target" in str(rows[4]["reason"])
     refused = qoetwin("predict", "--pairs", file, "--country", "LB", "--home", trained)
     assert refused.code == 2
+
+
+def test_of_a_pair_that_was_never_measured_it_is_said_which_models_are_asked_about_it(
+    qoetwin: Cli, trained: Path, tmp_path: Path
+) -> None:
+    rows = predicted(qoetwin, trained)
+    measured = {(row["probe"], row["target"], row["af"]) for row in rows}
+    probe, target, af = next(
+        (here["probe"], there["target"], there["af"])
+        for here in rows
+        for there in rows
+        if (here["probe"], there["target"], there["af"]) not in measured
+    )
+    at = rows[0]["window_start"]
+    file = tmp_path / "pairs.csv"
+    file.write_text(f"probe,target,af,at\n{probe},{target},{af},{at}\n")
+    (row,) = predicted(qoetwin, trained, "--pairs", file)
+    assert (row["rtt_ms"], row["in_range"]) == (None, False)
+    assert "what a model for unseen-pair is asked about" in str(row["reason"])
+    under = ("--protocol", "imputation", "--home", trained)
+    assert qoetwin("train", "node-effects", "--quick", *under).code == 0
+    run = qoetwin("predict", "--model", "node-effects", "--pairs", file, "--format", "json", *under)
+    (row,) = json.loads(run.out)
+    assert (
+        "under imputation a model is asked about measured windows, of which the last begins" in row["reason"]
+    )
+
+
+def test_a_model_whose_intervals_could_not_be_calibrated_says_so_of_every_answer(
+    qoetwin: Cli, trained: Path, tmp_path: Path
+) -> None:
+    home = Path(copytree(trained, tmp_path / "home"))
+    folder = home / "models" / "last-value-forecast"
+    arrays = parse_tensors((folder / "model.safetensors").read_bytes())
+    for name in ("rtt", "jitter"):
+        arrays[f"calibration.{name}.factors"][:] = np.nan
+    tensors = dump_tensors(arrays)
+    (folder / "model.safetensors").write_bytes(tensors)
+    described = json.loads((folder / "model.json").read_text())
+    described["tensors_sha256"] = hashlib.sha256(tensors).hexdigest()
+    (folder / "model.json").write_text(json.dumps(described))
+    answered = [row for row in predicted(qoetwin, home) if row["rtt_ms"] is not None]
+    assert answered
+    for row in answered:
+        assert (row["rtt_low_ms"], row["rtt_high_ms"], row["in_range"]) == (None, None, False)
+        assert row["reason"] == "no interval: too few cells were kept to calibrate one"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("probe,target\n1,192.0.2.1\n", "pairs without a column that they need"),
-        ("probe,target,af,at\nx,192.0.2.1,4,2026-01-05\n", "a pair that is none"),
-        ("probe,target,af,at\n1,192.0.2.1,4,yesterday\n", "a pair that is none"),
+        ("probe,target,af,at\nx,192.0.2.1,4,2026-01-05\n", "a row that names no pair"),
+        ("probe,target,af,at\n1,192.0.2.1,4,yesterday\n", "a row that names no pair"),
         ("", "pairs that cannot be read"),
-        ("probe,target,af,at\n1,192.0.2.1,9,2026-01-05\n", "a pair that is none"),
-        ("probe,target,af,at\n1,192.0.2.1,4,\n", "a pair that is none"),
+        ("probe,target,af,at\n1,192.0.2.1,9,2026-01-05\n", "a row that names no pair"),
+        ("probe,target,af,at\n1,192.0.2.1,4,\n", "found in row 1 as at nothing"),
+        (
+            "probe,target,af,at\n1,192.0.2.1,4,2026-01-05\n2,,4,2026-01-05\n",
+            "found in row 2 as target nothing",
+        ),
+        ("probe,target,af,at\n1,192.0.2.1,6,2026-01-05\n", "found in row 1 as target and af 192.0.2.1 and 6"),
+        ("probe,probe,target,af,at\n1,1,192.0.2.1,4,2026-01-05\n", "or with two of it"),
+        ("probe, target, af, at\n1,192.0.2.1,4,2026-01-05\n", "found 'probe', ' target'"),
+        ("probe,target,af,at\n1,192.0.2.1,4,9999-12-31T23:59:59-14:00\n", "a time that is out of reach"),
+        ("probe,target,af,at\n1,192.0.2.1,4,0001-01-01T00:00:00+14:00\n", "a time that is out of reach"),
         ("probe,target,af,at\n1,192.0.2.1,4,9999-12-31T23:59Z\n", "a time that is out of reach"),
     ],
 )
@@ -275,7 +366,8 @@ def test_a_prediction_of_a_window_that_was_seen_of_others_says_that_it_saw_it(
 def test_a_model_that_was_not_trained_here_is_one_line(qoetwin: Cli, home: Path) -> None:
     run = qoetwin("predict", "--model", "cheb-net", "--protocol", "imputation", "--home", home)
     assert (run.code, run.out) == (1, "")
-    assert "no readable model" in run.err
+    assert "that model was not trained here" in run.err
+    assert "train it: qoetwin train cheb-net --protocol imputation" in run.err
 
 
 def one_line(run: Run, says: str, code: int = 1) -> None:
@@ -292,8 +384,8 @@ def one_line(run: Run, says: str, code: int = 1) -> None:
         (["--model", "Last-Value"], "no such model; found 'Last-Value'"),
         (["--model", "last-value", "--protocol", "Forecast"], "no such protocol; found 'Forecast'"),
         (["--model", "last-value", "--protocol", "paper"], "the paper's set-up shows what it asks"),
-        (["--model", "ewma"], "no readable model"),
-        (["--model", "ewma"], "train it: qoetwin train"),
+        (["--model", "ewma"], "that model was not trained here"),
+        (["--model", "ewma"], "found last-value-forecast"),
         (["--model", "last-value", "--probe", "999"], "the graph knows no probe 999"),
         (["--model", "last-value", "--target", "192.0.2.254"], "no path to predict"),
         (["--model", "last-value", "--country", "XX"], "no probe or node in the graph is in that country"),
@@ -322,7 +414,7 @@ def test_pairs_of_a_parquet_file_without_a_time_or_with_what_is_none_are_one_lin
     ):
         pq.write_table(pa.table({"probe": [1], "target": ["192.0.2.1"], "af": [4], "at": at}), file)
         run = qoetwin("predict", "--model", "last-value", "--pairs", file, "--home", trained)
-        one_line(run, "a pair that is none")
+        one_line(run, "a row that names no pair")
     file.write_text("no parquet")
     run = qoetwin("predict", "--model", "last-value", "--pairs", file, "--home", trained)
     one_line(run, "pairs that cannot be read")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -181,6 +182,12 @@ def _rewrite_tensors(folder, change):
         ({"config": {"hidden": "8"}}, "settings"),
         ({"seed": "five"}, "seed"),
         ({"seed": True}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"audit_windows": -1}, "audit_windows"),
+        ({"audit_passed": False}, "audit_passed"),
+        ({"window_s": 0}, "window_s"),
+        ({"learned_until_s": 10**30}, "learned_until_s"),
+        ({"code_version": "1\n\x1b[31m"}, "code_version"),
         ({"columns": [1, 2]}, "columns"),
         ({"tensors_sha256": "0"}, "damaged"),
         ({"surprise": 1}, "surprise"),
@@ -199,9 +206,34 @@ def test_settings_out_of_range_are_refused(saved):
         artefact.load(saved)
 
 
-def test_a_setting_that_would_fill_memory_is_refused_before_it_does(saved):
-    _rewrite(saved, config=_described(saved)["config"] | {"hidden": 50_000_000})
-    with pytest.raises(ArtefactError, match="another shape"):
+@pytest.mark.parametrize(
+    ("setting", "value", "named"),
+    [
+        ("hidden", 4000, "another shape"),
+        ("hidden", 50_000_000, "out of its range: hidden"),
+        ("layers", 10_000_000, "out of its range: layers"),
+        ("neighbours", 10**9, "out of its range: neighbours"),
+    ],
+)
+def test_a_setting_that_would_fill_memory_or_take_for_ever_is_refused_before_it_does(
+    saved, setting, value, named
+):
+    _rewrite(saved, config=_described(saved)["config"] | {setting: value})
+    with pytest.raises(ArtefactError, match=named):
+        artefact.load(saved)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(saved, name):
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(ArtefactError, match=f"no file {name}"):
+        artefact.load(saved)
+
+
+def test_arrays_that_are_longer_than_any_model_are_not_read_whole(saved, monkeypatch):
+    monkeypatch.setattr(artefact, "MOST_TENSORS", 100)
+    with pytest.raises(ArtefactError, match="of more than 100 bytes"):
         artefact.load(saved)
 
 
@@ -248,6 +280,11 @@ def test_a_description_that_is_no_json_object_is_refused(saved, text):
         ),
         (lambda state: state["calibration.rtt.levels"].__setitem__(0, np.nan), "makes no sense"),
         (lambda state: state["calibration.rtt.cases"].__setitem__(0, np.nan), "makes no sense"),
+        (lambda state: state["calibration.rtt.levels"].__iadd__(5.0), "makes no sense"),
+        (lambda state: state["calibration.rtt.cells"].__setitem__(0, -1.0), "makes no sense"),
+        (lambda state: state["calibration.rtt.typical_width_ms"].__imul__(-1.0), "makes no sense"),
+        (lambda state: state["calibration.rtt.least_width_ms"].__isub__(1e6), "makes no sense"),
+        (lambda state: state["calibration.rtt.factors"].fill(np.inf), "makes no sense"),
     ],
 )
 def test_other_arrays_than_its_kind_has_are_refused(saved, change, named):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import msgspec
@@ -57,6 +58,10 @@ def test_a_damaged_one_is_an_error_that_names_the_file(done, tmp_path):
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(ArtefactError, match=file.name):
+        kept.read(job(split=1, models=MODELS))
+    other = msgspec.msgpack.encode([1, 2])
+    file.write_bytes(hashlib.sha256(other).digest() + other)
+    with pytest.raises(ArtefactError, match="a damaged job"):
         kept.read(job(split=1, models=MODELS))
 
 
