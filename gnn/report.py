@@ -57,8 +57,8 @@ def rows_and_gains(
             variants = _variants(jobs)
             names = [name for name in _scored_in_all(jobs, case, target) if name not in variants]
             best = _best_baseline(jobs, case, target, names)
-            of_best = {} if best is None else _differences(jobs, case, target, names, best, seed)
-            errors, _ = _errors(jobs, case, target, names)
+            errors, cluster_of = _errors(jobs, case, target, names)
+            of_best = {} if best is None else _against(best, errors, cluster_of, seed)
             rows += [
                 {
                     **_row(
@@ -72,12 +72,18 @@ def rows_and_gains(
             few = [one for one in jobs if any((name, case, target) in one.scored for name in variants)]
             scored = [name for name in _scored_in_all(few, case, target) if name in variants] if few else []
             if best is not None and scored:
-                of_best = _differences(few, case, target, [*scored, best], best, seed)
-                errors, _ = _errors(few, case, target, scored)
+                errors_there, clusters_there = _errors(few, case, target, [*scored, best])
+                of_best = _against(best, errors_there, clusters_there, seed)
                 rows += [
                     {
                         **_row(
-                            few, case, target, name, errors[name], best, _as_gain(of_best.get(name), clusters)
+                            few,
+                            case,
+                            target,
+                            name,
+                            errors_there[name],
+                            best,
+                            _as_gain(of_best.get(name), clusters),
                         ),
                         "in_all_jobs": False,
                     }
@@ -85,7 +91,7 @@ def rows_and_gains(
                 ]
             learned = [name for name in names if predictor_class(name).kind in (Kind.GNN, Kind.ENSEMBLE)]
             for over in _compared_with(names, best):
-                against = _differences(jobs, case, target, [*learned, over], over, seed)
+                against = _against(over, {name: errors[name] for name in [*learned, over]}, cluster_of, seed)
                 gains += [
                     {
                         "model": name,
@@ -156,7 +162,7 @@ def heads(
                 jobs = [one for one in done if all((model, case, target) in one.scored for model in both)]
                 if jobs:
                     errors, cluster_of = _errors(jobs, case, target, both)
-                    beside = compare(errors, cluster_of, both[1], np.random.default_rng([seed, 0xB007]))[name]
+                    beside = _against(both[1], errors, cluster_of, seed)[name]
                     of[name] = (beside, errors, jobs, len(cluster_of))
             adjusted = holm({name: beside.p_wilcoxon for name, (beside, *_) in of.items()})
             found += [
@@ -179,11 +185,10 @@ def heads(
     return found
 
 
-def _differences(
-    jobs: Sequence[Done], case: str, target: Target, names: Sequence[str], reference: str, seed: int
+def _against(
+    reference: str, errors: Mapping[str, Floats], cluster_of: Ints, seed: int
 ) -> Mapping[str, Difference]:
-    """Each model beside the reference."""
-    errors, cluster_of = _errors(jobs, case, target, names)
+    """Each model beside the reference; the resamples are the same each time."""
     return compare(errors, cluster_of, reference, np.random.default_rng([seed, 0xB007]))
 
 
@@ -399,8 +404,13 @@ def worst_pairs(
     arrays: PathArrays, done: Sequence[Done], case: str, model: str, baseline: str
 ) -> list[dict[str, Any]]:
     """The pairs with the most summed error of a model, and what is to be seen of them."""
-    own = sum((job.details[model, case].pairs for job in done), np.zeros((4, arrays.pairs)))
-    other = sum((job.details[baseline, case].pairs for job in done), np.zeros((4, arrays.pairs)))
+    own, other = (
+        sum(
+            (job.details[name, case].pairs for job in done if (name, case) in job.details),
+            np.zeros((4, arrays.pairs)),
+        )
+        for name in (model, baseline)
+    )
     order = np.argsort(-own[1], kind="stable")[:WORST]
     found: list[dict[str, Any]] = []
     for pair in order:

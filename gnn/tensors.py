@@ -18,8 +18,6 @@ PAIR = "pair"
 _AT_ONCE = 8192
 """Nodes whose numbers are standardised at once: float64 numbers of all would be many times what comes of them."""
 
-"""Edge type -> (N, k) the nodes that each node hears, N where there is no further one."""
-
 
 def as_data(
     inputs: Inputs,

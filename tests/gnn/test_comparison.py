@@ -395,6 +395,13 @@ def test_without_a_model_the_conclusion_is_of_the_best_baseline_and_without_a_ca
     assert conclusion([], [], (), synthetic=False) == "Nothing could be scored."
 
 
+def test_the_worst_pairs_are_told_although_nothing_of_the_case_was_asked_in_one_job(done):
+    arrays = job().arrays
+    other = replace(done[1], details={key: of for key, of in done[1].details.items() if key[1] != CASES[0]})
+    told = worst_pairs(arrays, [done[0], other], CASES[0], "sage", "last-value")
+    assert told == worst_pairs(arrays, done[:1], CASES[0], "sage", "last-value")
+
+
 def test_why_a_pair_is_predicted_badly_is_read_from_its_series(done):
     arrays = job().arrays
     series = np.full(arrays.windows, 100.0)
@@ -464,7 +471,6 @@ def test_a_process_that_dies_while_it_tells_what_came_of_its_job_ends_the_compar
 def test_processes_of_a_comparison_that_is_killed_end_too(tmp_path):
     comparing = f"""
 from dataclasses import replace
-from gnn.conclusion import best_rows, conclusion
 from gnn.jobs import run_all
 from tests.gnn.test_comparison import _EndsNever, job
 if __name__ == "__main__":
