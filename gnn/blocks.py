@@ -1,14 +1,18 @@
-r"""Large graphs in bounded memory: nodes in blocks, whose activations are worked out again when gradients are.
+r"""Large graphs in bounded memory: nodes in blocks.
 
 What a layer works out for N nodes that hear k others is (N, k, D), for each edge type, kept from forward to backward. Of 300,000 nodes
-that is tens of GB. Here the layer is worked out for one block of nodes after another, and only its result, (N, D), is kept: Chen,
-Xu, Zhang, Guestrin, Training Deep Nets with Sublinear Memory Cost (2016, arXiv:1604.06174), for nodes in place of layers. It costs
-one more forward pass. A graph of at most `MOST_AT_ONCE` nodes is one block, and nothing is worked out twice.
+that is tens of GB. Here it is worked out for one block of nodes after another.
+
+What follows a layer hears its result, (N, D), which alone is kept; the block is worked out once more when gradients are asked for (`in_blocks`):
+Chen, Xu, Zhang, Guestrin, Training Deep Nets with Sublinear Memory Cost (2016, arXiv:1604.06174), for nodes in place of layers. A graph
+of at most `MOST_AT_ONCE` nodes is one block, and nothing is worked out twice.
+
+Nothing follows the error but its gradients, so these are taken at once, block by block, and nothing is worked out twice at all (`summed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +24,9 @@ from gnn.hearing import Table
 from gnn.tensors import padded
 
 MOST_AT_ONCE = 20_000
-"""Nodes that are worked on all at once: their activations take some 5 GB at most."""
+"""Nodes that a layer works on all at once: their activations take some 4 GB at most."""
 
-BLOCK = 4096
+BLOCK = 2048
 """Nodes of a block."""
 
 
@@ -42,10 +46,7 @@ def in_blocks(function: Callable[..., tuple[Tensor, ...]], *of_nodes: Tensor | N
     first = of_nodes[0]
     if first is None or not many(len(first)):
         return function(*of_nodes)
-    # Split and not sliced: the gradient of a split is one tensor, that of slices one of N rows for each.
-    count = -(-len(first) // BLOCK)
-    parts = [[None] * count if one is None else one.split(BLOCK) for one in of_nodes]  # type: ignore[no-untyped-call]  # torch has no types for it
-    done = [again(function, *part) for part in zip(*parts, strict=True)]
+    done = [again(function, *block) for block in _blocks(first, *of_nodes[1:])]
     return tuple(torch.cat(several) for several in zip(*done, strict=True))
 
 
@@ -54,40 +55,83 @@ def again(function: Callable[..., Any], *given: Any) -> Any:
     return checkpoint(function, *given, use_reentrant=False) if torch.is_grad_enabled() else function(*given)
 
 
-class NodeTable:
-    """What N nodes say, to be heard by others, block by block.
+def summed(
+    function: Callable[..., Tensor],
+    said: Tensor,
+    *of_nodes: Tensor,
+    heard: Collection[NodeTable],
+    learned: Iterable[Tensor],
+) -> Tensor:
+    """The sum of what a function gives for each block, whose gradients are taken while it is worked out.
 
-    Of a large graph the gradients from all blocks are summed in one table; autograd alone would make one of N rows for each block.
+    Args:
+        function: takes rows of `said` and of `of_nodes`, and gives one number.
+        said: (M, D), whose gradient is wanted.
+        of_nodes: further tensors with M rows, which need none.
+        heard: the tables that it hears, made for `in_parts(M)`.
+        learned: the weights that it asks.
+    """
+    if not in_parts(len(said)):
+        return function(said, *of_nodes)
+    if not torch.is_grad_enabled():
+        return torch.stack([function(*block) for block in _blocks(said, *of_nodes)]).sum()
+    linked = [(table, link) for table in heard if (link := table.link) is not None]
+    tables, links = [table for table, _ in linked], [link for _, link in linked]
+    found: Tensor = _Total.apply(function, of_nodes, tables, said, *links, *learned)
+    return found
+
+
+def in_parts(asked: int) -> bool:
+    """Whether `summed` takes so many nodes block by block: where they are more than one."""
+    return asked > BLOCK
+
+
+def _blocks(first: Tensor, *of_nodes: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Rows of tensors with as many rows, block by block."""
+    # Split and not sliced: the gradient of a split is one tensor, that of slices one of N rows for each.
+    count = -(-len(first) // BLOCK)
+    parts = [[None] * count if one is None else one.split(BLOCK) for one in (first, *of_nodes)]  # type: ignore[no-untyped-call]  # torch has no types for it
+    return zip(*parts, strict=True)
+
+
+class NodeTable:
+    """What N nodes say, to be heard by others.
+
+    Where it is heard block by block the gradients from all blocks are summed in one table; autograd alone would make one of N rows for
+    each block.
 
     Args:
         said: (N, C).
-        heard: by all that hear; of a large graph its rows are asked for in blocks.
+        heard: by all that hear, where they are not taken block by block: who is heard by whom is then found once.
+        in_parts: whether it is heard block by block; None where a layer would be.
     """
 
-    def __init__(self, said: Tensor, heard: Table) -> None:
+    def __init__(self, said: Tensor, heard: Table | None = None, *, in_parts: bool | None = None) -> None:
         self._values, self._heard = padded(said), heard
-        self._link: Tensor | None = None
+        self.link: Tensor | None = None
         self.gradient: Tensor | None = None
-        if many(len(said)) and self._values.requires_grad:
-            self._link = _Summed.apply(self._values, self)
+        if (many(len(said)) if in_parts is None else in_parts) and self._values.requires_grad:
+            self.link = _Summed.apply(self._values, self)
             self._values = self._values.detach()
 
     def rows(self, heard: Tensor) -> Tensor:
         """(B, k) numbers of nodes, N for nobody -> (B, k, C), zeros for nobody."""
-        if self._link is None:
+        if self.link is None:
             return self._table(heard).rows(self._values)
-        found: Tensor = _Heard.apply(self._link, self._values, heard, self)
+        found: Tensor = _Heard.apply(self.link, self._values, heard, self)
         return found
 
     def sums(self, heard: Tensor, weight: Tensor) -> Tensor:
         """(B, k) numbers of nodes and as many weights -> (B, C) weighted sums."""
-        if self._link is None:
+        if self.link is None:
             return self._table(heard).sums(self._values, weight)
         return (weight[:, None, :] @ self.rows(heard))[:, 0]
 
     def _table(self, heard: Tensor) -> Table:
         # What is asked for whole is known already, and so is who is heard by whom.
-        return self._heard if heard is self._heard.heard else Table(heard, len(self._values) - 1)
+        if self._heard is not None and heard is self._heard.heard:
+            return self._heard
+        return Table(heard, len(self._values) - 1)
 
     def add(self, heard: Tensor, gradient: Tensor) -> None:
         """Take in the gradient of what was heard."""
@@ -107,7 +151,7 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *_: Tensor) -> tuple[Tensor | None, None]:
         table: NodeTable = ctx.table  # type: ignore[attr-defined]
-        gradient, table.gradient = table.gradient, None
+        gradient, table.gradient, table.link = table.gradient, None, None
         return gradient, None
 
 
@@ -125,3 +169,44 @@ class _Heard(torch.autograd.Function):
         (heard,) = ctx.saved_tensors
         ctx.table.add(heard, gradients[0])
         return gradients[0].new_zeros(()), None, None, None
+
+
+class _Total(torch.autograd.Function):
+    """See `summed`. What comes back for the sum only scales its gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        function: Callable[..., Tensor],
+        of_nodes: Sequence[Tensor],
+        tables: Sequence[NodeTable],
+        said: Tensor,
+        *asked: Tensor,
+    ) -> Tensor:
+        # Links of their own: gradients end at the tables here, and go on from there when all are summed.
+        links, learned = (
+            [link.detach().requires_grad_() for link in asked[: len(tables)]],
+            asked[len(tables) :],
+        )
+        for table, link in zip(tables, links, strict=True):
+            table.link = link
+        errors, of_said, of_learned = [], [], [torch.zeros_like(one) for one in learned]
+        for own, *others in _blocks(said, *of_nodes):
+            with torch.enable_grad():
+                leaf = own.detach().requires_grad_()
+                error = function(leaf, *others)
+            wanted = [leaf, *links, *learned]
+            own_gradient, *gradients = torch.autograd.grad(error, wanted, materialize_grads=True)
+            errors.append(error.detach())
+            of_said.append(own_gradient)
+            for sum_, gradient in zip(of_learned, gradients[len(links) :], strict=True):
+                sum_ += gradient
+        ctx.tables, ctx.gradients = tables, [torch.cat(of_said), *links, *of_learned]
+        return torch.stack(errors).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *scale: Tensor) -> tuple[Tensor | None, ...]:
+        for table in ctx.tables:
+            if table.gradient is not None:
+                table.gradient *= scale[0]
+        return None, None, None, *(one.detach() * scale[0] for one in ctx.gradients)

@@ -12,7 +12,7 @@ in place of positions; trained with the continuous ranked probability score (Gne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,6 @@ from torch.nn import functional
 from torch_geometric.data import HeteroData
 
 from gnn.blocks import NodeTable, in_blocks
-from gnn.hearing import Table
 from gnn.mates import EDGE_COLUMNS
 from gnn.tensors import PAIR, padded
 
@@ -68,15 +67,11 @@ class Pointed:
 
     def crps(self, came_ms: Tensor, unit_ms: float) -> Tensor:
         """(M,) the continuous ranked probability score of what came, (M,), on the scale asinh(RTT / unit): long paths may err more."""
-
-        def score(value_ms: Tensor, weight: Tensor, came_ms: Tensor) -> tuple[Tensor]:
-            value_ms, weight = Pointed(value_ms=value_ms, weight=weight).sorted()
-            value, came = torch.asinh(value_ms / unit_ms), torch.asinh(came_ms / unit_ms)
-            running = weight.cumsum(dim=1)[:, :-1]
-            within = (running * (1.0 - running) * value.diff(dim=1)).sum(dim=1)
-            return ((weight * (value - came[:, None]).abs()).sum(dim=1) - within,)
-
-        return in_blocks(score, self.value_ms, self.weight, came_ms)[0]
+        value_ms, weight = self.sorted()
+        value, came = torch.asinh(value_ms / unit_ms), torch.asinh(came_ms / unit_ms)
+        running = weight.cumsum(dim=1)[:, :-1]
+        within = (running * (1.0 - running) * value.diff(dim=1)).sum(dim=1)
+        return (weight * (value - came[:, None]).abs()).sum(dim=1) - within
 
     def quantiles_ms(self, levels: Tensor) -> Tensor:
         """(M, len(levels)): the distribution read at these levels, between the middles of its steps."""
@@ -142,6 +137,19 @@ class _Mates:
     trust: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointing:
+    """A head that has looked at a graph.
+
+    Attributes:
+        of: (B, D) features of asked nodes and their numbers (B,) -> what is said of them.
+        heard: what all nodes say to each other.
+    """
+
+    of: Callable[[Tensor, Tensor], Pointed]
+    heard: tuple[NodeTable, ...]
+
+
 class PointerHead(nn.Module):
     """Weights the candidates.
 
@@ -194,30 +202,26 @@ class PointerHead(nn.Module):
         with torch.no_grad():
             self.made_up.bias.copy_(torch.tensor([-0.1, 0.0, 0.1, 0.0, 1.0, 0.0]))
 
-    def forward(self, h: Tensor, data: HeteroData, asked: Tensor) -> Pointed:
-        """What is said of the asked nodes.
+    def forward(self, h: Tensor, data: HeteroData, *, in_parts: bool = False) -> Pointing:
+        """What is said of the nodes, once it is asked.
 
         Args:
             h: (N, D) features of all nodes.
             data: their graph, as `gnn.tensors.as_data` makes it.
-            asked: (M,) numbers of the asked nodes.
+            in_parts: whether they are asked block by block.
         """
-        node = data[PAIR]
-        lags = _some_lags(node.lag_ms)
-        mine = h[asked]
+        lags = _some_lags(data[PAIR].lag_ms)
         said = {
-            relation: NodeTable(
-                self.mate_from_mate[relation](h), Table(data[PAIR, relation, PAIR].heard[asked], len(h))
-            )
+            relation: NodeTable(self.mate_from_mate[relation](h), in_parts=in_parts)
             for relation in self.relations
         }
-        alike = padded(in_blocks(self._alike, node.now_ms, lags)[0]) if lags.shape[1] > 0 else None
-
-        def point(mine: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-            return self._point(mine, asked, data, lags, said, alike)
-
-        value_ms, weight = in_blocks(point, mine, asked)
-        return Pointed(value_ms=value_ms, weight=weight)
+        alike = None
+        if lags.shape[1] > 0:
+            alike = padded(in_blocks(self._alike, data[PAIR].now_ms, lags)[0])
+        return Pointing(
+            of=lambda mine, asked: self._point(mine, asked, data, lags, said, alike),
+            heard=tuple(said.values()),
+        )
 
     def _point(
         self,
@@ -227,8 +231,8 @@ class PointerHead(nn.Module):
         lags: Tensor,
         said: Mapping[str, NodeTable],
         alike: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """(B, K) candidates in ms and their weights, of B asked nodes."""
+    ) -> Pointed:
+        """The candidates of B asked nodes."""
         node = data[PAIR]
         base = node.base_ms[asked]
         made_up = self.made_up(mine)
@@ -267,7 +271,7 @@ class PointerHead(nn.Module):
             gone[:, 1] = False  # so that one is left: the made-up one in the middle
             score = score.masked_fill(gone, -torch.inf)
         value_ms = (base[:, None] + self.unit_ms * torch.sinh(torch.cat(moved, dim=1))).clamp_min(0.0)
-        return value_ms, torch.softmax(score, dim=1)
+        return Pointed(value_ms=value_ms, weight=torch.softmax(score, dim=1))
 
     def _of_fits(
         self, mine: Tensor, data: HeteroData, asked: Tensor, base: Tensor, mates: Mapping[str, _Mates]

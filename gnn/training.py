@@ -24,7 +24,7 @@ from gnn.device import CPU, mixed_precision, moved
 from gnn.predictor import Learned, Progress
 from gnn.state import checked
 
-Loss = Callable[[nn.Module, HeteroData], Tensor]
+Loss = Callable[[Any, HeteroData], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ ones, logarithmic for large.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import ClassVar, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from domain.errors import ArtefactError, DataError
-from gnn.blocks import in_blocks
+from gnn.blocks import BLOCK, NodeTable, in_blocks, in_parts, summed
 from gnn.checkpoint import Checkpoint
 from gnn.device import best_device, moved, one_thread
 from gnn.fingerprint import code_hash, data_hash, question_hash
@@ -123,6 +124,26 @@ class _Said:
     loss_size_logit: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Speaking:
+    """A network that has looked at its graphs.
+
+    Attributes:
+        h: (N, D) features of all nodes.
+        say: features of B asked nodes, (B, D), and their numbers, (B,) -> what is said of them.
+        heard: what all nodes say to each other meanwhile.
+    """
+
+    h: Tensor
+    say: Callable[[Tensor, Tensor], _Said]
+    heard: tuple[NodeTable, ...]
+
+    def blocks(self) -> Iterator[tuple[Tensor, _Said]]:
+        """All nodes block by block: their numbers, and what is said of them."""
+        for asked in torch.arange(len(self.h), device=self.h.device).split(BLOCK):  # type: ignore[no-untyped-call]
+            yield asked, self.say(self.h[asked], asked)
+
+
 class PathNetwork(nn.Module):
     """Feature encoder, graph encoder, heads."""
 
@@ -143,8 +164,8 @@ class PathNetwork(nn.Module):
         self.unit_ms = unit_ms
         self.asks_edges = asks_edges
 
-    def forward(self, data: HeteroData, asked: Tensor) -> _Said:
-        """Graphs as `as_data` makes them, and the numbers of the asked nodes, (M,) -> what the heads say of these."""
+    def forward(self, data: HeteroData, *, in_parts: bool = False) -> _Speaking:
+        """Graphs as `as_data` makes them -> what the heads say of their nodes, who may be asked block by block."""
         (h,) = in_blocks(lambda x, category: (self.features(x, category),), data[PAIR].x, data[PAIR].category)
         around: dict[str, Heard] = {}
         for (_, relation, _), store in data.edge_items():
@@ -153,10 +174,22 @@ class PathNetwork(nn.Module):
                 (edge,) = in_blocks(lambda raw: (edge_features(raw, self.unit_ms),), store.edge)
             around[relation] = Heard(heard=Table(store.heard, len(h)), edge=edge)
         h = self.encoder(h, around)
-        mine = h[asked]
-        rtt = self.rtt(h, data, asked) if isinstance(self.rtt, PointerHead) else self.rtt(mine)
-        any_logit, size_logit = self.loss(mine)
-        return _Said(rtt=rtt, jitter=self.jitter(mine), any_loss_logit=any_logit, loss_size_logit=size_logit)
+        pointing = self.rtt(h, data, in_parts=in_parts) if isinstance(self.rtt, PointerHead) else None
+
+        def say(mine: Tensor, asked: Tensor) -> _Said:
+            any_logit, size_logit = self.loss(mine)
+            return _Said(
+                rtt=self.rtt(mine) if pointing is None else pointing.of(mine, asked),
+                jitter=self.jitter(mine),
+                any_loss_logit=any_logit,
+                loss_size_logit=size_logit,
+            )
+
+        return _Speaking(h=h, say=say, heard=() if pointing is None else pointing.heard)
+
+    def of_heads(self) -> Iterator[Tensor]:
+        """The weights that are asked where something is said."""
+        return chain.from_iterable(head.parameters() for head in (self.rtt, self.jitter, self.loss))
 
 
 class GraphPredictor(Predictor):
@@ -295,21 +328,15 @@ class GraphPredictor(Predictor):
         data = moved(self._data(inputs, None), self.device)
         shape = inputs.numbers.shape[:2]
         with one_thread(), torch.no_grad():
-            said = self._fitted()(data, torch.arange(shape[0] * shape[1], device=self.device))
-        if isinstance(said.rtt, Pointed):
-            rtt = torch.stack(said.rtt.interval_ms(), dim=-1).double().cpu().numpy()
-        else:
-            base = data[PAIR].base_ms
-            rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
-        jitter = self._in_ms(said.jitter, data[PAIR].base_jitter_ms, "jitter")
+            blocks = [self._in_units(said, data, asked) for asked, said in self._fitted()(data).blocks()]
+        rtt, jitter, any_loss, size = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        rtt, jitter = (values.reshape(*shape, 3) for values in (rtt, jitter))
+        any_loss, size = (values.reshape(shape) for values in (any_loss, size))
         known = np.isfinite(inputs.column("base_rtt_ms"))
         counted = np.asarray(np.isfinite(inputs.column("any_loss_frequency")))
         if self.hears:
             counted |= np.isfinite(inputs.column(f"{AROUND}probe_any_loss"))
-        any_loss = torch.sigmoid(said.any_loss_logit.double()).cpu().numpy().reshape(shape)
         any_loss = np.where(counted, any_loss, np.nan)
-        size = torch.sigmoid(said.loss_size_logit.double()).cpu().numpy().reshape(shape)
-        rtt, jitter = (values.reshape(*shape, 3) for values in (rtt, jitter))
         rtt = np.where(known[..., None], rtt, np.nan)
         return Prediction(
             rtt_ms=rtt[..., 1],
@@ -323,6 +350,20 @@ class GraphPredictor(Predictor):
             in_range=known,
             reason=reasons(known, inputs.column("log_windows_seen") > 0.0),
         )
+
+    def _in_units(self, said: _Said, data: HeteroData, asked: Tensor) -> tuple[Floats, ...]:
+        """(B, 3) low, median and high of RTT and of jitter in ms, (B,) the probability of any loss, and its size."""
+        node = data[PAIR]
+        if isinstance(said.rtt, Pointed):
+            rtt = torch.stack(said.rtt.interval_ms(), dim=-1).double().cpu().numpy()
+        else:
+            base = node.base_ms[asked]
+            rtt = self._in_ms(said.rtt, base if self.settings.residual else torch.zeros_like(base), "rtt")
+        any_loss, size = (
+            torch.sigmoid(logit.double()).cpu().numpy()
+            for logit in (said.any_loss_logit, said.loss_size_logit)
+        )
+        return rtt, self._in_ms(said.jitter, node.base_jitter_ms[asked], "jitter"), any_loss, size
 
     def _in_ms(self, moved: Tensor, base: Tensor, name: str) -> Floats:
         unit = self._unit_ms(name)
@@ -466,32 +507,53 @@ class GraphPredictor(Predictor):
             targets[name] = np.where(asked, np.arcsinh(moved / self._unit_ms(name)), np.nan)
         return self._data(inputs, targets)
 
-    def _loss(self, network: nn.Module, data: HeteroData) -> Tensor:
+    def _loss(self, network: PathNetwork, data: HeteroData) -> Tensor:
         """CRPS or pinball loss of RTT, pinball loss of jitter, cross-entropy of any loss and of its size, over the cells that are asked."""
         node = data[PAIR]
         known = torch.stack([torch.isfinite(node[name]) for name in ("rtt", "jitter", "loss_ratio")])
         asked = known.any(dim=0).nonzero()[:, 0]
-        said: _Said = network(data, asked)
-        known = known[:, asked]
+        speaking: _Speaking = network(data, in_parts=in_parts(len(asked)))
+        count = known.sum(dim=1).tolist()
+
+        def error(mine: Tensor, asked: Tensor) -> Tensor:
+            """The share of these nodes in the means over all."""
+            return self._error(speaking.say(mine, asked), data, asked, known[:, asked], count)
+
+        return summed(
+            error, speaking.h[asked], asked, heard=speaking.heard, learned=tuple(network.of_heads())
+        )
+
+    def _error(
+        self, said: _Said, data: HeteroData, asked: Tensor, known: Tensor, of: Sequence[int]
+    ) -> Tensor:
+        """The errors of B nodes, each by its share of all cells of its kind.
+
+        Args:
+            said: of these nodes.
+            data: all nodes.
+            asked: (B,) numbers of these nodes.
+            known: (3, B) whether RTT, jitter and loss ratio came.
+            of: how many cells of each came in all.
+        """
+        node = data[PAIR]
+        of_rtt, of_jitter, of_loss = known
         total = said.any_loss_logit.sum() * 0.0
-        if bool(known[0].any()):
-            values = node.rtt[asked][known[0]]
+        if bool(of_rtt.any()):
+            values = node.rtt[asked][of_rtt]
             if isinstance(said.rtt, Pointed):
-                came_ms = node.base_ms[asked][known[0]] + self._unit_ms("rtt") * torch.sinh(values)
-                error = said.rtt.part(known[0]).crps(came_ms, self._unit_ms("rtt")).mean()
+                came_ms = node.base_ms[asked][of_rtt] + self._unit_ms("rtt") * torch.sinh(values)
+                error = said.rtt.part(of_rtt).crps(came_ms, self._unit_ms("rtt")).mean()
             else:
-                error = pinball(said.rtt[known[0]], values)
-            total = total + self.settings.rtt_weight * error
-        if bool(known[1].any()):
-            total = total + self.settings.jitter_weight * pinball(
-                said.jitter[known[1]], node.jitter[asked][known[1]]
-            )
-        if bool(known[2].any()):
-            total = total + loss_of_loss(
-                said.any_loss_logit[known[2]],
-                said.loss_size_logit[known[2]],
-                node.loss_ratio[asked][known[2]],
-            )
+                error = pinball(said.rtt[of_rtt], values)
+            total = total + self.settings.rtt_weight * error * (len(values) / of[0])
+        if bool(of_jitter.any()):
+            values = node.jitter[asked][of_jitter]
+            error = pinball(said.jitter[of_jitter], values)
+            total = total + self.settings.jitter_weight * error * (len(values) / of[1])
+        if bool(of_loss.any()):
+            values = node.loss_ratio[asked][of_loss]
+            error = loss_of_loss(said.any_loss_logit[of_loss], said.loss_size_logit[of_loss], values)
+            total = total + error * (len(values) / of[2])
         return total
 
     def _unit_ms(self, name: str) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,45 @@ def test_what_is_dropped_in_a_block_is_dropped_again_when_it_is_worked_out_again
         weight -= 2.0 * step
         below = float(drawn_alike())
     assert (above - below) / 2e-2 == pytest.approx(float(weight.grad[0]), rel=0.02)
+
+
+def test_what_comes_back_for_a_sum_in_blocks_scales_all_its_gradients(small, monkeypatch):
+    arrays, split = small
+    _in_small_blocks(monkeypatch)
+    predictor, network = _network("graph-transformer", arrays, split, dropout=0.0)
+    data = predictor._labelled(arrays, split.validation.part(slice(0, 1)))
+    _, once = _loss_and_gradients(predictor, network, data)
+    network.zero_grad()
+    (3.0 * predictor._loss(network, data)).backward()
+    weights = dict(network.named_parameters())
+    for name, gradient in once.items():
+        torch.testing.assert_close(weights[name].grad, 3.0 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_in_blocks_whose_matrices_are_multiplied_in_bfloat16_gradients_are_float32(small, monkeypatch):
+    arrays, split = small
+    _in_small_blocks(monkeypatch)
+    predictor, network = _network("sage", arrays, split, dropout=0.1)
+    data = predictor._labelled(arrays, split.validation.part(slice(0, 1)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # as a GPU would, for want of one
+        predictor._loss(network, data).backward()
+    gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    assert {gradient.dtype for gradient in gradients} == {torch.float32}
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_step_in_blocks_leaves_nothing_behind(small, monkeypatch):
+    arrays, split = small
+    _in_small_blocks(monkeypatch)
+    predictor, network = _network("graph-transformer", arrays, split, dropout=0.1)
+    data = predictor._labelled(arrays, split.validation.part(slice(0, 1)))
+    gc.collect()
+    gc.disable()  # what refers to itself would stay until it is looked for, and tables are large
+    try:
+        predictor._loss(network, data).backward()
+        assert not [one for one in gc.get_objects() if type(one) is NodeTable]
+    finally:
+        gc.enable()
 
 
 def test_answers_in_blocks_are_those_of_the_whole_graph(small, monkeypatch):

@@ -109,6 +109,10 @@ def head(relations=MATES, dropout=0.0):
     return made.eval()
 
 
+def ask(own, h, data, nodes):
+    return own(h, data).of(h[nodes], nodes)
+
+
 def told_by(data, relation):
     """(N, K) what each mate tells in ms, NaN where nothing."""
     store = data[PAIR, relation, PAIR]
@@ -119,7 +123,7 @@ def told_by(data, relation):
 @pytest.mark.parametrize("seed", range(4))
 def test_candidates_are_made_up_past_and_told_values_and_those_that_are_unknown_weigh_nothing(seed):
     h, data = scene(seed)
-    said = head()(h, data, torch.arange(NODES))
+    said = ask(head(), h, data, torch.arange(NODES))
     assert said.value_ms.shape == (NODES, MADE_UP + LAGS + 2 * K)
     torch.testing.assert_close(said.weight.sum(dim=1), torch.ones(NODES))
     known = torch.cat([data[PAIR].lag_ms, *(told_by(data, relation) for relation in MATES)], dim=1)
@@ -135,7 +139,7 @@ def test_candidates_are_made_up_past_and_told_values_and_those_that_are_unknown_
 def test_without_a_past_or_mates_something_is_said_all_the_same(mates, lags):
     h, data = scene(mates=mates, lags=lags)
     h.requires_grad_()
-    said = head()(h, data, torch.arange(NODES))
+    said = ask(head(), h, data, torch.arange(NODES))
     assert said.value_ms.shape[1] == MADE_UP + (LAGS if lags else 0) + 2 * K
     torch.testing.assert_close(said.weight.sum(dim=1), torch.ones(NODES))
     assert torch.isfinite(said.quantiles_ms(LEVELS)).all()
@@ -146,10 +150,10 @@ def test_without_a_past_or_mates_something_is_said_all_the_same(mates, lags):
 def test_a_head_without_mates_looks_at_no_other_pair():
     h, data = scene()
     own = head(relations=())
-    before = own(h, data, torch.tensor([2]))
+    before = ask(own, h, data, torch.tensor([2]))
     data[PAIR].now_ms = data[PAIR].now_ms + 50.0
     data[PAIR].lag_ms[3:] += 9.0
-    after = own(h, data, torch.tensor([2]))
+    after = ask(own, h, data, torch.tensor([2]))
     assert before.value_ms.shape == (1, MADE_UP + LAGS)
     torch.testing.assert_close(before.weight, after.weight, rtol=0.0, atol=0.0)
 
@@ -157,22 +161,24 @@ def test_a_head_without_mates_looks_at_no_other_pair():
 def test_what_is_asked_of_some_is_what_is_asked_of_all():
     h, data = scene()
     own, some = head(), torch.tensor([5, 0, 7])
-    torch.testing.assert_close(own(h, data, some).weight, own(h, data, torch.arange(NODES)).weight[some])
+    torch.testing.assert_close(
+        ask(own, h, data, some).weight, ask(own, h, data, torch.arange(NODES)).weight[some]
+    )
 
 
 def test_windows_of_which_nothing_is_known_of_anybody_change_nothing():
     h, data = scene()
-    before = head()(h, data, torch.arange(NODES))
+    before = ask(head(), h, data, torch.arange(NODES))
     data[PAIR].lag_ms = torch.cat([data[PAIR].lag_ms, torch.full((NODES, 3), torch.nan)], dim=1)
     data[PAIR].lag_age_days = torch.arange(1.0, LAGS + 4.0).expand(NODES, LAGS + 3) / 8.0
-    after = head()(h, data, torch.arange(NODES))
+    after = ask(head(), h, data, torch.arange(NODES))
     torch.testing.assert_close(before.weight, after.weight)
 
 
 def test_while_it_learns_candidates_go_missing_but_never_all():
     h, data = scene()
     own = head(dropout=0.99).train()
-    weight = own(h, data, torch.arange(NODES)).weight
+    weight = ask(own, h, data, torch.arange(NODES)).weight
     torch.testing.assert_close(weight.sum(dim=1), torch.ones(NODES))
     assert (weight[:, 1] > 0.0).all()
     assert (weight > 0.0).float().mean() < 0.2
