@@ -241,10 +241,7 @@ class PointerHead(nn.Module):
         own = torch.asinh((lags[asked] - base[:, None]) / self.unit_ms)
         there = torch.isfinite(own)
         own = torch.where(there, own, 0.0)
-        near = {
-            relation: torch.exp(-(own[:, :, None] - of.told[:, None, :]).abs() / NEAR)
-            for relation, of in mates.items()
-        }
+        near = {relation: _near(own, of.told) for relation, of in mates.items()}
         if alike is not None:
             columns = self._of_own(own, there, node.lag_age_days[asked][:, : lags.shape[1]])
             columns += self._signatures(alike, mates)
@@ -285,7 +282,7 @@ class PointerHead(nn.Module):
         )
         columns = [told, told.abs(), above]
         for of in mates.values():
-            near = torch.exp(-(told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
+            near = _near(told, of.told)
             trust = of.trust / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
             columns.append((near @ trust[:, :, None])[..., 0])
         hidden = self.fit_from_node(mine).unflatten(1, (self.fits, -1)) + self.fit_from_features(
@@ -312,7 +309,7 @@ class PointerHead(nn.Module):
         self, relation: str, said: NodeTable, mine: Tensor, of: _Mates, was: Tensor
     ) -> Tensor:
         """(M, K) scores of what the mates tell."""
-        near = torch.exp(-(of.told[:, :, None] - of.told[:, None, :]).abs() / NEAR)
+        near = _near(of.told, of.told)
         agreement = (near @ of.trust[:, :, None])[..., 0] / of.trust.sum(dim=1, keepdim=True).clamp_min(1e-6)
         columns = [of.told, of.told.abs(), of.above, agreement, was]
         features = torch.cat([torch.stack(columns, dim=-1), of.edge], dim=-1)
@@ -326,7 +323,7 @@ class PointerHead(nn.Module):
 
     def _of_own(self, own: Tensor, there: Tensor, age: Tensor) -> list[Tensor]:
         """(M, L) columns of the own past: how far from the base, how long ago, and how often it was so."""
-        near = torch.exp(-(own[:, :, None] - own[:, None, :]).abs() / NEAR)
+        near = _near(own, own)
         recent = RECENT ** torch.arange(own.shape[1], device=own.device, dtype=own.dtype)
         weights = torch.stack([there.to(own), there * recent], dim=-1)
         often = (near @ weights) / weights.sum(dim=1, keepdim=True).clamp_min(1e-6)
@@ -369,3 +366,8 @@ def _some_lags(lags: Tensor) -> Tensor:
     """(N, L) without the oldest windows in which nothing is known of anybody."""
     known = torch.isfinite(lags).any(dim=0).nonzero()
     return lags[:, : int(known.max()) + 1 if len(known) > 0 else 0]
+
+
+def _near(one: Tensor, other: Tensor) -> Tensor:
+    """(B, K) and (B, L) compressed values, of which no gradient is wanted -> (B, K, L) how near they are to each other, 1 where alike."""
+    return (one[:, :, None] - other[:, None, :]).abs_().div_(-NEAR).exp_()

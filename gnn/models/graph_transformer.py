@@ -42,25 +42,24 @@ class TableTransformerConv(TransformerConv):  # type: ignore[misc]  # PyG has no
         of_edge = () if edge is None else self.lin_edge.weight.chunk(self.heads)
 
         def attend(queries: Tensor, heard: Tensor, edge: Tensor | None) -> tuple[Tensor]:
-            there = (heard < nobody)[:, :, None]
+            there = (heard < nobody)[:, None, :]
             own = queries.chunk(self.heads, dim=1)
             score = torch.stack(
                 [
                     (key.rows(heard) * query[:, None, :]).sum(dim=-1)
                     for query, key in zip(own, keys, strict=True)
                 ],
-                dim=-1,
+                dim=1,
             )
             if edge is not None:
                 # q (W e) as (q W) e: what W makes of each edge is never held.
-                score = score + edge @ torch.stack(
-                    [query @ weight for query, weight in zip(own, of_edge, strict=True)], dim=-1
-                )
-            alpha = torch.softmax((score / math.sqrt(channels)).masked_fill(~there, -1e9), dim=1) * there
+                asking = [query @ weight for query, weight in zip(own, of_edge, strict=True)]
+                score = score + torch.stack(asking, dim=1) @ edge.transpose(1, 2)
+            alpha = torch.softmax((score / math.sqrt(channels)).masked_fill(~there, -1e9), dim=2) * there
             alpha = functional.dropout(alpha, p=self.dropout, training=self.training)
-            told = [value.sums(heard, one) for value, one in zip(values, alpha.unbind(dim=-1), strict=True)]
+            told = [value.sums(heard, one) for value, one in zip(values, alpha.unbind(dim=1), strict=True)]
             if edge is not None:
-                of_edges = (alpha.transpose(1, 2) @ edge).unbind(dim=1)
+                of_edges = (alpha @ edge).unbind(dim=1)
                 told = [
                     one + sums @ weight.T for one, sums, weight in zip(told, of_edges, of_edge, strict=True)
                 ]
