@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +51,17 @@ class Cost:
     learned: Learned
     predict_seconds: float
     peak_memory_mb: float
+
+    @classmethod
+    def now(cls, learned: Learned, predict_seconds: float, members: Collection[Cost]) -> Cost:
+        """Of a predictor that has just answered; what its members say is remembered, and what they learned was there already."""
+        return cls(
+            learned=replace(
+                learned, seconds=sum(one.seconds or 0.0 for one in (learned, *(of.learned for of in members)))
+            ),
+            predict_seconds=predict_seconds + sum(one.predict_seconds for one in members),
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,14 +200,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         raw[name] = predictor.raw(arrays, split.test)
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
-        # What its members say is remembered, and what they learned is there already.
-        members = [costs[member] for member in predictor.members]
-        took = sum(one.learned.seconds or 0.0 for one in members) + (learned.seconds or 0.0)
-        costs[name] = Cost(
-            learned=replace(learned, seconds=took),
-            predict_seconds=seconds + sum(one.predict_seconds for one in members),
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
-        )
+        costs[name] = Cost.now(learned, seconds, [costs[member] for member in predictor.members])
     scored, asked, cells = _scored(job, split, told, calibrating)
     nowhere = np.zeros_like(split.test.asked)
     details = {

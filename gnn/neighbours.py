@@ -11,7 +11,7 @@ from collections.abc import Collection
 import numpy as np
 from scipy.spatial import cKDTree
 
-from domain.place import EARTH_RADIUS_KM
+from domain.place import EARTH_RADIUS_KM, fibre_rtt_ms
 from gnn.inputs import NOBODY
 from gnn.protocols.protocol import Bools
 from kg.arrays import UNKNOWN_ASN, UNKNOWN_COUNTRY, Ends, Floats, Ints, PathArrays
@@ -39,6 +39,11 @@ def chord_km(one: Floats, other: Floats) -> Floats:
     """Great-circle distance in km between places on the unit sphere, along the last axis; NaN where one is unknown."""
     half_chord = np.clip(np.linalg.norm(one - other, axis=-1) / 2.0, 0.0, 1.0)
     return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(half_chord))
+
+
+def fibre_ms(kilometres: Floats) -> Floats:
+    """How long light takes there and back in so many km of fibre, in ms."""
+    return np.asarray(fibre_rtt_ms(kilometres))  # type: ignore[arg-type]  # arithmetic alone
 
 
 def heard_by(

@@ -11,12 +11,11 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, identity
 from scipy.sparse.linalg import cg
 
-from domain.place import FIBRE_KM_PER_MS
 from gnn import history
 from gnn.baselines.past import base_rate
 from gnn.baselines.simple import SimpleBaseline
 from gnn.inputs import Inputs
-from gnn.neighbours import chord_km, on_sphere
+from gnn.neighbours import chord_km, fibre_ms, on_sphere
 from gnn.protocols.protocol import Bools, Question
 from kg.arrays import Floats, Ints, PathArrays, Strings
 
@@ -67,7 +66,7 @@ class Table:
             there=there,
             hosts=len(first),
             place=place,
-            fibre_ms=2.0 * chord_km(place[here], place[there]) / FIBRE_KM_PER_MS,
+            fibre_ms=fibre_ms(chord_km(place[here], place[there])),
         )
 
     def seen(self, level: Floats) -> Seen:

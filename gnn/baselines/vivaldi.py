@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from domain.place import EARTH_RADIUS_KM, FIBRE_KM_PER_MS
+from domain.place import EARTH_RADIUS_KM, fibre_rtt_ms
 from gnn.baselines.levels import LevelBaseline, Seen, Table
 from kg.arrays import Floats
 
@@ -63,7 +63,7 @@ def relaxed(table: Table, seen: Seen, unit: float) -> tuple[Floats, Floats]:
     place = np.random.default_rng(0).normal(0.0, OFF_AXIS, size=(table.hosts, DIMENSIONS))
     known = np.asarray(np.isfinite(table.place).all(axis=1))
     if known.any():
-        radius = 2.0 * EARTH_RADIUS_KM / FIBRE_KM_PER_MS * DETOUR / unit
+        radius = fibre_rtt_ms(EARTH_RADIUS_KM) * DETOUR / unit
         place[:, :3] += radius * np.where(known[:, None], table.place, table.place[known].mean(axis=0))
     point = np.column_stack([place, np.full(table.hosts, OFF_AXIS)])
     first, second = np.zeros_like(point), np.zeros_like(point)

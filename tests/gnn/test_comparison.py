@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from domain.errors import DataError, LeakError
-from gnn.comparison import Job, run
+from gnn.comparison import Cost, Job, run
 from gnn.conclusion import best_rows, conclusion
 from gnn.jobs import run_all
+from gnn.predictor import Learned
 from gnn.protocols import protocol_named
 from gnn.report import (
     ERROR_OF,
@@ -297,6 +298,16 @@ def test_a_loss_that_is_no_number_leaves_a_gap_in_its_curve(done):
     assert curves([trees]) == []
 
 
+def test_what_is_made_of_others_costs_what_these_took_too():
+    def cost(learning, answering, members=()):
+        return Cost.now(Learned(epochs=1, seconds=learning), answering, members)
+
+    one, other = cost(3.0, 0.5), cost(None, 0.25)
+    both = cost(1.0, 0.125, [one, other])
+    assert (both.learned.seconds, both.predict_seconds) == (4.0, 0.875)
+    assert cost(1.0, 0.0, [both]).learned.seconds == 5.0
+
+
 def test_models_are_chosen_before_the_test_as_the_best_baseline_is_and_never_among_variants(done):
     rows, _ = rows_and_gains(done, CASES, 0)
     for target in Target:
@@ -472,6 +483,7 @@ def test_processes_of_a_comparison_that_is_killed_end_too(tmp_path):
     comparing = f"""
 from dataclasses import replace
 from gnn.jobs import run_all
+from gnn.predictor import Learned
 from tests.gnn.test_comparison import _EndsNever, job
 if __name__ == "__main__":
     endless = replace(job(models=("last-value",)), protocol=_EndsNever({str(tmp_path)!r}))
