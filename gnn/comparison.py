@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gnn.audit import Verdict, audit_answers
+from gnn.checkpoint import discard
 from gnn.conformal import equal_parts, reliability
 from gnn.history import DAY_S
 from gnn.neighbours import chord_km, on_sphere
@@ -161,6 +162,16 @@ class Job:
     overrides: Mapping[str, int | float]
     checkpoint: Path | None = None
 
+    def checkpoint_of(self, model: str) -> Path | None:
+        """Where the training of one model is kept."""
+        return None if self.checkpoint is None else self.checkpoint / model.replace("/", "+")
+
+    def discard_checkpoints(self) -> None:
+        """Remove what is kept of trainings, when all is through."""
+        for place in (*map(self.checkpoint_of, self.models), self.checkpoint):
+            if place is not None:
+                discard(place)
+
 
 def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     """Fit every model of a job, and score all.
@@ -187,8 +198,9 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         hear(f"{split.name}, seed {job.seed}", name, number, len(job.models))
         predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
-        checkpoint = None if job.checkpoint is None else job.checkpoint / name.replace("/", "+")
-        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed, checkpoint=checkpoint)
+        learned, verdict = predictor.fit(
+            arrays, split, protocol, seed=job.seed, checkpoint=job.checkpoint_of(name)
+        )
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
         started = time.perf_counter()

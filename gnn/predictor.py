@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from domain.errors import DataError
 from gnn.adaptation import alphas
 from gnn.audit import Verdict, audit, without
-from gnn.checkpoint import discard
 from gnn.conformal import COVERAGE, Calibration, calibrate
 from gnn.inputs import NOBODY, Inputs
 from gnn.prediction import Prediction
@@ -150,7 +149,8 @@ class Predictor(ABC):
             protocol: who is hidden from whom.
             seed: of all randomness.
             progress: told after each epoch.
-            checkpoint: folder from which an interrupted training goes on; it is gone when all is fitted.
+            checkpoint: folder from which an interrupted training goes on. It is the caller's to discard, as what is fitted next may be
+                interrupted too.
 
         Returns:
             What was learned, and the audit's verdict, which is passed.
@@ -181,8 +181,6 @@ class Predictor(ABC):
         learned = self.learn(lesson)
         self._memory = None
         self.calibrated = self._calibrate(unsealed, split, protocol)
-        if checkpoint is not None:
-            discard(checkpoint)
         return replace(learned, seconds=time.perf_counter() - started), verdict
 
     def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:

@@ -18,7 +18,6 @@ from domain.progress import Report, unheard
 from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
-from gnn.checkpoint import discard
 from gnn.comparison import Hear, Job
 from gnn.document import about, document_of
 from gnn.jobs import run_all
@@ -144,8 +143,8 @@ def train(
 ) -> Trained:
     """Export the graph, learn a model on the protocol's latest split next to quick baselines, and save it.
 
-    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`. What was through before it, as
-    members of an ensemble are, is learned again. A quick one takes few steps (`QUICK_SETTINGS`), and its document says so.
+    An interrupted training goes on where it was, from the folder beside the model's that ends in `.training`, where also networks are
+    kept that were through before it, as members of an ensemble are. A quick one takes few steps (`QUICK_SETTINGS`), and its document says so.
 
     Raises:
         UnknownNameError: when there is no such model or protocol.
@@ -163,7 +162,6 @@ def train(
     beside = [name for name in _serving(QUICK_BESIDE, rule, arrays) if name != model]
     models = tuple(dict.fromkeys([*beside, *kind.members, model]))
     report("exporting the graph", 1, 1)
-    checkpoint = folder.with_name(f"{folder.name}.training")
     job = Job(
         arrays=arrays,
         protocol=rule,
@@ -173,7 +171,7 @@ def train(
         models=models,
         profile=load_profile(),
         overrides=QUICK_SETTINGS if quick else {},
-        checkpoint=checkpoint,
+        checkpoint=folder.with_name(f"{folder.name}.training"),
     )
     fitted: dict[str, Predictor] = {}
     started = time.perf_counter()
@@ -193,7 +191,7 @@ def train(
         code_version=version("qoetwin"),
     )
     save(predictor, card, folder)
-    discard(checkpoint)
+    job.discard_checkpoints()
     return Trained(
         exported=Exported(windows=arrays.windows, nodes=nodes, edges=edges),
         document=document,

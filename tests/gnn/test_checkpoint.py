@@ -16,12 +16,14 @@ from safetensors import safe_open
 from domain.errors import ArtefactError
 from gnn import checkpoint, whole_files
 from gnn.checkpoint import FILE, Checkpoint
+from gnn.comparison import Job, run
 from gnn.models.graph_predictor import GraphSettings
 from gnn.path_graph import PathGraphConfig
 from gnn.predictor import Lesson
 from gnn.protocols.forecast import Forecast
 from gnn.protocols.imputation import Imputation
 from gnn.registry import predictor_class
+from qoe.profile import load_profile
 
 SETTINGS = GraphSettings(graph=PathGraphConfig(neighbours=4, history=12), hidden=8, steps=24)
 """Two epochs of the windows below."""
@@ -97,19 +99,32 @@ def test_a_training_interrupted_after_its_last_epoch_runs_no_further_one(small, 
     assert _same_bits(again, predictor)
 
 
-def test_a_fitted_predictor_leaves_no_checkpoint(small, tmp_path):
+def test_of_several_models_those_that_were_through_before_an_interrupt_are_not_learned_again(small, tmp_path):
     folder = tmp_path / "kept" / "here"
-    protocol, seen = Forecast(), []
-    _predictor(steps=2).fit(
-        small,
-        protocol.splits(small, seed=0)[-1],
-        protocol,
+    job = Job(
+        arrays=small,
+        protocol=Forecast(),
+        split=0,
+        split_seed=0,
         seed=3,
-        progress=lambda *_: seen.append((folder / FILE).exists()),
+        models=("sage", "mlp", "last-value"),
+        profile=load_profile(),
+        overrides={"hidden": 8, "steps": 2},
         checkpoint=folder,
     )
-    assert all(seen)
-    assert seen
+
+    def until_the_last(_split, model, *_):
+        if model == "last-value":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(job, until_the_last)
+    kept = {name: folder / name / FILE for name in ("sage", "mlp")}
+    times = {name: file.stat().st_mtime_ns for name, file in kept.items()}
+    done = run(job, lambda *_: None)
+    assert {name: file.stat().st_mtime_ns for name, file in kept.items()} == times
+    assert done.costs["sage"].learned.losses
+    job.discard_checkpoints()
     assert not folder.exists()
 
 
