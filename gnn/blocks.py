@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from gnn.hearing import Table
@@ -57,33 +56,40 @@ def again(function: Callable[..., Any], *given: Any) -> Any:
 
 def summed(
     function: Callable[..., Tensor],
-    said: Tensor,
+    h: Tensor,
     *of_nodes: Tensor,
-    heard: Collection[NodeTable],
+    tables: Collection[NodeTable],
     learned: Iterable[Tensor],
 ) -> Tensor:
-    """The sum of what a function gives for each block, whose gradients are taken while it is worked out.
+    """The sum of what a function gives for each block, whose gradients are taken while it is worked out, and asked for once.
 
     Args:
-        function: takes rows of `said` and of `of_nodes`, and gives one number.
-        said: (M, D), whose gradient is wanted.
+        function: takes rows of `h` and of `of_nodes`, and gives one number.
+        h: (M, D), whose gradient is wanted.
         of_nodes: further tensors with M rows, which need none.
-        heard: the tables that it hears, made for `in_parts(M)`.
+        tables: what it hears, made for block by block where `parted(M)`.
         learned: the weights that it asks.
     """
-    if not in_parts(len(said)):
-        return function(said, *of_nodes)
+    if not parted(len(h)):
+        return function(h, *of_nodes)
     if not torch.is_grad_enabled():
-        return torch.stack([function(*block) for block in _blocks(said, *of_nodes)]).sum()
-    linked = [(table, link) for table in heard if (link := table.link) is not None]
-    tables, links = [table for table, _ in linked], [link for _, link in linked]
-    found: Tensor = _Total.apply(function, of_nodes, tables, said, *links, *learned)
+        return torch.stack([function(*block) for block in _blocks(h, *of_nodes)]).sum()
+    linked = [table for table in tables if table.link is not None]
+    links = [link for table in linked if (link := table.link) is not None]
+    weights = [weight for weight in learned if weight.requires_grad]
+    found: Tensor = _Total.apply(function, of_nodes, linked, h, *links, *weights)
     return found
 
 
-def in_parts(asked: int) -> bool:
-    """Whether `summed` takes so many nodes block by block: where they are more than one."""
+def parted(asked: int) -> bool:
+    """Whether `summed` takes so many nodes block by block: where that is more than one block."""
     return asked > BLOCK
+
+
+def numbers_in_blocks(nodes: int, device: torch.device) -> Iterator[Tensor]:
+    """The numbers of so many nodes, block by block."""
+    for (some,) in _blocks(torch.arange(nodes, device=device)):
+        yield some
 
 
 def _blocks(first: Tensor, *of_nodes: Tensor | None) -> Iterator[tuple[Any, ...]]:
@@ -103,14 +109,14 @@ class NodeTable:
     Args:
         said: (N, C).
         heard: by all that hear, where they are not taken block by block: who is heard by whom is then found once.
-        in_parts: whether it is heard block by block; None where a layer would be.
+        by_block: whether it is heard block by block; None where a layer would be.
     """
 
-    def __init__(self, said: Tensor, heard: Table | None = None, *, in_parts: bool | None = None) -> None:
+    def __init__(self, said: Tensor, heard: Table | None = None, *, by_block: bool | None = None) -> None:
         self._values, self._heard = padded(said), heard
         self.link: Tensor | None = None
         self.gradient: Tensor | None = None
-        if (many(len(said)) if in_parts is None else in_parts) and self._values.requires_grad:
+        if (many(len(said)) if by_block is None else by_block) and self._values.requires_grad:
             self.link = _Summed.apply(self._values, self)
             self._values = self._values.detach()
 
@@ -134,25 +140,36 @@ class NodeTable:
         return Table(heard, len(self._values) - 1)
 
     def add(self, heard: Tensor, gradient: Tensor) -> None:
-        """Take in the gradient of what was heard."""
+        """Take in the gradient of what was heard. Sums of many blocks are float32, also of bfloat16."""
         if self.gradient is None:
-            self.gradient = torch.zeros_like(self._values)
-        self.gradient.index_add_(0, heard.flatten(), gradient.flatten(0, -2))
+            self.gradient = torch.zeros_like(self._values, dtype=torch.float32)
+        self.gradient.index_add_(0, heard.flatten(), gradient.flatten(0, -2).float())
 
 
 class _Summed(torch.autograd.Function):
     """(N + 1, C) -> a number that means nothing, but whose gradient autograd asks for after that of all that was heard."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor, table: NodeTable) -> Tensor:
-        ctx.table = table  # type: ignore[attr-defined]
+    def forward(ctx: Any, values: Tensor, table: NodeTable) -> Tensor:
+        ctx.table, ctx.dtype = table, values.dtype
         return values.new_zeros(())
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *_: Tensor) -> tuple[Tensor | None, None]:
-        table: NodeTable = ctx.table  # type: ignore[attr-defined]
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, None]:
+        table = _once(ctx, "table")
         gradient, table.gradient, table.link = table.gradient, None, None
-        return gradient, None
+        return None if gradient is None else gradient.to(ctx.dtype), None
+
+
+def _once(ctx: Any, name: str) -> Any:
+    """What is kept for gradients, which is let go of: tables are large, and what was summed is not summed again."""
+    kept = getattr(ctx, name)
+    if kept is None:
+        raise RuntimeError(
+            "gradients of what is worked out in blocks are asked for a second time; they are there once"
+        )
+    setattr(ctx, name, None)
+    return kept
 
 
 class _Heard(torch.autograd.Function):
@@ -167,7 +184,7 @@ class _Heard(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (heard,) = ctx.saved_tensors
-        ctx.table.add(heard, gradients[0])
+        _once(ctx, "table").add(heard, gradients[0])
         return gradients[0].new_zeros(()), None, None, None
 
 
@@ -180,33 +197,37 @@ class _Total(torch.autograd.Function):
         function: Callable[..., Tensor],
         of_nodes: Sequence[Tensor],
         tables: Sequence[NodeTable],
-        said: Tensor,
+        h: Tensor,
         *asked: Tensor,
     ) -> Tensor:
         # Links of their own: gradients end at the tables here, and go on from there when all are summed.
-        links, learned = (
-            [link.detach().requires_grad_() for link in asked[: len(tables)]],
-            asked[len(tables) :],
-        )
+        links = [link.detach().requires_grad_() for link in asked[: len(tables)]]
+        learned = asked[len(tables) :]
         for table, link in zip(tables, links, strict=True):
             table.link = link
-        errors, of_said, of_learned = [], [], [torch.zeros_like(one) for one in learned]
-        for own, *others in _blocks(said, *of_nodes):
+        errors, of_h = [], []
+        of_learned: list[Tensor | None] = [None] * len(learned)
+        for own, *others in _blocks(h, *of_nodes):
             with torch.enable_grad():
                 leaf = own.detach().requires_grad_()
                 error = function(leaf, *others)
-            wanted = [leaf, *links, *learned]
-            own_gradient, *gradients = torch.autograd.grad(error, wanted, materialize_grads=True)
+            own_gradient, *gradients = torch.autograd.grad(error, [leaf, *links, *learned], allow_unused=True)
             errors.append(error.detach())
-            of_said.append(own_gradient)
-            for sum_, gradient in zip(of_learned, gradients[len(links) :], strict=True):
-                sum_ += gradient
-        ctx.tables, ctx.gradients = tables, [torch.cat(of_said), *links, *of_learned]
+            of_h.append(torch.zeros_like(leaf) if own_gradient is None else own_gradient)
+            of_learned = [_sum(*both) for both in zip(of_learned, gradients[len(links) :], strict=True)]
+        ctx.kept = tables, torch.cat(of_h), of_learned
         return torch.stack(errors).sum()
 
     @staticmethod
     def backward(ctx: Any, *scale: Tensor) -> tuple[Tensor | None, ...]:
-        for table in ctx.tables:
+        tables, of_h, of_learned = _once(ctx, "kept")
+        for table in tables:
             if table.gradient is not None:
                 table.gradient *= scale[0]
-        return None, None, None, *(one.detach() * scale[0] for one in ctx.gradients)
+        scaled = [None if one is None else one * scale[0] for one in of_learned]
+        return None, None, None, of_h * scale[0], *(torch.zeros_like(scale[0]) for _ in tables), *scaled
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """What no block asked has no gradient, and is not moved."""
+    return other if one is None else one if other is None else one + other

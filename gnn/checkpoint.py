@@ -1,7 +1,7 @@
 """Checkpoints: a training that was interrupted goes on from its last epoch, and ends with the same bits. Nothing is unpickled.
 
-A folder with one file, `training.safetensors`: arrays, and in its header what training it is, the numbers beside the arrays, and a digest of
-both. One file is replaced in one step, so that a kill at any moment leaves the last epoch whole, or the one before.
+A folder with a file for each network that is learned, `NAME.training.safetensors`: arrays, and in its header what training it is, the numbers
+beside the arrays, and a digest of both. A file is replaced in one step, so that a kill at any moment leaves the last epoch whole, or the one before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safetensors.numpy import save as dump_tensors
 from domain.errors import ArtefactError
 from gnn.whole_files import write_whole
 
-FILE = "training.safetensors"
+ENDING = ".training.safetensors"
 FORMAT = "qoetwin-training 1"
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
@@ -32,12 +32,19 @@ class Checkpoint:
     """Where a training is kept, and which training it is.
 
     Attributes:
-        folder: one training's, and no other's.
+        folder: of one command, and no other.
+        name: of the model.
         of: model, settings, fingerprints of the data, seed: all that the weights depend on. Plain values, as JSON has them.
     """
 
     folder: Path
+    name: str
     of: Mapping[str, Any]
+
+    @property
+    def file(self) -> Path:
+        """Where it is kept."""
+        return self.folder / f"{self.name}{ENDING}"
 
     def write(self, numbers: Mapping[str, Any], tensors: Tensors) -> None:
         """Keep this, in place of what was kept before.
@@ -51,7 +58,7 @@ class Checkpoint:
             metadata={"state": state, "sha256": _digest(state, tensors)},
         )
         try:
-            write_whole({self.folder / FILE: content})
+            write_whole({self.file: content})
         except OSError as error:
             raise ArtefactError(
                 "a training cannot be kept", where=str(self.folder), found=str(error)
@@ -63,7 +70,7 @@ class Checkpoint:
         Raises:
             ArtefactError: when what is kept is of another training, or damaged.
         """
-        file = self.folder / FILE
+        file = self.file
         if not file.exists():
             return None
         try:
@@ -83,7 +90,7 @@ class Checkpoint:
         if kept != FORMAT or other:
             raise ArtefactError(
                 "a folder that keeps another training",
-                where=str(self.folder),
+                where=str(file),
                 found=f"another {', '.join(other)}" if other else repr(kept),
                 expected="the training that was interrupted",
                 next_step=f"give the new training another folder, or delete {self.folder}",
@@ -94,21 +101,21 @@ class Checkpoint:
         """The error of a training that cannot go on."""
         return ArtefactError(
             "a damaged checkpoint: the interrupted training cannot go on",
-            where=str(self.folder),
+            where=str(self.file),
             found=found,
-            next_step=f"delete {self.folder}, and train from the start",
+            next_step=f"delete {self.file}, and train from the start",
         )
 
 
 def discard(folder: Path) -> None:
-    """Remove what is kept of a training that is through, and the folder when nothing else is in it.
+    """Remove all trainings that are kept there, when what they are for is through, and the folder when nothing else is in it.
 
     Raises:
         ArtefactError: when it cannot be removed.
     """
     try:
-        for name in (FILE, f"{FILE}.new"):
-            (folder / name).unlink(missing_ok=True)
+        for file in (*folder.glob(f"*{ENDING}"), *folder.glob(f"*{ENDING}.new")):
+            file.unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     except OSError as error:

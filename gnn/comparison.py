@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from gnn.audit import Verdict, audit_answers
-from gnn.checkpoint import discard
 from gnn.conformal import equal_parts, reliability
 from gnn.history import DAY_S
 from gnn.neighbours import chord_km, on_sphere
@@ -53,15 +52,13 @@ class Cost:
     predict_seconds: float
     peak_memory_mb: float
 
-    @classmethod
-    def now(cls, learned: Learned, predict_seconds: float, members: Collection[Cost]) -> Cost:
-        """Of a predictor that has just answered; what its members say is remembered, and what they learned was there already."""
-        return cls(
-            learned=replace(
-                learned, seconds=sum(one.seconds or 0.0 for one in (learned, *(of.learned for of in members)))
-            ),
-            predict_seconds=predict_seconds + sum(one.predict_seconds for one in members),
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+    def with_members(self, members: Collection[Cost]) -> Cost:
+        """Of one that is made of others, which had learned and answered before it."""
+        took = sum(one.learned.seconds or 0.0 for one in (self, *members))
+        return replace(
+            self,
+            learned=replace(self.learned, seconds=took),
+            predict_seconds=sum(one.predict_seconds for one in (self, *members)),
         )
 
 
@@ -162,16 +159,6 @@ class Job:
     overrides: Mapping[str, int | float]
     checkpoint: Path | None = None
 
-    def checkpoint_of(self, model: str) -> Path | None:
-        """Where the training of one model is kept."""
-        return None if self.checkpoint is None else self.checkpoint / model.replace("/", "+")
-
-    def discard_checkpoints(self) -> None:
-        """Remove what is kept of trainings, when all is through."""
-        for place in (*map(self.checkpoint_of, self.models), self.checkpoint):
-            if place is not None:
-                discard(place)
-
 
 def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
     """Fit every model of a job, and score all.
@@ -198,9 +185,7 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         hear(f"{split.name}, seed {job.seed}", name, number, len(job.models))
         predictor = predictor_named(name, protocol.name, job.overrides)
         predictor.reuse(fitted)
-        learned, verdict = predictor.fit(
-            arrays, split, protocol, seed=job.seed, checkpoint=job.checkpoint_of(name)
-        )
+        learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed, checkpoint=job.checkpoint)
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
         started = time.perf_counter()
@@ -212,7 +197,11 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         raw[name] = predictor.raw(arrays, split.test)
         calibrating[name] = predictor.raw(arrays, split.calibration)
         fitted[name] = predictor
-        costs[name] = Cost.now(learned, seconds, [costs[member] for member in predictor.members])
+        costs[name] = Cost(
+            learned=learned,
+            predict_seconds=seconds,
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+        ).with_members([costs[member] for member in predictor.members])
     scored, asked, cells = _scored(job, split, told, calibrating)
     nowhere = np.zeros_like(split.test.asked)
     details = {

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from gnn.inputs import NOBODY, Singles
-from gnn.neighbours import chord_km, fibre_ms, on_sphere
+from gnn.neighbours import chord_km, fibre_rtt_ms, on_sphere
 from gnn.protocols.protocol import Bools
 from kg.arrays import Floats, Ints, PathArrays
 
@@ -103,15 +103,15 @@ def _with_static(
     numbers[:, :, 5] = (now - usual)[mate]
     numbers[:, :, 6] = far_km / 1000.0
     numbers[:, :, 7] = arrays.af[:, None] == arrays.af[mate]
-    least_ms = over_fibre_ms(arrays)
+    least_ms = pair_fibre_rtt_ms(arrays)
     numbers[:, :, 9] = least_ms[:, None] - least_ms[mate]
     numbers[heard == NOBODY] = np.nan
     return numbers
 
 
-def over_fibre_ms(arrays: PathArrays) -> Floats:
+def pair_fibre_rtt_ms(arrays: PathArrays) -> Floats:
     """(P,) how long light in fibre takes there and back, NaN where a place is unknown."""
-    return fibre_ms(chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end)))
+    return fibre_rtt_ms(chord_km(on_sphere(arrays.probe_end), on_sphere(arrays.target_end)))
 
 
 # --- hosts that are alike
@@ -189,7 +189,7 @@ def hosts_of(arrays: PathArrays, level: Floats, neighbours: int) -> Hosts:
     table = np.where(np.isfinite(both[0]), both[0], both[1])
     place = np.concatenate([on_sphere(arrays.probe_end), on_sphere(arrays.target_end)])[first]
     far_km = chord_km(place[:, None, :], place[None, :, :])
-    unlike = _unlike(table, fibre_ms(far_km))
+    unlike = _unlike(table, fibre_rtt_ms(far_km))
     stand_ins = np.argsort(unlike, axis=1, kind="stable")[:, 1 : 1 + STAND_INS * neighbours]
     offset, spread, support = _offsets(table, unlike, stand_ins)
     return Hosts(

@@ -11,7 +11,8 @@ from collections.abc import Collection
 import numpy as np
 from scipy.spatial import cKDTree
 
-from domain.place import EARTH_RADIUS_KM, fibre_rtt_ms
+from domain.place import EARTH_RADIUS_KM
+from domain.place import fibre_rtt_ms as _over
 from gnn.inputs import NOBODY
 from gnn.protocols.protocol import Bools
 from kg.arrays import UNKNOWN_ASN, UNKNOWN_COUNTRY, Ends, Floats, Ints, PathArrays
@@ -41,9 +42,9 @@ def chord_km(one: Floats, other: Floats) -> Floats:
     return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(half_chord))
 
 
-def fibre_ms(kilometres: Floats) -> Floats:
+def fibre_rtt_ms(kilometres: Floats) -> Floats:
     """How long light takes there and back in so many km of fibre, in ms."""
-    return np.asarray(fibre_rtt_ms(kilometres))  # type: ignore[arg-type]  # arithmetic alone
+    return np.asarray(_over(kilometres))  # type: ignore[arg-type]  # arithmetic alone
 
 
 def heard_by(

@@ -18,7 +18,7 @@ from gnn import history, mates
 from gnn.baselines.level_fits import LEVEL_FITS, level_fits
 from gnn.history import HISTORY_WINDOWS
 from gnn.inputs import NOBODY, Inputs, Singles
-from gnn.neighbours import RELATIONS, chord_km, fibre_ms, heard_by, on_sphere
+from gnn.neighbours import RELATIONS, chord_km, fibre_rtt_ms, heard_by, on_sphere
 from gnn.protocols.protocol import Question
 from gnn.settings import require_in_range
 from kg.arrays import Floats, Ints, PathArrays
@@ -109,7 +109,7 @@ def path_graph(arrays: PathArrays, question: Question, config: PathGraphConfig) 
             for q, (row, graph) in enumerate(zip(seen, graph_of, strict=True))
         ]
     )
-    fibre = np.broadcast_to(mates.over_fibre_ms(arrays), now.shape)
+    fibre = np.broadcast_to(mates.pair_fibre_rtt_ms(arrays), now.shape)
     # Where nothing is seen of a mate now but its past is, unmet pairs are told its usual.
     told_now = np.stack(
         [
@@ -270,7 +270,7 @@ def _place_columns(arrays: PathArrays) -> dict[str, Floats]:
     kilometres = chord_km(probe, target)
     columns = {
         "distance_megametres": kilometres / 1000.0,
-        "log_fibre_rtt_ms": np.log1p(fibre_ms(kilometres)),
+        "log_fibre_rtt_ms": np.log1p(fibre_rtt_ms(kilometres)),
         "is_ipv6": (arrays.af == 6).astype(np.float64),
     }
     for side, place, end in (("probe", probe, arrays.probe_end), ("target", target, arrays.target_end)):

@@ -143,11 +143,11 @@ class Pointing:
 
     Attributes:
         of: (B, D) features of asked nodes and their numbers (B,) -> what is said of them.
-        heard: what all nodes say to each other.
+        tables: what all nodes say to each other.
     """
 
     of: Callable[[Tensor, Tensor], Pointed]
-    heard: tuple[NodeTable, ...]
+    tables: tuple[NodeTable, ...]
 
 
 class PointerHead(nn.Module):
@@ -202,17 +202,17 @@ class PointerHead(nn.Module):
         with torch.no_grad():
             self.made_up.bias.copy_(torch.tensor([-0.1, 0.0, 0.1, 0.0, 1.0, 0.0]))
 
-    def forward(self, h: Tensor, data: HeteroData, *, in_parts: bool = False) -> Pointing:
+    def forward(self, h: Tensor, data: HeteroData, *, by_block: bool = False) -> Pointing:
         """What is said of the nodes, once it is asked.
 
         Args:
             h: (N, D) features of all nodes.
             data: their graph, as `gnn.tensors.as_data` makes it.
-            in_parts: whether they are asked block by block.
+            by_block: whether they are asked block by block.
         """
         lags = _some_lags(data[PAIR].lag_ms)
         said = {
-            relation: NodeTable(self.mate_from_mate[relation](h), in_parts=in_parts)
+            relation: NodeTable(self.mate_from_mate[relation](h), by_block=by_block)
             for relation in self.relations
         }
         alike = None
@@ -220,7 +220,7 @@ class PointerHead(nn.Module):
             alike = padded(in_blocks(self._alike, data[PAIR].now_ms, lags)[0])
         return Pointing(
             of=lambda mine, asked: self._point(mine, asked, data, lags, said, alike),
-            heard=tuple(said.values()),
+            tables=tuple(said.values()),
         )
 
     def _point(

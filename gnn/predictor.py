@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, final
@@ -51,14 +51,14 @@ class Learned:
         best_epoch: the one whose weights were kept; None where there are none.
         parameters: learned numbers.
         losses: validation loss of each epoch.
-        seconds: how long learning took, the audit left out; `fit` says so.
+        seconds: how long learning took, the audit left out, before an interrupt too. It says nothing of what was learned.
     """
 
     epochs: int | None = None
     best_epoch: int | None = None
     parameters: int = 0
     losses: tuple[float, ...] = ()
-    seconds: float | None = None
+    seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,8 @@ class Predictor(ABC):
         learned = self.learn(lesson)
         self._memory = None
         self.calibrated = self._calibrate(unsealed, split, protocol)
-        return replace(learned, seconds=time.perf_counter() - started), verdict
+        took = time.perf_counter() - started
+        return replace(learned, seconds=took + (learned.seconds or 0.0)), verdict
 
     def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:
         """Calibrate intervals on the cells that are kept for it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,7 +110,12 @@ def train(
         schedule=schedule,
         device=device,
     )
-    losses, step = ([], 0) if kept is None else run.resumed(kept)
+
+    def error_of(batch: HeteroData) -> float:
+        return float(loss(averaged, moved(batch, device)))
+
+    began = time.perf_counter()
+    losses, step, before_s = ([], 0, 0.0) if kept is None else run.resumed(kept)
     while len(losses) < config.epochs and _since_best(losses) < config.patience:
         network.train()
         for batch in epoch(len(losses)):
@@ -122,15 +128,16 @@ def train(
             schedule.step()
             step += 1
             _average(averaged, network, min(config.average, step / (step + 10.0)))
+            del batch, error  # a large one, and all that was worked out of it, before the next is made
         with torch.no_grad():
-            held = [float(loss(averaged, moved(batch, device))) for batch in validation]
+            held = list(map(error_of, validation))  # none is held while the next is made
         lowest = min((one for one in losses if not math.isnan(one)), default=math.inf)
         losses.append(sum(held) / len(held))
         if losses[-1] < lowest:
             for name, weight in averaged.state_dict().items():
                 best[name].copy_(weight)
         if kept is not None:
-            run.keep(kept, losses, step)
+            run.keep(kept, losses, step, before_s + time.perf_counter() - began)
         if progress is not None:
             progress(len(losses), config.epochs, losses[-1])
     network.load_state_dict(best)
@@ -140,6 +147,7 @@ def train(
         best_epoch=1 + _best(losses),
         parameters=sum(weight.numel() for weight in network.parameters()),
         losses=tuple(losses),
+        seconds=before_s or None,
     )
 
 
@@ -162,8 +170,8 @@ class _Run:
     schedule: torch.optim.lr_scheduler.LRScheduler
     device: torch.device
 
-    def keep(self, kept: Kept, losses: list[float], step: int) -> None:
-        """Write it all down."""
+    def keep(self, kept: Kept, losses: list[float], step: int, seconds: float) -> None:
+        """Write it all down, and how long it took."""
         tensors = {
             **self._weights(),
             "random.torch": torch.get_rng_state(),
@@ -177,17 +185,18 @@ class _Run:
         numbers = {
             "losses": losses,
             "step": step,
+            "seconds": seconds,
             "groups": optimiser["param_groups"],
             "schedule": self.schedule.state_dict(),
             "masks": kept.masks.bit_generator.state,
         }
         kept.checkpoint.write(numbers, {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
 
-    def resumed(self, kept: Kept) -> tuple[list[float], int]:
-        """Take back what is kept: the losses up to there and the steps; none where nothing is kept."""
+    def resumed(self, kept: Kept) -> tuple[list[float], int, float]:
+        """Take back what is kept: the losses up to there, the steps and the seconds; none where nothing is kept."""
         found = kept.checkpoint.read()
         if found is None:
-            return [], 0
+            return [], 0, 0.0
         numbers, arrays = found
         try:
             return self._restored(kept, numbers, arrays)
@@ -204,7 +213,7 @@ class _Run:
 
     def _restored(
         self, kept: Kept, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> tuple[list[float], int]:
+    ) -> tuple[list[float], int, float]:
         moments = {name: values for name, values in arrays.items() if name.startswith("optimiser.")}
         states = {name: values for name, values in arrays.items() if name.startswith("random.")}
         expected = {name: weight.cpu().numpy() for name, weight in self._weights().items()}
@@ -229,7 +238,7 @@ class _Run:
         torch.set_rng_state(torch.from_numpy(states["random.torch"]))
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(torch.from_numpy(states["random.cuda"]), self.device)
-        return [float(loss) for loss in numbers["losses"]], int(numbers["step"])
+        return [float(loss) for loss in numbers["losses"]], int(numbers["step"]), float(numbers["seconds"])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from domain.progress import Report, unheard
 from domain.selection import Selection
 from gnn.artefact import Card, save
 from gnn.artefact import card as describe
+from gnn.checkpoint import discard
 from gnn.comparison import Hear, Job
 from gnn.document import about, document_of
 from gnn.jobs import run_all
@@ -162,6 +163,7 @@ def train(
     beside = [name for name in _serving(QUICK_BESIDE, rule, arrays) if name != model]
     models = tuple(dict.fromkeys([*beside, *kind.members, model]))
     report("exporting the graph", 1, 1)
+    checkpoint = folder.with_name(f"{folder.name}.training")
     job = Job(
         arrays=arrays,
         protocol=rule,
@@ -171,7 +173,7 @@ def train(
         models=models,
         profile=load_profile(),
         overrides=QUICK_SETTINGS if quick else {},
-        checkpoint=folder.with_name(f"{folder.name}.training"),
+        checkpoint=checkpoint,
     )
     fitted: dict[str, Predictor] = {}
     started = time.perf_counter()
@@ -191,7 +193,7 @@ def train(
         code_version=version("qoetwin"),
     )
     save(predictor, card, folder)
-    job.discard_checkpoints()
+    discard(checkpoint)
     return Trained(
         exported=Exported(windows=arrays.windows, nodes=nodes, edges=edges),
         document=document,

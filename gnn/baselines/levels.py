@@ -15,7 +15,7 @@ from gnn import history
 from gnn.baselines.past import base_rate
 from gnn.baselines.simple import SimpleBaseline
 from gnn.inputs import Inputs
-from gnn.neighbours import chord_km, fibre_ms, on_sphere
+from gnn.neighbours import chord_km, fibre_rtt_ms, on_sphere
 from gnn.protocols.protocol import Bools, Question
 from kg.arrays import Floats, Ints, PathArrays, Strings
 
@@ -66,7 +66,7 @@ class Table:
             there=there,
             hosts=len(first),
             place=place,
-            fibre_ms=fibre_ms(chord_km(place[here], place[there])),
+            fibre_ms=fibre_rtt_ms(chord_km(place[here], place[there])),
         )
 
     def seen(self, level: Floats) -> Seen:

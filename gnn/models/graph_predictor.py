@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from domain.errors import ArtefactError, DataError
-from gnn.blocks import BLOCK, NodeTable, in_blocks, in_parts, summed
+from gnn.blocks import NodeTable, in_blocks, numbers_in_blocks, parted, summed
 from gnn.checkpoint import Checkpoint
 from gnn.device import best_device, moved, one_thread
 from gnn.fingerprint import code_hash, data_hash, question_hash
@@ -131,16 +131,16 @@ class _Speaking:
     Attributes:
         h: (N, D) features of all nodes.
         say: features of B asked nodes, (B, D), and their numbers, (B,) -> what is said of them.
-        heard: what all nodes say to each other meanwhile.
+        tables: what all nodes say to each other meanwhile.
     """
 
     h: Tensor
     say: Callable[[Tensor, Tensor], _Said]
-    heard: tuple[NodeTable, ...]
+    tables: tuple[NodeTable, ...]
 
     def blocks(self) -> Iterator[tuple[Tensor, _Said]]:
         """All nodes block by block: their numbers, and what is said of them."""
-        for asked in torch.arange(len(self.h), device=self.h.device).split(BLOCK):  # type: ignore[no-untyped-call]
+        for asked in numbers_in_blocks(len(self.h), self.h.device):
             yield asked, self.say(self.h[asked], asked)
 
 
@@ -164,7 +164,7 @@ class PathNetwork(nn.Module):
         self.unit_ms = unit_ms
         self.asks_edges = asks_edges
 
-    def forward(self, data: HeteroData, *, in_parts: bool = False) -> _Speaking:
+    def forward(self, data: HeteroData, *, by_block: bool = False) -> _Speaking:
         """Graphs as `as_data` makes them -> what the heads say of their nodes, who may be asked block by block."""
         (h,) = in_blocks(lambda x, category: (self.features(x, category),), data[PAIR].x, data[PAIR].category)
         around: dict[str, Heard] = {}
@@ -174,7 +174,7 @@ class PathNetwork(nn.Module):
                 (edge,) = in_blocks(lambda raw: (edge_features(raw, self.unit_ms),), store.edge)
             around[relation] = Heard(heard=Table(store.heard, len(h)), edge=edge)
         h = self.encoder(h, around)
-        pointing = self.rtt(h, data, in_parts=in_parts) if isinstance(self.rtt, PointerHead) else None
+        pointing = self.rtt(h, data, by_block=by_block) if isinstance(self.rtt, PointerHead) else None
 
         def say(mine: Tensor, asked: Tensor) -> _Said:
             any_logit, size_logit = self.loss(mine)
@@ -185,10 +185,10 @@ class PathNetwork(nn.Module):
                 loss_size_logit=size_logit,
             )
 
-        return _Speaking(h=h, say=say, heard=() if pointing is None else pointing.heard)
+        return _Speaking(h=h, say=say, tables=() if pointing is None else pointing.tables)
 
     def of_heads(self) -> Iterator[Tensor]:
-        """The weights that are asked where something is said."""
+        """The weights of the heads."""
         return chain.from_iterable(head.parameters() for head in (self.rtt, self.jitter, self.loss))
 
 
@@ -299,7 +299,9 @@ class GraphPredictor(Predictor):
                 kept=None
                 if lesson.checkpoint is None
                 else Kept(
-                    checkpoint=Checkpoint(folder=lesson.checkpoint, of=self._learning(lesson)),
+                    checkpoint=Checkpoint(
+                        folder=lesson.checkpoint, name=self.name, of=self._learning(lesson)
+                    ),
                     order=generator,
                     masks=drawn,
                 ),
@@ -512,7 +514,7 @@ class GraphPredictor(Predictor):
         node = data[PAIR]
         known = torch.stack([torch.isfinite(node[name]) for name in ("rtt", "jitter", "loss_ratio")])
         asked = known.any(dim=0).nonzero()[:, 0]
-        speaking: _Speaking = network(data, in_parts=in_parts(len(asked)))
+        speaking: _Speaking = network(data, by_block=parted(len(asked)))
         count = known.sum(dim=1).tolist()
 
         def error(mine: Tensor, asked: Tensor) -> Tensor:
@@ -520,7 +522,7 @@ class GraphPredictor(Predictor):
             return self._error(speaking.say(mine, asked), data, asked, known[:, asked], count)
 
         return summed(
-            error, speaking.h[asked], asked, heard=speaking.heard, learned=tuple(network.of_heads())
+            error, speaking.h[asked], asked, tables=speaking.tables, learned=tuple(network.of_heads())
         )
 
     def _error(

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from domain.errors import ArtefactError
 from gnn import checkpoint, whole_files
-from gnn.checkpoint import FILE, Checkpoint
+from gnn.checkpoint import ENDING, Checkpoint
 from gnn.comparison import Job, run
 from gnn.models.graph_predictor import GraphSettings
 from gnn.path_graph import PathGraphConfig
@@ -27,6 +27,8 @@ from qoe.profile import load_profile
 
 SETTINGS = GraphSettings(graph=PathGraphConfig(neighbours=4, history=12), hidden=8, steps=24)
 """Two epochs of the windows below."""
+
+FILE = f"sage{ENDING}"
 
 
 class Interrupted(Exception):  # noqa: N818  nothing is wrong
@@ -119,12 +121,15 @@ def test_of_several_models_those_that_were_through_before_an_interrupt_are_not_l
 
     with pytest.raises(KeyboardInterrupt):
         run(job, until_the_last)
-    kept = {name: folder / name / FILE for name in ("sage", "mlp")}
+    kept = {name: folder / f"{name}{ENDING}" for name in ("sage", "mlp")}
     times = {name: file.stat().st_mtime_ns for name, file in kept.items()}
+    with safe_open(kept["sage"], framework="np") as opened:
+        took = json.loads(opened.metadata()["state"])["numbers"]["seconds"]
     done = run(job, lambda *_: None)
     assert {name: file.stat().st_mtime_ns for name, file in kept.items()} == times
     assert done.costs["sage"].learned.losses
-    job.discard_checkpoints()
+    assert done.costs["sage"].learned.seconds > took
+    checkpoint.discard(folder)
     assert not folder.exists()
 
 
@@ -139,7 +144,7 @@ KILLED = """
     take_place = Path.replace
 
     def kill_at_the_second(self, target):
-        if (Path(sys.argv[1]) / "training.safetensors").exists():
+        if (Path(sys.argv[1]) / these.FILE).exists():
             os.kill(os.getpid(), signal.SIGKILL)
         return take_place(self, target)
 
@@ -192,10 +197,11 @@ def kept(small, tmp_path_factory):
     ],
 )
 def test_the_checkpoint_of_another_training_is_refused_and_left_alone(small, kept, tmp_path, changes, named):
-    (tmp_path / FILE).write_bytes(kept)
+    file = tmp_path / f"{changes.get('name', 'sage')}{ENDING}"
+    file.write_bytes(kept)
     with pytest.raises(ArtefactError, match=f"another training.*{named}.*delete {tmp_path}"):
         _learn(small, tmp_path, **changes)
-    assert (tmp_path / FILE).read_bytes() == kept
+    assert file.read_bytes() == kept
 
 
 def test_the_checkpoint_of_a_training_on_other_data_is_refused(make_arrays, kept, tmp_path):
@@ -229,7 +235,7 @@ def _rewritten(folder, change):
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         described = json.loads(opened.metadata()["state"])
     change(described["numbers"], tensors)
-    Checkpoint(folder=folder, of=described["of"]).write(described["numbers"], tensors)
+    Checkpoint(folder=folder, name="sage", of=described["of"]).write(described["numbers"], tensors)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +275,7 @@ def test_a_full_disk_leaves_the_epoch_that_was_kept(small, kept, tmp_path):
 
 def test_what_is_not_ours_in_the_folder_stays(tmp_path):
     (tmp_path / "notes").write_text("mine")
-    Checkpoint(folder=tmp_path, of={}).write({}, {})
+    Checkpoint(folder=tmp_path, name="sage", of={}).write({}, {})
     checkpoint.discard(tmp_path)
     checkpoint.discard(tmp_path / "nowhere")
     assert [file.name for file in tmp_path.iterdir()] == ["notes"]

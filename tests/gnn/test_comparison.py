@@ -300,7 +300,8 @@ def test_a_loss_that_is_no_number_leaves_a_gap_in_its_curve(done):
 
 def test_what_is_made_of_others_costs_what_these_took_too():
     def cost(learning, answering, members=()):
-        return Cost.now(Learned(epochs=1, seconds=learning), answering, members)
+        own = Cost(learned=Learned(epochs=1, seconds=learning), predict_seconds=answering, peak_memory_mb=1.0)
+        return own.with_members(members)
 
     one, other = cost(3.0, 0.5), cost(None, 0.25)
     both = cost(1.0, 0.125, [one, other])
@@ -483,7 +484,6 @@ def test_processes_of_a_comparison_that_is_killed_end_too(tmp_path):
     comparing = f"""
 from dataclasses import replace
 from gnn.jobs import run_all
-from gnn.predictor import Learned
 from tests.gnn.test_comparison import _EndsNever, job
 if __name__ == "__main__":
     endless = replace(job(models=("last-value",)), protocol=_EndsNever({str(tmp_path)!r}))
