@@ -23,7 +23,7 @@ from gnn.hearing import Table
 from gnn.tensors import padded
 
 MOST_AT_ONCE = 20_000
-"""Nodes that a layer works on all at once: their activations take some 4 GB at most."""
+"""Nodes that a layer works on all at once: the activations of all layers take some 1.5 GB at most."""
 
 BLOCK = 2048
 """Nodes of a block."""

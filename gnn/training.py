@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from gnn.device import CPU, mixed_precision, moved
 from gnn.predictor import Learned, Progress
 from gnn.state import checked
 
-Loss = Callable[[Any, HeteroData], Tensor]
+Network = TypeVar("Network", bound=nn.Module)
+Loss = Callable[[Network, HeteroData], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +68,10 @@ class Kept:
 
 
 def train(
-    network: nn.Module,
+    network: Network,
     epoch: Callable[[int], Iterable[HeteroData]],
     validation: Iterable[HeteroData],
-    loss: Loss,
+    loss: Loss[Network],
     config: TrainingConfig,
     *,
     progress: Progress | None,
