@@ -21,6 +21,7 @@ The data's way through this package:
       prediction                  what is said of each pair, in ms and ratios
       conformal, adaptation       intervals that cover what they say, and follow how they did
       predictor, row_memory       the contract: physical units outside, normalised inside; nothing is worked out twice
+      shared_work                 nor for two models; and the clock by which each takes as long as it would alone
       registry, settings          which predictors there are, and what they are made with, in its range
       reach                       what a predictor learned from, and what is out of it
       scoring, difference         how good, and whether better

@@ -36,6 +36,7 @@ from gnn.scoring import (
     qoe_points_off,
     truth,
 )
+from gnn.shared_work import clock_s
 from gnn.statistical_audit import audit_statistics
 from kg.arrays import UNKNOWN_ASN, Floats, Ints, PathArrays
 from qoe.profile import Profile
@@ -188,9 +189,9 @@ def run(job: Job, hear: Hear, keep: dict[str, Predictor] | None = None) -> Done:
         learned, verdict = predictor.fit(arrays, split, protocol, seed=job.seed, checkpoint=job.checkpoint)
         answers = audit_answers(predictor, arrays, split.test)
         answers.require(name)
-        started = time.perf_counter()
+        started = clock_s()
         told[name] = predictor.predict(arrays, split.test)
-        seconds = time.perf_counter() - started
+        seconds = clock_s() - started
         verdicts[name] = verdict.with_other(answers).with_other(
             audit_statistics(arrays, split.test, told[name])
         )

@@ -26,6 +26,11 @@ def question_hash(question: Question) -> str:
     return _digest(_parts("", question))
 
 
+def arrays_hash(*several: NDArray[Any]) -> str:
+    """SHA-256 over arrays of numbers, bit for bit, in their order."""
+    return _digest([(str(number), array) for number, array in enumerate(several)])
+
+
 @cache
 def code_hash() -> str:
     """SHA-256 over the sources that figures depend on, as they were when it was first asked for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from gnn.prediction import Prediction
 from gnn.protocols.protocol import Protocol, Question, Split
 from gnn.reach import Reach
 from gnn.row_memory import RowMemory
+from gnn.shared_work import clock_s
 from kg.arrays import PathArrays
 
 Array: TypeAlias = NDArray[Any]
@@ -169,7 +169,7 @@ class Predictor(ABC):
                 found="no pair with an RTT in a fitted window and in one before it",
                 expected="pairs measured more than once",
             )
-        started = time.perf_counter()
+        started = clock_s()
         lesson = Lesson(
             arrays=unsealed,
             split=replace(split, test=split.test.part(slice(0, 0))),
@@ -181,7 +181,7 @@ class Predictor(ABC):
         learned = self.learn(lesson)
         self._memory = None
         self.calibrated = self._calibrate(unsealed, split, protocol)
-        took = time.perf_counter() - started
+        took = clock_s() - started
         return replace(learned, seconds=took + (learned.seconds or 0.0)), verdict
 
     def _calibrate(self, arrays: PathArrays, split: Split, protocol: Protocol) -> Calibrated:

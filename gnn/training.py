@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from domain.errors import ArtefactError
 from gnn.checkpoint import Checkpoint
 from gnn.device import CPU, mixed_precision, moved
 from gnn.predictor import Learned, Progress
+from gnn.shared_work import clock_s
 from gnn.state import checked
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -115,7 +115,7 @@ def train(
     def error_of(batch: HeteroData) -> float:
         return float(loss(averaged, moved(batch, device)))
 
-    began = time.perf_counter()
+    began = clock_s()
     losses, step, before_s = ([], 0, 0.0) if kept is None else run.resumed(kept)
     while len(losses) < config.epochs and _since_best(losses) < config.patience:
         network.train()
@@ -138,7 +138,7 @@ def train(
             for name, weight in averaged.state_dict().items():
                 best[name].copy_(weight)
         if kept is not None:
-            run.keep(kept, losses, step, before_s + time.perf_counter() - began)
+            run.keep(kept, losses, step, before_s + clock_s() - began)
         if progress is not None:
             progress(len(losses), config.epochs, losses[-1])
     network.load_state_dict(best)

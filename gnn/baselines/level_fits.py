@@ -5,6 +5,7 @@ Where pairs need not have been met these are what a stronger model starts from: 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -14,19 +15,33 @@ from gnn.baselines.low_rank import LowRank
 from gnn.baselines.nearest_places import NearestPlaces
 from gnn.baselines.node_effects import NodeEffects
 from gnn.baselines.vivaldi import Vivaldi
+from gnn.fingerprint import arrays_hash
 from gnn.protocols.protocol import Question
+from gnn.shared_work import SharedWork
 from kg.arrays import Floats, PathArrays
 
 LEVEL_FITS: Final[tuple[type[LevelBaseline], ...]] = (NodeEffects, LowRank, Vivaldi, NearestPlaces)
 
 
+_shared = SharedWork(512 * 2**20)
+"""Models that are compared learn under the same masks, and the fits are dear beside what a network costs: of all masks of 20,000 pairs."""
+
+
 def level_fits(arrays: PathArrays, question: Question) -> Floats:
     """(Q, P, F) RTT in ms that each of `LEVEL_FITS` says, NaN where it says nothing."""
     table = Table.of(arrays)
-    said = np.full((len(question), arrays.pairs, len(LEVEL_FITS)), np.nan)
+    of_table = arrays_hash(table.here, table.there, table.place, table.fibre_ms)
+    said = np.empty((len(question), arrays.pairs, len(LEVEL_FITS)))
     for row, level in enumerate(level_seen(arrays.rtt_ms, question)):
-        seen = table.seen(level)
-        if len(seen.pairs) > 0:
-            for number, fit in enumerate(LEVEL_FITS):
-                said[row, :, number] = np.maximum(fit().fitted(table, seen), 0.0)
+        said[row] = _shared.once(of_table + arrays_hash(level), partial(_fitted, table, level))
+    return said
+
+
+def _fitted(table: Table, level: Floats) -> Floats:
+    """(P, F) what the fits to these levels, (P,), say: all that they see is the table and what is not NaN."""
+    said = np.full((len(level), len(LEVEL_FITS)), np.nan)
+    seen = table.seen(level)
+    if len(seen.pairs) > 0:
+        for number, fit in enumerate(LEVEL_FITS):
+            said[:, number] = np.maximum(fit().fitted(table, seen), 0.0)
     return said

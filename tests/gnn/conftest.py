@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from gnn.shared_work import SharedWork
 from kg.arrays import Ends, PathArrays
 
 WINDOW_S = 10800
@@ -92,6 +93,7 @@ def rough_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gnn.baselines.levels.ROUNDS", 2)
     monkeypatch.setattr("gnn.baselines.low_rank.SWEEPS", 1)
     monkeypatch.setattr("gnn.baselines.vivaldi.STEPS", 10)
+    monkeypatch.setattr("gnn.baselines.level_fits._shared", SharedWork(2**24))
 
 
 @pytest.fixture
