@@ -159,7 +159,6 @@ class PointerHead(nn.Module):
         unit_ms: differences are compressed by asinh(x / unit).
         width: hidden features of a candidate.
         fits: how many simple fits to all levels say something of each node.
-        dropout: share of the candidates that are not there while training.
     """
 
     OWN_FEATURES = 9
@@ -174,10 +173,9 @@ class PointerHead(nn.Module):
         unit_ms: float,
         fits: int = 0,
         width: int = 24,
-        dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.relations, self.unit_ms, self.dropout = relations, unit_ms, dropout
+        self.relations, self.unit_ms = relations, unit_ms
         edge = 2 * len(EDGE_COLUMNS)
         of_mates = (len(SCALES) + 2) * len(relations)
         self.own_from_node = nn.Linear(hidden, width)
@@ -263,10 +261,6 @@ class PointerHead(nn.Module):
             moved.append(of.told)
             scores.append(self._score_of_mates(relation, said[relation], mine, of, was))
         score = torch.cat(scores, dim=1)
-        if self.training and self.dropout > 0.0:
-            gone = torch.rand_like(score) < self.dropout
-            gone[:, 1] = False  # so that one is left: the made-up one in the middle
-            score = score.masked_fill(gone, -torch.inf)
         value_ms = (base[:, None] + self.unit_ms * torch.sinh(torch.cat(moved, dim=1))).clamp_min(0.0)
         return Pointed(value_ms=value_ms, weight=torch.softmax(score, dim=1))
 

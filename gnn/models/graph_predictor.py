@@ -60,7 +60,7 @@ class GraphSettings:
         residual: what is regressed is the difference from the base; else the value itself.
         same_masks: what is hidden while learning is drawn once; else for each epoch. Of large windows, whose graphs are dear to make.
         dropout: of features and messages.
-        input_dropout, candidate_dropout: of the inputs, and of the candidates of the pointer head.
+        input_dropout: of the inputs.
         steps, patience, batch, learning_rate, weight_decay, gradient_norm, average: see `TrainingConfig`.
         rtt_weight, jitter_weight: compressed differences are small numbers next to a cross-entropy; these bring the losses to
             the same size.
@@ -78,7 +78,6 @@ class GraphSettings:
     same_masks: bool = False
     dropout: float = 0.1
     input_dropout: float = 0.05
-    candidate_dropout: float = 0.1
     steps: int = 450
     patience: int = 4
     batch: int = 1
@@ -86,7 +85,7 @@ class GraphSettings:
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0
     average: float = 0.98
-    rtt_weight: float = 30.0
+    rtt_weight: float = 8.0
     jitter_weight: float = 1.0
     most_deviations: float = 10.0
 
@@ -94,9 +93,9 @@ class GraphSettings:
         require_in_range(
             {name: value for name, value in self.by_name().items() if name not in _OF_GRAPH},
             may_be_zero={
-                "layers", "pointer", "residual", "same_masks", "dropout", "input_dropout", "candidate_dropout", "weight_decay", "average",
+                "layers", "pointer", "residual", "same_masks", "dropout", "input_dropout", "weight_decay", "average",
             },
-            below_one={"dropout", "input_dropout", "candidate_dropout", "average"},
+            below_one={"dropout", "input_dropout", "average"},
             most={"hidden": 4096, "layers": 64, "heads": 64, "order": 64, "widening": 64},
         )  # fmt: skip
 
@@ -438,7 +437,6 @@ class GraphPredictor(Predictor):
                 relations=mates,
                 unit_ms=settings.graph.rtt_unit_ms,
                 fits=sum(name.startswith(SAYS) for name in columns),
-                dropout=settings.candidate_dropout,
             )
             if settings.pointer
             else QuantileHead(hidden=settings.hidden),
@@ -564,11 +562,12 @@ class GraphPredictor(Predictor):
 
 
 SETTINGS_UNDER: Mapping[str, Mapping[str, int | float]] = {
-    "forecast": {"dropout": 0.25, "candidate_dropout": 0.2, "input_dropout": 0.1},
+    "forecast": {"dropout": 0.25, "input_dropout": 0.1, "rtt_unit_ms": 2.0, "steps": 650},
+    "imputation": {"steps": 650},
     "unseen-pair": {"all_types": False, "same_masks": True},
     "unseen-probe": {"all_types": False, "same_masks": True},
 }
-"""Settings that differ under a protocol, chosen on validation windows."""
+"""Settings that differ under a protocol, chosen on validation and calibration windows."""
 
 CELLS_OF_CONSTANTS = 500_000
 """And over at most so many pairs x rows; of more, every second pair, or third, and so on."""

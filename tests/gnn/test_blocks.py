@@ -38,7 +38,6 @@ def _network(name, arrays, split, dropout):
         hidden=8,
         dropout=dropout,
         input_dropout=dropout,
-        candidate_dropout=dropout,
     )
     predictor = predictor_class(name)(settings)
     predictor._columns = predictor.inputs(arrays, split.fit.part(slice(0, 1))).columns
