@@ -24,7 +24,7 @@ LEVEL_FITS: Final[tuple[type[LevelBaseline], ...]] = (NodeEffects, LowRank, Viva
 
 
 _shared = SharedWork(512 * 2**20)
-"""Models that are compared learn under the same masks, and the fits are dear beside what a network costs: of all masks of 20,000 pairs."""
+"""Models that are compared learn under the same masks, and the fits take half the time of their inputs. A mask of 20,000 pairs takes 0.6 MB."""
 
 
 def level_fits(arrays: PathArrays, question: Question) -> Floats:

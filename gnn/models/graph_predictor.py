@@ -215,7 +215,7 @@ class GraphPredictor(Predictor):
 
     @classmethod
     def settings_under(cls, protocol: str | None) -> Mapping[str, int | float]:
-        """A forecast drifts without strong regularisation."""
+        """A forecast drifts without strong regularisation, and what matters in it is small; where windows are many more steps pay."""
         return SETTINGS_UNDER.get(protocol or "", {})
 
     def convolution(self, edge_dim: int | None) -> nn.Module:
